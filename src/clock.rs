@@ -1,0 +1,126 @@
+//! The only reader of time. Everything else is given a [`Now`].
+#![expect(clippy::disallowed_methods, reason = "this module is the one place that may")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Nanoseconds in a second.
+pub const NS_PER_SECOND: u64 = 1_000_000_000;
+
+/// Nanoseconds in a minute, the period of every rate limit.
+pub const NS_PER_MINUTE: u64 = 60 * NS_PER_SECOND;
+
+/// One reading of both clocks. Rate limits and timeouts run on the first, expiry and quota periods on the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Nanoseconds since the clock was made; never goes back.
+    pub monotonic_ns: u64,
+    /// Milliseconds since 1970 by the wall clock; an operator may set it back.
+    pub unix_ms: i64,
+}
+
+impl Now {
+    /// Whole seconds since 1970.
+    pub fn unix_seconds(self) -> i64 {
+        self.unix_ms.div_euclid(1000)
+    }
+
+    /// The reading `ns` nanoseconds later.
+    pub fn plus_ns(self, ns: u64) -> Self {
+        let ms = i64::try_from(ns / 1_000_000).unwrap_or(i64::MAX);
+        Self { monotonic_ns: self.monotonic_ns.saturating_add(ns), unix_ms: self.unix_ms.saturating_add(ms) }
+    }
+}
+
+/// A source of [`Now`]; clones share it. Tests make one they move by hand.
+#[derive(Debug, Clone)]
+pub struct Clock(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    System { origin: Instant },
+    Manual(Arc<Hands>),
+}
+
+#[derive(Debug)]
+struct Hands {
+    monotonic_ns: AtomicU64,
+    unix_ms: AtomicI64,
+}
+
+impl Clock {
+    /// The machine's clocks. The monotonic reading starts at one minute, so that a limiter's "full since" can lie before it.
+    pub fn system() -> Self {
+        Self(Source::System { origin: Instant::now() })
+    }
+
+    /// A clock that stands still until moved.
+    pub fn manual(start: Now) -> Self {
+        Self(Source::Manual(Arc::new(Hands {
+            monotonic_ns: AtomicU64::new(start.monotonic_ns),
+            unix_ms: AtomicI64::new(start.unix_ms),
+        })))
+    }
+
+    /// Reads the time.
+    pub fn now(&self) -> Now {
+        match &self.0 {
+            Source::System { origin } => Now {
+                monotonic_ns: NS_PER_MINUTE + u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX),
+                unix_ms: unix_ms(),
+            },
+            Source::Manual(hands) => Now {
+                monotonic_ns: hands.monotonic_ns.load(Ordering::SeqCst),
+                unix_ms: hands.unix_ms.load(Ordering::SeqCst),
+            },
+        }
+    }
+
+    /// Moves a manual clock on by `ns`, both hands; a system clock does not listen.
+    pub fn advance_ns(&self, ns: u64) {
+        if let Source::Manual(hands) = &self.0 {
+            let before = hands.monotonic_ns.fetch_add(ns, Ordering::SeqCst);
+            let ms = (before + ns) / 1_000_000 - before / 1_000_000;
+            hands.unix_ms.fetch_add(i64::try_from(ms).unwrap_or(i64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// Sets the wall hand of a manual clock, as an operator or NTP would; a system clock does not listen.
+    pub fn step_wall_ms(&self, unix_ms: i64) {
+        if let Source::Manual(hands) = &self.0 {
+            hands.unix_ms.store(unix_ms, Ordering::SeqCst);
+        }
+    }
+}
+
+fn unix_ms() -> i64 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told() {
+        let clock = Clock::manual(Now { monotonic_ns: 5, unix_ms: 1_000 });
+        assert_eq!(clock.now(), clock.now());
+        clock.advance_ns(2 * NS_PER_SECOND);
+        assert_eq!(clock.now(), Now { monotonic_ns: 5 + 2 * NS_PER_SECOND, unix_ms: 3_000 });
+        clock.step_wall_ms(-7);
+        assert_eq!(clock.now().unix_ms, -7);
+        assert_eq!(clock.now().unix_seconds(), -1);
+    }
+
+    #[test]
+    fn the_system_clock_starts_above_zero_and_does_not_go_back() {
+        let clock = Clock::system();
+        let first = clock.now();
+        assert!(first.monotonic_ns >= NS_PER_MINUTE);
+        assert!(clock.now().monotonic_ns >= first.monotonic_ns);
+    }
+}

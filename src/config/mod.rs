@@ -1,0 +1,1 @@
+//! The configuration: read with every fault at once, checked, immutable.

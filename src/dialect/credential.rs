@@ -1,0 +1,1 @@
+//! The one secret a request carries, wherever its client puts it.

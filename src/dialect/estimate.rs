@@ -1,0 +1,1 @@
+//! What a request may cost in tokens, learnt from what answers reported.

@@ -1,0 +1,1 @@
+//! The scanner: one pass over a JSON body, no tree, no copy.

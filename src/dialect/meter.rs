@@ -1,0 +1,1 @@
+//! Reads along with an answer and says what it used.

@@ -1,0 +1,1 @@
+//! The list of models, in each dialect's shape.

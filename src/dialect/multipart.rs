@@ -1,0 +1,1 @@
+//! multipart/form-data, read in the one way every parser reads it.

@@ -1,0 +1,1 @@
+//! Server-sent events, cut at their boundaries while the bytes pass.

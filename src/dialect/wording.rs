@@ -1,0 +1,1 @@
+//! The sentences refusals and faults are told in, shared by the dialects.

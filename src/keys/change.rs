@@ -1,0 +1,1 @@
+//! Changes to keys, whoever sends them, and how they merge.

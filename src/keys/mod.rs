@@ -1,0 +1,5 @@
+//! Every key: found by the digest of its secret, changed one at a time.
+
+pub mod change;
+pub mod secret;
+pub mod table;

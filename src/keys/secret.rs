@@ -1,0 +1,1 @@
+//! Secrets: made, recognised, digested; never printed.

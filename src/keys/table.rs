@@ -1,0 +1,1 @@
+//! The table: digest to key, shared by every worker.

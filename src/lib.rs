@@ -1,0 +1,15 @@
+//! Keyward: a reverse proxy that enforces key policies in front of LLM backends.
+
+// -- core: decides; no await, no hyper, no tracing, no I/O. Low to high.
+pub mod units;
+pub mod clock;
+pub mod policy;
+pub mod dialect;
+pub mod limits;
+pub mod keys;
+pub mod admission;
+// -- shell: waits, speaks, stores.
+pub mod telemetry;
+pub mod upstream;
+pub mod proxy;
+pub mod config;

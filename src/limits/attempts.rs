@@ -1,0 +1,1 @@
+//! Failed credentials, counted per client address.

@@ -1,0 +1,1 @@
+//! The arithmetic of a continuously refilled bucket on one atomic word.

@@ -1,0 +1,1 @@
+//! What a request holds from admission to its end, all limits or none.

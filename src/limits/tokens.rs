@@ -1,0 +1,1 @@
+//! Tokens per minute: reserve, settle, debt.

@@ -1,0 +1,286 @@
+//! The calls the proxy knows, by dialect, and which of them a key may make.
+
+/// Whose API a caller speaks. Decided by the path, refined for `/v1/models` by the headers (ECOSYSTEM: an anthropic or a
+/// google client asks for it too).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DialectName {
+    /// OpenAI's HTTP API.
+    OpenAi,
+    /// Anthropic's Messages API.
+    Anthropic,
+    /// Google's Gemini API.
+    Gemini,
+    /// Azure OpenAI.
+    Azure,
+}
+
+impl DialectName {
+    /// Every dialect.
+    pub const ALL: [Self; 4] = [Self::OpenAi, Self::Anthropic, Self::Gemini, Self::Azure];
+
+    /// The name used in configuration, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Azure => "azure",
+        }
+    }
+}
+
+/// One call of an API, whatever the model or deployment in its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `/v1/chat/completions`, also below an Azure deployment.
+    ChatCompletions,
+    /// `/v1/completions`
+    Completions,
+    /// `/v1/responses`
+    Responses,
+    /// `/v1/embeddings`
+    Embeddings,
+    /// `/v1/moderations`
+    Moderations,
+    /// `/v1/images/generations`
+    ImageGenerations,
+    /// `/v1/images/edits` (multipart)
+    ImageEdits,
+    /// `/v1/images/variations` (multipart)
+    ImageVariations,
+    /// `/v1/audio/speech`
+    AudioSpeech,
+    /// `/v1/audio/transcriptions` (multipart)
+    AudioTranscriptions,
+    /// `/v1/audio/translations` (multipart)
+    AudioTranslations,
+    /// `/v1/rerank`
+    Rerank,
+    /// `/v1/messages`
+    Messages,
+    /// `/v1/messages/count_tokens`
+    CountTokens,
+    /// gemini `{m}:generateContent`
+    GenerateContent,
+    /// gemini `{m}:streamGenerateContent`
+    StreamGenerateContent,
+    /// gemini `{m}:embedContent`
+    EmbedContent,
+    /// gemini `{m}:batchEmbedContents`
+    BatchEmbedContents,
+    /// gemini `{m}:countTokens`
+    GeminiCountTokens,
+    /// The list of models, answered by the proxy itself and filtered by key.
+    Models,
+    /// One model of that list.
+    Model,
+    /// `GET /v1/key`: what the holder of a key may know of it.
+    KeyStatus,
+    /// A path the operator lists under `[[passthrough]]`.
+    Passthrough,
+}
+
+/// The names an operator may use for several endpoints at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndpointGroup {
+    /// Everything that answers a prompt with text: chat, completions, responses, messages, generateContent, token counts.
+    Chat,
+    /// Embeddings and rerank.
+    Embeddings,
+    /// Images in or out as the main thing.
+    Images,
+    /// Speech, transcription, translation.
+    Audio,
+    /// The list of models.
+    Models,
+    /// Moderations.
+    Moderations,
+    /// The operator's own passthrough paths.
+    Passthrough,
+}
+
+impl Endpoint {
+    /// Every endpoint.
+    pub const ALL: [Self; 23] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Responses,
+        Self::Embeddings,
+        Self::Moderations,
+        Self::ImageGenerations,
+        Self::ImageEdits,
+        Self::ImageVariations,
+        Self::AudioSpeech,
+        Self::AudioTranscriptions,
+        Self::AudioTranslations,
+        Self::Rerank,
+        Self::Messages,
+        Self::CountTokens,
+        Self::GenerateContent,
+        Self::StreamGenerateContent,
+        Self::EmbedContent,
+        Self::BatchEmbedContents,
+        Self::GeminiCountTokens,
+        Self::Models,
+        Self::Model,
+        Self::KeyStatus,
+        Self::Passthrough,
+    ];
+
+    /// The name used in `endpoints_allowed`, logs and metrics: the dialect path without its version.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat/completions",
+            Self::Completions => "completions",
+            Self::Responses => "responses",
+            Self::Embeddings => "embeddings",
+            Self::Moderations => "moderations",
+            Self::ImageGenerations => "images/generations",
+            Self::ImageEdits => "images/edits",
+            Self::ImageVariations => "images/variations",
+            Self::AudioSpeech => "audio/speech",
+            Self::AudioTranscriptions => "audio/transcriptions",
+            Self::AudioTranslations => "audio/translations",
+            Self::Rerank => "rerank",
+            Self::Messages => "messages",
+            Self::CountTokens => "messages/count_tokens",
+            Self::GenerateContent => "generateContent",
+            Self::StreamGenerateContent => "streamGenerateContent",
+            Self::EmbedContent => "embedContent",
+            Self::BatchEmbedContents => "batchEmbedContents",
+            Self::GeminiCountTokens => "countTokens",
+            Self::Models => "models",
+            Self::Model => "models/{model}",
+            Self::KeyStatus => "key",
+            Self::Passthrough => "passthrough",
+        }
+    }
+
+    /// The group it belongs to; `None` for what every key may ask (its own status).
+    pub fn group(self) -> Option<EndpointGroup> {
+        match self {
+            Self::ChatCompletions
+            | Self::Completions
+            | Self::Responses
+            | Self::Messages
+            | Self::CountTokens
+            | Self::GenerateContent
+            | Self::StreamGenerateContent
+            | Self::GeminiCountTokens => Some(EndpointGroup::Chat),
+            Self::Embeddings | Self::EmbedContent | Self::BatchEmbedContents | Self::Rerank => {
+                Some(EndpointGroup::Embeddings)
+            }
+            Self::ImageGenerations | Self::ImageEdits | Self::ImageVariations => Some(EndpointGroup::Images),
+            Self::AudioSpeech | Self::AudioTranscriptions | Self::AudioTranslations => Some(EndpointGroup::Audio),
+            Self::Models | Self::Model => Some(EndpointGroup::Models),
+            Self::Moderations => Some(EndpointGroup::Moderations),
+            Self::Passthrough => Some(EndpointGroup::Passthrough),
+            Self::KeyStatus => None,
+        }
+    }
+
+    /// Answered by the proxy itself, from memory; costs nothing and takes nothing.
+    pub fn is_local(self) -> bool {
+        matches!(self, Self::Models | Self::Model | Self::KeyStatus)
+    }
+
+    /// Counts tokens without generating any: reserves no tokens and no quota.
+    pub fn is_free(self) -> bool {
+        matches!(self, Self::CountTokens | Self::GeminiCountTokens)
+    }
+
+    /// Whether its answer has generated text, so that an output allowance is reserved.
+    pub fn has_output(self) -> bool {
+        matches!(
+            self,
+            Self::ChatCompletions
+                | Self::Completions
+                | Self::Responses
+                | Self::Messages
+                | Self::GenerateContent
+                | Self::StreamGenerateContent
+        )
+    }
+}
+
+impl EndpointGroup {
+    /// Every group.
+    pub const ALL: [Self; 7] =
+        [Self::Chat, Self::Embeddings, Self::Images, Self::Audio, Self::Models, Self::Moderations, Self::Passthrough];
+
+    /// The name used in `endpoints_allowed`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Embeddings => "embeddings",
+            Self::Images => "images",
+            Self::Audio => "audio",
+            Self::Models => "models",
+            Self::Moderations => "moderations",
+            Self::Passthrough => "passthrough",
+        }
+    }
+}
+
+/// `endpoints_allowed`, compiled to one bit an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointRules(u32);
+
+impl EndpointRules {
+    /// Every endpoint.
+    pub const ALL: Self = Self(u32::MAX);
+
+    /// Compiles the names of groups and endpoints; a dialect path such as `/v1/chat/completions` is understood too. An empty
+    /// list allows everything.
+    ///
+    /// # Errors
+    /// The first name that is neither.
+    pub fn compile<S: AsRef<str>>(names: &[S]) -> Result<Self, String> {
+        if names.is_empty() {
+            return Ok(Self::ALL);
+        }
+        let mut bits = 0;
+        for name in names {
+            let name = name.as_ref();
+            let bare = name.trim_start_matches("/v1beta/").trim_start_matches("/v1/");
+            let mut found = 0;
+            for endpoint in Endpoint::ALL {
+                let in_group = endpoint.group().is_some_and(|group| group.as_str() == bare);
+                if in_group || endpoint.as_str() == bare {
+                    found |= bit(endpoint);
+                }
+            }
+            if found == 0 {
+                return Err(name.to_owned());
+            }
+            bits |= found;
+        }
+        Ok(Self(bits))
+    }
+
+    /// Whether `endpoint` may be called. A key may always ask for its own status.
+    pub fn allows(self, endpoint: Endpoint) -> bool {
+        endpoint.group().is_none() || self.0 & bit(endpoint) != 0
+    }
+}
+
+fn bit(endpoint: Endpoint) -> u32 {
+    1 << (endpoint as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_rule_allows_everything_and_a_rule_only_what_it_names() {
+        let none: [&str; 0] = [];
+        let all = EndpointRules::compile(&none).unwrap();
+        assert!(Endpoint::ALL.iter().all(|e| all.allows(*e)));
+        let some = EndpointRules::compile(&["embeddings", "/v1/messages"]).unwrap();
+        assert!(some.allows(Endpoint::Embeddings) && some.allows(Endpoint::Rerank) && some.allows(Endpoint::Messages));
+        assert!(!some.allows(Endpoint::CountTokens) && !some.allows(Endpoint::ChatCompletions));
+        assert!(some.allows(Endpoint::KeyStatus));
+        assert_eq!(EndpointRules::compile(&["chat", "telepathy"]), Err("telepathy".to_owned()));
+    }
+}

@@ -1,0 +1,108 @@
+//! What a request wants, what it may cost, what it did cost.
+
+use crate::policy::endpoint::{DialectName, Endpoint};
+use crate::policy::price::Price;
+use crate::units::{ModelName, Tokens, Units};
+
+/// Everything the rules need to know of a request, found without changing a byte of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// Whose API.
+    pub dialect: DialectName,
+    /// Which call.
+    pub endpoint: Endpoint,
+    /// The one model the backend will read, as the client wrote it; `None` where a call has none.
+    pub model: Option<ModelName>,
+    /// Further models the body lets the backend fall back to; each must be allowed too.
+    pub other_models: Vec<ModelName>,
+    /// Whether the operator marked this passthrough path as one that reaches no model.
+    pub model_free: bool,
+    /// Whether the answer is asked for as a stream.
+    pub stream: bool,
+    /// What it may cost in tokens.
+    pub estimate: Estimate,
+}
+
+/// A request's cost in tokens before it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Prompt tokens, leaning high.
+    pub prompt: Tokens,
+    /// Output tokens of the whole answer: what the request allows itself times its choices, or the learnt default.
+    pub output: Tokens,
+    /// How many answers one prompt asks for (`n`, `best_of`, `candidateCount`); at least 1.
+    pub choices: u64,
+    /// Whether `output` was stated by the request rather than assumed.
+    pub output_is_stated: bool,
+}
+
+impl Estimate {
+    /// Prompt and output together.
+    pub fn total(self) -> Tokens {
+        self.prompt.saturating_add(self.output)
+    }
+}
+
+/// What is reserved before a request is forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charge {
+    /// The estimate it was made from.
+    pub estimate: Estimate,
+    /// What a unit of usage costs.
+    pub price: Price,
+    /// Whether quota is billed at all: not for sandbox keys and not for calls that are free.
+    pub bills_quota: bool,
+    /// Whether the output can be lowered to what a quota still covers.
+    pub can_clamp: bool,
+}
+
+impl Charge {
+    /// Tokens to reserve.
+    pub fn tokens(&self) -> Tokens {
+        self.estimate.total()
+    }
+
+    /// Units to reserve for the prompt and `output` tokens of answer.
+    pub fn units_for_output(&self, output: Tokens) -> Units {
+        if !self.bills_quota {
+            return 0;
+        }
+        self.price.units(&Usage { input: self.estimate.prompt, output, ..Usage::default() })
+    }
+
+    /// Units to reserve.
+    pub fn units(&self) -> Units {
+        self.units_for_output(self.estimate.output)
+    }
+
+    /// Units that `usage` costs.
+    pub fn units_of(&self, usage: &Usage) -> Units {
+        if self.bills_quota { self.price.units(usage) } else { 0 }
+    }
+}
+
+/// What an answer used, in one meaning for every dialect.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Every prompt token, the cached and the cache-writing ones included.
+    pub input: Tokens,
+    /// Those of `input` that were read from a cache.
+    pub cached_input: Tokens,
+    /// Those of `input` that were written to a cache.
+    pub cache_write: Tokens,
+    /// Every generated token, the reasoning ones included.
+    pub output: Tokens,
+    /// Those of `output` that were reasoning.
+    pub reasoning: Tokens,
+    /// Seconds of audio, where a backend bills by them (milliseconds).
+    pub audio_ms: u64,
+    /// True when any number here was estimated by us rather than reported by the backend, or was clamped.
+    pub estimated: bool,
+}
+
+impl Usage {
+    /// Input and output together: what a token limit counts.
+    pub fn total(&self) -> Tokens {
+        self.input.saturating_add(self.output)
+    }
+}

@@ -1,0 +1,1 @@
+//! What the program says of itself: logs, metrics, the access log.

@@ -1,0 +1,1 @@
+//! The built-in backend: deterministic answers for every endpoint of every dialect.

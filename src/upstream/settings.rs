@@ -1,0 +1,78 @@
+//! What the configuration says of an upstream, checked and in the types the data plane reads.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::uri::Authority;
+
+use crate::policy::{DialectName, Glob};
+
+/// One `[[upstreams]]` entry: a pool of endpoints that serve the same models.
+#[derive(Debug, Clone)]
+pub struct UpstreamSettings {
+    /// Its name in logs and metrics; unique.
+    pub name: Box<str>,
+    /// What it speaks.
+    pub kind: Kind,
+    /// Its endpoints; empty only for the built-in backend.
+    pub urls: Vec<Address>,
+    /// The operator's credential for it; `None` where it wants none.
+    pub credential: Option<Credential>,
+    /// The models it serves, as clients name them (or as aliases name them).
+    pub models: Vec<Glob>,
+    /// Time to connect, TLS included.
+    pub connect_timeout: Duration,
+    /// Time from the last byte of the request to the first byte of the answer.
+    pub first_byte_timeout: Duration,
+    /// Longest silence inside an answer.
+    pub idle_timeout: Duration,
+    /// How often a request that nothing accepted may be tried again.
+    pub retries: u32,
+}
+
+/// What an upstream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A backend over HTTP that speaks one dialect.
+    Http(DialectName),
+    /// The built-in deterministic backend, which speaks all of them.
+    Sandbox,
+}
+
+/// An endpoint's URL, taken apart once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Whether it is spoken to over TLS.
+    pub tls: bool,
+    /// Host and, where given, port: what the `Host` header says.
+    pub authority: Authority,
+    /// Host without brackets, for the resolver and the certificate.
+    pub host: Box<str>,
+    /// Port, the scheme's own when none was given.
+    pub port: u16,
+    /// Path before the API's own, without a slash at the end; `""` for most.
+    pub prefix: Box<str>,
+}
+
+/// The operator's secret for an upstream. `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential(Box<str>);
+
+impl Credential {
+    /// `None` when `secret` is empty or could not stand in a header.
+    pub fn new(secret: &str) -> Option<Self> {
+        let plain = !secret.is_empty() && secret.bytes().all(|b| b.is_ascii_graphic());
+        plain.then(|| Self(secret.into()))
+    }
+
+    /// The secret itself, to be put on the wire and nowhere else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(..)")
+    }
+}
