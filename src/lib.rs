@@ -1,4 +1,6 @@
-//! Keyward: a reverse proxy that enforces key policies in front of LLM backends.
+//! Keyward, a reverse proxy that enforces key policies in front of LLM backends.
+
+#![doc = include_str!("../ARCHITECTURE.md")]
 
 // -- core: decides; no await, no hyper, no tracing, no I/O. Low to high.
 pub mod units;
@@ -10,6 +12,10 @@ pub mod keys;
 pub mod admission;
 // -- shell: waits, speaks, stores.
 pub mod telemetry;
+pub mod store;
 pub mod upstream;
 pub mod proxy;
+pub mod admin;
 pub mod config;
+pub mod app;
+pub mod cli;

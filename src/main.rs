@@ -1,2 +1,10 @@
-//! Keyward
-fn main() {}
+//! The keyward program.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    keyward::cli::run()
+}

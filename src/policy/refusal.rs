@@ -120,6 +120,37 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// The name in logs and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Head(_) => "malformed_head",
+            Self::UnknownPath => "unknown_path",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::InvalidKey => "invalid_key",
+            Self::AmbiguousCredential => "ambiguous_credential",
+            Self::KeyDisabled => "key_disabled",
+            Self::KeyExpired { .. } => "key_expired",
+            Self::GraceEnded { .. } => "grace_ended",
+            Self::TooManyAttempts { .. } => "too_many_attempts",
+            Self::AddressNotAllowed { .. } => "ip_not_allowed",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::Body(_) => "malformed_body",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::EncodingNotSupported => "encoding_not_supported",
+            Self::ContentTypeNotSupported { .. } => "content_type_not_supported",
+            Self::EndpointNotAllowed { .. } => "endpoint_not_allowed",
+            Self::ModelNotAllowed { .. } => "model_not_allowed",
+            Self::ModelNotFound { .. } => "model_not_found",
+            Self::QuotaSpent { .. } => "insufficient_quota",
+            Self::TooManyParallel { .. } => "max_parallel",
+            Self::TokensExceeded { .. } => "tpm_limit",
+            Self::PromptOverTokenLimit { .. } => "prompt_over_tpm_limit",
+            Self::RequestsExceeded { .. } => "rpm_limit",
+        }
+    }
+}
+
 /// What is wrong with a request's head. The edge refuses, it never repairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadFlaw {

@@ -1,5 +1,20 @@
-//! The data plane: a request comes in, is decided, forwarded, relayed and settled.
+//! The data plane: a request comes in, is decided, forwarded, relayed and settled. [`handle`](handle::handle) reads as its stages.
 
+pub mod body;
+pub mod client_address;
+pub mod deadline;
+pub mod fault;
+pub mod forward;
+pub mod handle;
+pub mod headers;
+pub mod local;
+pub mod plane;
+pub mod receive;
+pub mod relay;
+pub mod request_id;
+pub mod server;
 pub mod settings;
+pub mod wire;
 
+pub use plane::{Live, Plane};
 pub use settings::Settings;

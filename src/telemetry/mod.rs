@@ -1,1 +1,7 @@
-//! What the program says of itself: logs, metrics, the access log.
+//! What the program says of itself: logs, metrics, the access log. Never a secret.
+
+pub mod access_log;
+pub mod logging;
+pub mod metrics;
+
+pub use metrics::Metrics;

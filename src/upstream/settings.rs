@@ -8,7 +8,7 @@ use http::uri::Authority;
 use crate::policy::{DialectName, Glob};
 
 /// One `[[upstreams]]` entry: a pool of endpoints that serve the same models.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamSettings {
     /// Its name in logs and metrics; unique.
     pub name: Box<str>,
@@ -28,6 +28,23 @@ pub struct UpstreamSettings {
     pub idle_timeout: Duration,
     /// How often a request that nothing accepted may be tried again.
     pub retries: u32,
+}
+
+impl UpstreamSettings {
+    /// The built-in backend as sandbox keys meet it, whatever the configuration says.
+    pub fn sandbox() -> Self {
+        Self {
+            name: "sandbox".into(),
+            kind: Kind::Sandbox,
+            urls: Vec::new(),
+            credential: None,
+            models: Glob::new("*").into_iter().collect(),
+            connect_timeout: Duration::from_secs(5),
+            first_byte_timeout: Duration::from_secs(600),
+            idle_timeout: Duration::from_secs(300),
+            retries: 0,
+        }
+    }
 }
 
 /// What an upstream speaks.

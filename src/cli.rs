@@ -1,0 +1,221 @@
+//! The command line: what was asked, and what the exit code means.
+
+mod check;
+mod hash;
+mod health;
+mod quickstart;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::app::{self, Options, Outcome, serve::StartFault};
+use crate::telemetry::logging;
+
+/// Everything is in order.
+const OK: u8 = 0;
+/// Something failed while running.
+const FAILED: u8 = 1;
+/// The command line or a file is not in order.
+const NOT_IN_ORDER: u8 = 2;
+
+const AFTER_HELP: &str = "\
+Examples:
+  keyward quickstart                       try it: no configuration, no backend, no account
+  keyward check --config keyward.toml      is the configuration in order?
+  keyward serve --config keyward.toml      run
+  printf %s \"$SECRET\" | keyward key hash   what keys.toml wants instead of a secret
+
+Exit codes: 0 in order, 1 failed while running, 2 command line or configuration not in order.";
+
+/// A reverse proxy that enforces key policies in front of LLM backends.
+#[derive(Debug, Parser)]
+#[command(name = "keyward", version, after_help = AFTER_HELP, max_term_width = 100)]
+struct Cli {
+    /// What to log: a level, or levels by target (`info,access=off`).
+    #[arg(long, env = "KEYWARD_LOG", default_value = "info", global = true, value_name = "FILTER")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy.
+    #[command(after_help = "Example:\n  keyward serve --config /etc/keyward/keyward.toml\n\nSIGHUP reloads, SIGTERM drains, a second one stops at once.")]
+    Serve {
+        /// The configuration file.
+        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+        /// Write the bound addresses here, as JSON, once the program listens.
+        #[arg(long, value_name = "FILE")]
+        ready_file: Option<PathBuf>,
+    },
+    /// Check the configuration and the key file, and say every fault at once.
+    #[command(after_help = "Example:\n  keyward check --config keyward.toml && systemctl reload keyward")]
+    Check {
+        /// The configuration file.
+        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+        /// Print the verdict as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try it: a proxy with two keys and a built-in backend, no configuration.
+    #[command(after_help = "Example:\n  keyward quickstart --listen 127.0.0.1:9000")]
+    Quickstart {
+        /// Where to listen for clients.
+        #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+        listen: std::net::SocketAddr,
+        /// Where to serve health and metrics.
+        #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
+        admin_listen: std::net::SocketAddr,
+        /// Write the bound addresses here, as JSON, once the program listens.
+        #[arg(long, value_name = "FILE")]
+        ready_file: Option<PathBuf>,
+    },
+    /// Work with keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Ask a running proxy whether it is ready; for images without curl.
+    #[command(after_help = "Example:\n  keyward healthcheck --admin-url http://127.0.0.1:8081")]
+    Healthcheck {
+        /// Its admin listener.
+        #[arg(long, env = "KEYWARD_ADMIN_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
+        admin_url: String,
+    },
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  keyward completions bash > /etc/bash_completion.d/keyward")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    #[command(after_help = "Example:\n  keyward man | man -l -")]
+    Man,
+    /// Print the version.
+    #[command(after_help = "Example:\n  keyward version --json")]
+    Version {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Read a secret from standard input and print what keys.toml wants for it.
+    #[command(after_help = "Examples:\n  printf %s \"$SECRET\" | keyward key hash\n  keyward key hash --generate")]
+    Hash {
+        /// Make a new secret, print it to standard error and its hash to standard output.
+        #[arg(long)]
+        generate: bool,
+    },
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let code = match cli.command {
+        Command::Serve { config, ready_file } => with_logging(&cli.log, || serve(&Options { config, ready_file })),
+        Command::Check { config, json } => check::check(&config, json),
+        Command::Quickstart { listen, admin_listen, ready_file } => {
+            with_logging(&cli.log, || quickstart::quickstart(listen, admin_listen, ready_file.as_deref()))
+        }
+        Command::Key(KeyCommand::Hash { generate }) => hash::hash(generate),
+        Command::Healthcheck { admin_url } => health::check(&admin_url),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut std::io::stdout());
+            OK
+        }
+        Command::Man => man(),
+        Command::Version { json } => version(json),
+    };
+    ExitCode::from(code)
+}
+
+fn with_logging(filter: &str, run: impl FnOnce() -> u8) -> u8 {
+    match logging::start(filter) {
+        Ok(()) => run(),
+        Err(fault) => {
+            eprintln!("keyward: {fault}; expected something like `info` or `keyward=debug,access=off`");
+            NOT_IN_ORDER
+        }
+    }
+}
+
+fn serve(options: &Options) -> u8 {
+    ended(app::serve(options))
+}
+
+/// The exit code of a run, and on standard error why it failed.
+fn ended(result: Result<Outcome, StartFault>) -> u8 {
+    match result {
+        Ok(Outcome::Drained) => OK,
+        Ok(Outcome::Cut) => {
+            tracing::warn!("ended with requests cut");
+            OK
+        }
+        Err(StartFault::Config(faults)) => {
+            eprint!("{}", faults.render(is_coloured(&std::io::stderr())));
+            eprintln!("keyward: {} fault(s); nothing was started", faults.len());
+            NOT_IN_ORDER
+        }
+        Err(fault @ StartFault::Pepper(_)) => {
+            eprintln!("keyward: {fault}");
+            NOT_IN_ORDER
+        }
+        Err(fault @ StartFault::Machine { .. }) => {
+            eprintln!("keyward: {fault}");
+            FAILED
+        }
+    }
+}
+
+fn is_coloured(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn man() -> u8 {
+    let mut page = Vec::new();
+    let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
+    match rendered.and_then(|()| std::io::stdout().write_all(&page)) {
+        Ok(()) => OK,
+        Err(error) => {
+            eprintln!("keyward: {error}");
+            FAILED
+        }
+    }
+}
+
+fn version(json: bool) -> u8 {
+    let version = env!("CARGO_PKG_VERSION");
+    if json {
+        println!("{}", serde_json::json!({ "name": "keyward", "version": version }));
+    } else {
+        println!("keyward {version}");
+    }
+    OK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_teaches_by_example() {
+        Cli::command().debug_assert();
+        fn look(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let has_own = command.get_subcommands().next().is_none();
+            if has_own && command.get_name() != "help" {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example"), "{path} has no example in its help");
+            }
+            command.get_subcommands().for_each(|sub| look(sub, &path));
+        }
+        look(&Cli::command(), "");
+    }
+}

@@ -1,0 +1,147 @@
+//! Reading a request's body: bounded in size, in time and in what all bodies together may hold.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::clock::NS_PER_SECOND;
+use crate::policy::{BodyFlaw, Fault, Refusal};
+use crate::proxy::deadline::Deadline;
+use crate::proxy::fault::Stop;
+use crate::proxy::plane::Plane;
+use crate::proxy::settings::Settings;
+
+/// When to come back when all bodies together are too much.
+const BUDGET_RETRY_NS: u64 = NS_PER_SECOND;
+/// What is set aside at once for a body of known length; the rest only as it arrives.
+const FIRST_CAPACITY: usize = 64 * 1024;
+
+/// A body held in memory; its share of the budget is given back when this is dropped.
+#[derive(Debug)]
+pub struct HeldBody {
+    /// The body, whole.
+    pub bytes: Bytes,
+    _share: Share,
+}
+
+#[derive(Debug)]
+struct Share {
+    plane: Arc<Plane>,
+    bytes: u64,
+}
+
+impl Share {
+    fn grow(&mut self, bytes: u64, limit: u64) -> Result<(), Stop> {
+        if !self.plane.body_budget.take(bytes, limit) {
+            return Err(Stop::Fault(Fault::Overloaded { retry_after_ns: BUDGET_RETRY_NS }));
+        }
+        self.bytes += bytes;
+        self.plane.metrics.body_bytes.inc_by(i64::try_from(bytes).unwrap_or(0));
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.plane.body_budget.give_back(self.bytes);
+        self.plane.metrics.body_bytes.dec_by(i64::try_from(self.bytes).unwrap_or(0));
+    }
+}
+
+/// Reads the body whole. Its declared length is checked before a byte is read.
+///
+/// # Errors
+/// [`Refusal::BodyTooLarge`], [`Refusal::BodyTooSlow`], [`BodyFlaw::Incomplete`], or [`Fault::Overloaded`].
+pub async fn read(plane: &Arc<Plane>, settings: &Settings, deadline: &Deadline, body: Incoming) -> Result<HeldBody, Stop> {
+    let mut body = body;
+    let declared = body.size_hint().exact();
+    let too_large = Stop::Refusal(Refusal::BodyTooLarge { limit: settings.max_body });
+    if declared.is_some_and(|length| length > settings.max_body) {
+        return Err(too_large);
+    }
+    let mut share = Share { plane: Arc::clone(plane), bytes: 0 };
+    let mut pace = Pace::new(plane, settings);
+    let mut gathered = BytesMut::new();
+    let mut first: Option<Bytes> = None;
+    while !body.is_end_stream() {
+        deadline.set_in(pace.idle_ns);
+        let Some(data) = next(&mut body, deadline).await? else { break };
+        let length = share.bytes + data.len() as u64;
+        if length > settings.max_body {
+            return Err(too_large);
+        }
+        share.grow(data.len() as u64, settings.body_budget)?;
+        pace.check(plane, length)?;
+        match (first.take(), gathered.is_empty()) {
+            (None, true) => first = Some(data), // a body that came in one piece is never copied
+            (Some(start), _) => {
+                let expected = declared.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+                gathered.reserve(expected.min(FIRST_CAPACITY).max(start.len() + data.len()));
+                gathered.extend_from_slice(&start);
+                gathered.extend_from_slice(&data);
+            }
+            (None, false) => gathered.extend_from_slice(&data),
+        }
+    }
+    deadline.clear();
+    let bytes = first.unwrap_or_else(|| gathered.freeze());
+    Ok(HeldBody { bytes, _share: share })
+}
+
+/// The next data; trailers are dropped.
+async fn next(body: &mut Incoming, deadline: &Deadline) -> Result<Option<Bytes>, Stop> {
+    poll_fn(|cx| {
+        if deadline.poll_due(cx).is_ready() {
+            return Poll::Ready(Err(Stop::Refusal(Refusal::BodyTooSlow)));
+        }
+        loop {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(Ok(None)),
+                Poll::Ready(Some(Err(_))) => {
+                    return Poll::Ready(Err(Stop::Refusal(Refusal::Body(BodyFlaw::Incomplete))));
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
+                        return Poll::Ready(Ok(Some(data)));
+                    }
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// The slowest a body may come.
+struct Pace {
+    began_ns: u64,
+    idle_ns: u64,
+    min_rate: u64,
+}
+
+impl Pace {
+    fn new(plane: &Plane, settings: &Settings) -> Self {
+        Self {
+            began_ns: plane.clock.now().monotonic_ns,
+            idle_ns: u64::try_from(settings.body_idle_timeout.as_nanos()).unwrap_or(u64::MAX),
+            min_rate: settings.body_min_rate,
+        }
+    }
+
+    /// A byte every ten seconds keeps the idle time happy for ever; the rate over all of it does not.
+    fn check(&self, plane: &Plane, received: u64) -> Result<(), Stop> {
+        let elapsed_ns = plane.clock.now().monotonic_ns.saturating_sub(self.began_ns);
+        let due = u128::from(self.min_rate) * u128::from(elapsed_ns / NS_PER_SECOND);
+        if elapsed_ns > self.idle_ns && u128::from(received) < due {
+            return Err(Stop::Refusal(Refusal::BodyTooSlow));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! Every time limit of a worker, kept by one coarse tick instead of a timer for each: heads, bodies, first bytes, silences, stalls,
+//! and the revocation of running streams.
+//!
+//! Setting a deadline is a store; only the tick looks at them, ten times a second, and wakes what is due.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::clock::{Clock, Now};
+use crate::keys::table::SecretSlot;
+use crate::policy::CutReason;
+
+/// How often the tick looks; a deadline is met at most this late.
+pub const TICK: Duration = Duration::from_millis(100);
+
+const NEVER: u64 = u64::MAX;
+
+/// All deadlines of one worker.
+#[derive(Debug)]
+pub struct Deadlines {
+    slots: RefCell<Slab<Slot>>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Slot {
+    at_ns: u64,
+    watched: Option<Arc<SecretSlot>>,
+    due: Option<Due>,
+    waker: Option<Waker>,
+}
+
+/// What became due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// The time is up.
+    TimeUp,
+    /// The key in use was revoked.
+    Revoked(CutReason),
+}
+
+/// One deadline; gone when dropped.
+#[derive(Debug)]
+pub struct Deadline {
+    home: Rc<Deadlines>,
+    index: usize,
+}
+
+impl Deadlines {
+    /// None yet.
+    pub fn new(clock: Clock) -> Rc<Self> {
+        Rc::new(Self { slots: RefCell::new(Slab::new()), clock })
+    }
+
+    /// A new deadline, not set.
+    pub fn register(self: &Rc<Self>) -> Deadline {
+        let index = self.slots.borrow_mut().insert(Slot { at_ns: NEVER, watched: None, due: None, waker: None });
+        Deadline { home: Rc::clone(self), index }
+    }
+
+    /// How many are registered; a leak shows here.
+    pub fn count(&self) -> usize {
+        self.slots.borrow().len()
+    }
+
+    /// Wakes whatever is due.
+    pub fn tick(&self) {
+        let now = self.clock.now();
+        let mut woken = Vec::new();
+        for (_, slot) in &mut *self.slots.borrow_mut() {
+            if slot.due.is_none() {
+                slot.due = slot.look(now);
+                if slot.due.is_some() {
+                    woken.extend(slot.waker.take());
+                }
+            }
+        }
+        // Outside the borrow: a waker may run code that registers or drops a deadline.
+        woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Slot {
+    fn look(&self, now: Now) -> Option<Due> {
+        if let Some(Err(reason)) = self.watched.as_ref().map(|slot| slot.may_continue(now)) {
+            return Some(Due::Revoked(reason));
+        }
+        (now.monotonic_ns >= self.at_ns).then_some(Due::TimeUp)
+    }
+}
+
+impl Deadline {
+    /// Due in `ns` nanoseconds from now.
+    pub fn set_in(&self, ns: u64) {
+        self.set_at(self.home.clock.now().monotonic_ns.saturating_add(ns));
+    }
+
+    /// Due at a moment of the monotonic clock.
+    pub fn set_at(&self, at_ns: u64) {
+        self.change(|slot| {
+            slot.at_ns = at_ns;
+            if slot.due == Some(Due::TimeUp) {
+                slot.due = None;
+            }
+        });
+    }
+
+    /// Never due by time.
+    pub fn clear(&self) {
+        self.set_at(NEVER);
+    }
+
+    /// Also due when this secret's key is revoked.
+    pub fn watch(&self, secret: Arc<SecretSlot>) {
+        self.change(|slot| slot.watched = Some(secret));
+    }
+
+    /// Ready with what is due; else the task is woken when something is.
+    pub fn poll_due(&self, cx: &mut Context<'_>) -> Poll<Due> {
+        let mut slots = self.home.slots.borrow_mut();
+        let Some(slot) = slots.get_mut(self.index) else { return Poll::Pending };
+        match slot.due {
+            Some(due) => Poll::Ready(due),
+            None => {
+                match &mut slot.waker {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    None => slot.waker = Some(cx.waker().clone()),
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Slot)) {
+        if let Some(slot) = self.home.slots.borrow_mut().get_mut(self.index) {
+            change(slot);
+        }
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        let gone = self.home.slots.borrow_mut().try_remove(self.index);
+        drop(gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Context;
+
+    #[test]
+    fn is_due_at_its_time_and_not_before() {
+        let clock = Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 });
+        let deadlines = Deadlines::new(clock.clone());
+        let deadline = deadlines.register();
+        let mut cx = Context::from_waker(Waker::noop());
+        deadline.set_in(10);
+        clock.advance_ns(9);
+        deadlines.tick();
+        assert_eq!(deadline.poll_due(&mut cx), Poll::Pending);
+        clock.advance_ns(1);
+        deadlines.tick();
+        assert_eq!(deadline.poll_due(&mut cx), Poll::Ready(Due::TimeUp));
+        deadline.set_in(10);
+        assert_eq!(deadline.poll_due(&mut cx), Poll::Pending, "setting it anew takes the old one back");
+        drop(deadline);
+        assert_eq!(deadlines.count(), 0);
+    }
+}

@@ -1,0 +1,104 @@
+//! Saying no: a refusal or a fault becomes an answer in the caller's own dialect.
+
+use http::header::{CONNECTION, HeaderValue};
+use http::{Response, StatusCode};
+
+use crate::dialect::{self, Answer, Notes};
+use crate::policy::{BodyFlaw, DialectName, Fault, Refusal};
+use crate::proxy::handle::Trace;
+use crate::proxy::plane::Worker;
+use crate::proxy::relay::AnswerBody;
+use crate::telemetry::metrics::{Dialect as DialectLabel, Reason, status_class};
+
+/// Why a request goes no further.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// We decided so.
+    Refusal(Refusal),
+    /// It happened.
+    Fault(Fault),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Answers `stop`, counts it and writes its access line.
+pub fn answer(worker: &Worker, trace: Trace, stop: &Stop) -> Response<AnswerBody> {
+    let plane = &worker.plane;
+    let now = plane.clock.now();
+    let words = dialect::of(trace.line.dialect);
+    let notes = Notes {
+        request_id: &trace.line.request_id,
+        now,
+        quota_status: trace.live.limits.quota_status,
+        stream: trace.streams,
+    };
+    let (mut answer, decision) = match stop {
+        Stop::Refusal(refusal) => {
+            let name = refusal.as_str();
+            plane.metrics.refusals.get_or_create(&Reason { reason: name }).inc();
+            (words.refusal(refusal, &notes), name)
+        }
+        Stop::Fault(fault) => {
+            let name = fault.as_str();
+            plane.metrics.faults.get_or_create(&Reason { reason: name }).inc();
+            (words.fault(*fault, &notes), name)
+        }
+    };
+    if let Some(caller) = &trace.caller {
+        let standing = caller.slot().entry().limits().standing(caller.policy(), now);
+        words.limit_headers(&standing, now, &mut answer.headers);
+    }
+    if must_close(stop) {
+        answer.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    finish(worker, trace, answer, decision)
+}
+
+/// Sends an answer of our own, counts it and writes its access line.
+pub fn finish(worker: &Worker, trace: Trace, answer: Answer, decision: &'static str) -> Response<AnswerBody> {
+    let Trace { mut line, under_way, .. } = trace;
+    let words = dialect::of(line.dialect);
+    let mut response = Response::new(AnswerBody::whole(answer.body, under_way));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    if let Ok(id) = HeaderValue::from_str(&line.request_id) {
+        response.headers_mut().insert(words.request_id_header(), id);
+    }
+    if worker.plane.is_draining.load(std::sync::atomic::Ordering::Relaxed) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    line.status = answer.status.as_u16();
+    line.decision = decision;
+    count(worker, line.dialect, answer.status);
+    response
+}
+
+/// Counts an answer.
+pub fn count(worker: &Worker, dialect: DialectName, status: StatusCode) {
+    let label = DialectLabel { dialect: dialect.as_str(), status: status_class(status.as_u16()) };
+    worker.plane.metrics.requests.get_or_create(&label).inc();
+}
+
+/// After these the rest of the connection cannot be trusted to be where we think it is, or is not worth reading.
+fn must_close(stop: &Stop) -> bool {
+    match stop {
+        Stop::Refusal(refusal) => matches!(
+            refusal,
+            Refusal::Head(_)
+                | Refusal::BodyTooLarge { .. }
+                | Refusal::BodyTooSlow
+                | Refusal::Body(BodyFlaw::Incomplete)
+        ),
+        Stop::Fault(fault) => matches!(fault, Fault::Draining | Fault::Overloaded { .. }),
+    }
+}

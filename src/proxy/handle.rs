@@ -1,0 +1,196 @@
+//! A request, from head to answer, in eight stages. Each stage's output is the next one's input.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, request};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use crate::admission::{self, Admitted, Caller};
+use crate::dialect::Answer;
+use crate::dialect::describe::{self, BodyInput, Described};
+use crate::dialect::route::{self, Route};
+use crate::policy::{self, Charge, OnDisconnect, Refusal, RequestFacts};
+use crate::proxy::body::{self, HeldBody};
+use crate::proxy::deadline::Deadline;
+use crate::proxy::fault::{self, Stop};
+use crate::proxy::forward::{self, Prepared, Sending};
+use crate::proxy::local;
+use crate::proxy::plane::{Live, Plane, UnderWay, Worker};
+use crate::proxy::receive::{self, Received};
+use crate::proxy::relay::{self, AnswerBody};
+use crate::proxy::wire::WireNotes;
+use crate::telemetry::access_log::AccessLine;
+use crate::upstream::route::Way;
+
+/// What is written down about a request while it goes through the stages: for the log, the metrics and the words of a refusal.
+#[derive(Debug)]
+pub struct Trace {
+    /// The access line so far.
+    pub line: AccessLine,
+    /// The caller, once known: its limits are told with every answer.
+    pub caller: Option<Caller>,
+    /// Whether the answer was asked for as a stream.
+    pub streams: bool,
+    /// The configuration this request is decided by, whatever a reload does meanwhile.
+    pub live: Arc<Live>,
+    /// Counts it until its answer has ended.
+    pub under_way: UnderWay,
+}
+
+/// Answers one request. Never fails: what goes wrong is an answer too.
+pub async fn handle(
+    worker: Rc<Worker>,
+    notes: Rc<WireNotes>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let (head, body) = request.into_parts();
+    let mut trace = trace(&worker, notes, &head);
+    match decide(&worker, &mut trace, peer, &head, body).await {
+        Ok(Decision::Local(answer)) => fault::finish(&worker, trace, answer, "allowed"),
+        Ok(Decision::Forward(sending)) => exchange(worker, trace, *sending).await,
+        Err(stop) => fault::answer(&worker, trace, &stop),
+    }
+}
+
+/// What the first five stages came to.
+enum Decision {
+    /// An answer of our own.
+    Local(Answer),
+    /// It goes upstream, and is paid for.
+    Forward(Box<Sending>),
+}
+
+/// Receive, identify, describe, authorize, reserve.
+async fn decide(
+    worker: &Worker,
+    trace: &mut Trace,
+    peer: IpAddr,
+    head: &request::Parts,
+    body: Incoming,
+) -> Result<Decision, Stop> {
+    let plane = &worker.plane;
+    let live = Arc::clone(&trace.live);
+    let received = receive::receive(head, trace.under_way.notes(), peer, &live.settings)?;
+    trace.line.dialect = received.route.dialect;
+    trace.line.endpoint = Some(received.route.endpoint);
+    let caller = identify(plane, &live, &received)?;
+    trace.line.key = Some(caller.policy().id);
+    trace.caller = Some(caller.clone());
+    if received.route.endpoint.is_local() {
+        return Ok(Decision::Local(local::answer(plane, &live, &caller, &received.route)?));
+    }
+    let deadline = worker.deadlines.register();
+    let (held, described) = describe(plane, &live, &deadline, &received.route, head, body).await?;
+    trace.line.model = described.facts.model.clone();
+    trace.streams = described.facts.stream;
+    let (charge, way) = authorize(&live, &caller, &received.route, &described.facts)?;
+    trace.line.upstream = Some(way.upstream.settings.name.clone());
+    let admitted = reserve(plane, &live, caller, &described, charge)?;
+    let prepared = Prepared { route: &received.route, head, described, held, way, deadline };
+    Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &trace.line.request_id))))
+}
+
+/// Forward, relay, settle. A key that wants its answers read to the end gets a task of its own, which a disconnect does not end.
+async fn exchange(worker: Rc<Worker>, trace: Trace, sending: Sending) -> Response<AnswerBody> {
+    if sending.admitted().caller().policy().on_disconnect == OnDisconnect::Cancel {
+        return forward_and_relay(worker, trace, sending).await;
+    }
+    let (answer, answered) = oneshot::channel();
+    tokio::task::spawn_local(async move {
+        // With nobody left to take it, the answer is dropped here and read on to its usage.
+        let _ = answer.send(forward_and_relay(worker, trace, sending).await);
+    });
+    match answered.await {
+        Ok(response) => response,
+        Err(_) => Response::new(AnswerBody::broken()),
+    }
+}
+
+async fn forward_and_relay(worker: Rc<Worker>, trace: Trace, sending: Sending) -> Response<AnswerBody> {
+    match forward::forward(&worker, sending).await {
+        Ok(forwarded) => relay::answer(&worker, trace, forwarded),
+        Err(fault) => fault::answer(&worker, trace, &Stop::Fault(fault)),
+    }
+}
+
+fn trace(worker: &Worker, notes: Rc<WireNotes>, head: &request::Parts) -> Trace {
+    let plane = &worker.plane;
+    let dialect = match notes.flaw() {
+        Some((_, nearest)) => nearest,
+        None => route::nearest(head.uri.path(), &head.headers),
+    };
+    let line = AccessLine::begin(worker.ids.of(&head.headers), dialect, plane.clock.clone());
+    Trace { line, caller: None, streams: false, live: plane.live.load_full(), under_way: UnderWay::new(worker, notes) }
+}
+
+/// Whose request it is. A secret that is in no table takes the same way as one that is, up to the answer.
+fn identify(plane: &Plane, live: &Live, received: &Received) -> Result<Caller, Refusal> {
+    let now = plane.clock.now();
+    let digest = received.secret.as_ref().map(|secret| plane.digester.digest(secret));
+    let identified = admission::identify(&plane.keys, digest, received.address, now);
+    if matches!(identified, Err(Refusal::InvalidKey)) {
+        let allowed = live.settings.failed_attempts_per_minute;
+        plane
+            .attempts
+            .record_failure(received.address, allowed, now)
+            .map_err(|retry_after_ns| Refusal::TooManyAttempts { retry_after_ns })?;
+    }
+    identified
+}
+
+/// Reads the body and finds out what it wants.
+async fn describe(
+    plane: &Arc<Plane>,
+    live: &Live,
+    deadline: &Deadline,
+    route: &Route,
+    head: &request::Parts,
+    body: Incoming,
+) -> Result<(HeldBody, Described), Stop> {
+    receive::check_encoding(&head.headers)?;
+    let held = body::read(plane, &live.settings, deadline, body).await?;
+    let passthrough = route.passthrough.and_then(|index| live.settings.passthrough.get(index));
+    let input = BodyInput {
+        dialect: route.dialect,
+        endpoint: route.endpoint,
+        path_model: route.model.as_ref(),
+        path_stream: route.streams,
+        model_free: passthrough.is_some_and(|entry| entry.model_free),
+        content_type: head.headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes),
+        body: &held.bytes,
+    };
+    let described = describe::describe(&input, &plane.estimator)?;
+    Ok((held, described))
+}
+
+/// May it, and who serves it.
+fn authorize(live: &Live, caller: &Caller, route: &Route, facts: &RequestFacts) -> Result<(Charge, Way), Refusal> {
+    let price = facts.model.as_ref().map_or(policy::Price::TOKEN, |model| live.prices.price(model.as_str()));
+    let charge = policy::authorize(caller.policy(), facts, price)?;
+    let passthrough = route.passthrough.and_then(|index| live.settings.passthrough.get(index));
+    let way = match (passthrough, &facts.model) {
+        _ if caller.policy().is_sandbox => live.routes.sandbox(),
+        (Some(entry), _) => live.routes.named(&entry.upstream),
+        (None, Some(model)) => live.routes.find(route.dialect, model),
+        (None, None) => live.routes.any(route.dialect),
+    };
+    let way = way.ok_or_else(|| Refusal::ModelNotFound { model: facts.model.clone() })?;
+    Ok((charge, way))
+}
+
+/// All limits, or none.
+fn reserve(
+    plane: &Plane,
+    live: &Live,
+    caller: Caller,
+    described: &Described,
+    charge: Charge,
+) -> Result<Admitted, Refusal> {
+    let (facts, now) = (described.facts.clone(), plane.clock.now());
+    admission::admit(caller, facts, charge, &live.limits, &plane.clock, now).map_err(|(_, refusal)| refusal)
+}

@@ -1,0 +1,166 @@
+//! Which headers pass, in and out. Framing and credentials are ours to set; what is hop-by-hop ends here.
+
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue};
+use http::{HeaderMap, header};
+
+use crate::dialect::credential::CREDENTIAL_HEADERS;
+use crate::policy::DialectName;
+use crate::upstream::Credential;
+
+/// Headers about one connection (RFC 9110 7.6.1 and the usual ones that were never registered).
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Headers by which a client could tell a backend that it is someone, somewhere or something else (SECURITY 1).
+const NEVER_UPSTREAM: [HeaderName; 15] = [
+    HOST,
+    CONTENT_LENGTH,
+    EXPECT,
+    FORWARDED,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("cf-connecting-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("x-cluster-client-ip"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+
+/// The names a `Connection` header lists, lower case. Framing and credential headers are handled on their own and cannot be named away.
+fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
+}
+
+/// The headers that go upstream, before ours are set: a client can neither add to nor take from what we set.
+pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
+    let named = named_by_connection(from_client);
+    let mut passed = HeaderMap::with_capacity(from_client.len() + 2);
+    for (name, value) in from_client {
+        let text = name.as_str();
+        let is_ours = NEVER_UPSTREAM.contains(name)
+            || HOP_BY_HOP.contains(name)
+            || CREDENTIAL_HEADERS.contains(name)
+            || text.starts_with("x-forwarded-")
+            || text.contains('_')
+            || named.iter().any(|n| n == text);
+        if !is_ours {
+            passed.append(name, value.clone());
+        }
+    }
+    passed
+}
+
+/// Puts the operator's credential where a backend of this dialect looks for it.
+pub fn set_credential(headers: &mut HeaderMap, dialect: DialectName, credential: &Credential) {
+    let (name, text) = match dialect {
+        DialectName::OpenAi => (AUTHORIZATION, format!("Bearer {}", credential.expose())),
+        DialectName::Anthropic => (HeaderName::from_static("x-api-key"), credential.expose().to_owned()),
+        DialectName::Gemini => (HeaderName::from_static("x-goog-api-key"), credential.expose().to_owned()),
+        DialectName::Azure => (HeaderName::from_static("api-key"), credential.expose().to_owned()),
+    };
+    // A credential is checked to be plain ASCII when it is made, so it is always a header value.
+    if let Ok(mut value) = HeaderValue::from_str(&text) {
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+}
+
+/// Asks for codings a copy of which can be decoded to be metered, or for none at all.
+pub fn set_accept_encoding(headers: &mut HeaderMap, must_be_identity: bool) {
+    let wanted = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let known = wanted.flat_map(|value| value.split(',')).filter_map(|coding| {
+        let name = coding.split(';').next().unwrap_or_default().trim();
+        let is_refused = coding.replace(' ', "").ends_with(";q=0");
+        ["gzip", "deflate", "br"].into_iter().find(|known| !is_refused && known.eq_ignore_ascii_case(name))
+    });
+    let known = if must_be_identity { Vec::new() } else { known.collect::<Vec<_>>() };
+    let value = if known.is_empty() { "identity".to_owned() } else { known.join(", ") };
+    if let Ok(value) = HeaderValue::from_str(&value) {
+        headers.insert(ACCEPT_ENCODING, value);
+    }
+}
+
+/// The headers of an upstream's answer that pass to the client.
+pub fn answer_headers(from_upstream: HeaderMap) -> HeaderMap {
+    let mut headers = from_upstream;
+    let named = named_by_connection(&headers);
+    for name in HOP_BY_HOP {
+        headers.remove(&name);
+    }
+    for name in named {
+        headers.remove(name.as_str());
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn nothing_about_the_hop_the_caller_or_its_secret_goes_upstream() {
+        let headers = map(&[
+            ("connection", "close, X-Secret-Hop, authorization"),
+            ("x-secret-hop", "1"),
+            ("authorization", "Bearer a"),
+            ("x-api-key", "a"),
+            ("api-key", "a"),
+            ("x-goog-api-key", "a"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-host", "evil"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x_under", "1"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AA"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "3"),
+            ("host", "h"),
+            ("x-original-url", "/admin"),
+            ("anthropic-version", "2023-06-01"),
+            ("traceparent", "00-1-2-3"),
+        ]);
+        let passed = request_headers(&headers);
+        let names = passed.keys().map(HeaderName::as_str).collect::<Vec<_>>();
+        assert_eq!(names, ["anthropic-version", "traceparent"]);
+    }
+
+    #[test]
+    fn only_codings_we_can_read_are_asked_for() {
+        let asked = |value: &'static str, identity| {
+            let mut headers = map(&[("accept-encoding", value)]);
+            set_accept_encoding(&mut headers, identity);
+            headers[ACCEPT_ENCODING].to_str().unwrap().to_owned()
+        };
+        assert_eq!(asked("gzip, deflate, br, zstd", false), "gzip, deflate, br");
+        assert_eq!(asked("zstd", false), "identity");
+        assert_eq!(asked("gzip;q=0, br;q=0.5", false), "br");
+        assert_eq!(asked("gzip", true), "identity");
+    }
+
+    #[test]
+    fn an_answer_keeps_everything_but_the_hop() {
+        let headers = map(&[("connection", "x-hop"), ("x-hop", "1"), ("keep-alive", "5"), ("x-any", "1"), ("content-length", "3")]);
+        let passed = answer_headers(headers);
+        assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>().len(), 2);
+        assert!(passed.contains_key("x-any") && passed.contains_key("content-length"));
+    }
+}

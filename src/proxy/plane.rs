@@ -1,0 +1,147 @@
+//! What all workers share, and what each has for itself.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::clock::Clock;
+use crate::dialect::estimate::Estimator;
+use crate::keys::secret::Digester;
+use crate::keys::table::KeyTable;
+use crate::limits::LimitSettings;
+use crate::limits::attempts::Attempts;
+use crate::policy::PriceTable;
+use crate::proxy::deadline::Deadlines;
+use crate::proxy::request_id::RequestIds;
+use crate::proxy::settings::Settings;
+use crate::proxy::wire::WireNotes;
+use crate::telemetry::Metrics;
+use crate::upstream::Routes;
+use crate::upstream::pool::Pool;
+
+/// What the configuration decides, replaced whole by a reload.
+#[derive(Debug)]
+pub struct Live {
+    /// `[server]`.
+    pub settings: Settings,
+    /// `[limits]`.
+    pub limits: LimitSettings,
+    /// `[[upstreams]]` and `[models]`.
+    pub routes: Routes,
+    /// `[prices]`.
+    pub prices: PriceTable,
+}
+
+/// What every worker shares.
+#[derive(Debug)]
+pub struct Plane {
+    /// The configuration in force.
+    pub live: ArcSwap<Live>,
+    /// The keys.
+    pub keys: Arc<KeyTable>,
+    /// From secret to digest.
+    pub digester: Digester,
+    /// What requests may cost.
+    pub estimator: Estimator,
+    /// Failed credentials.
+    pub attempts: Attempts,
+    /// Bytes of request bodies held.
+    pub body_budget: BodyBudget,
+    /// The time.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Set when the program is going down: answers close their connections.
+    pub is_draining: AtomicBool,
+}
+
+/// One worker's own.
+#[derive(Debug)]
+pub struct Worker {
+    /// What it shares.
+    pub plane: Arc<Plane>,
+    /// Its upstream connections.
+    pub pool: Rc<Pool>,
+    /// Its time limits.
+    pub deadlines: Rc<Deadlines>,
+    /// Its request ids.
+    pub ids: RequestIds,
+    /// Its load, read by whoever hands out connections.
+    pub load: Arc<Load>,
+}
+
+/// How busy a worker is.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Open connections.
+    pub connections: AtomicUsize,
+    /// Requests under way.
+    pub requests: AtomicUsize,
+}
+
+impl Load {
+    /// What is compared: a request under way weighs as much as a connection.
+    pub fn weight(&self) -> usize {
+        self.connections.load(Ordering::Relaxed) + self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// A request from its head to the end of its answer, however that comes about.
+#[derive(Debug)]
+pub struct UnderWay {
+    plane: Arc<Plane>,
+    load: Arc<Load>,
+    notes: Rc<WireNotes>,
+}
+
+impl UnderWay {
+    /// Counts a request whose head has just been read.
+    pub fn new(worker: &Worker, notes: Rc<WireNotes>) -> Self {
+        notes.request_began();
+        worker.load.requests.fetch_add(1, Ordering::Relaxed);
+        worker.plane.metrics.in_flight.inc();
+        Self { plane: Arc::clone(&worker.plane), load: Arc::clone(&worker.load), notes }
+    }
+
+    /// What the wire says of its connection.
+    pub fn notes(&self) -> &WireNotes {
+        &self.notes
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.load.requests.fetch_sub(1, Ordering::Relaxed);
+        self.plane.metrics.in_flight.dec();
+        self.notes.request_ended();
+    }
+}
+
+/// The bytes of request bodies that all requests together may hold (SECURITY: shed before memory runs out).
+#[derive(Debug, Default)]
+pub struct BodyBudget {
+    held: AtomicU64,
+}
+
+impl BodyBudget {
+    /// Takes `bytes` unless that passes `limit`.
+    pub fn take(&self, bytes: u64, limit: u64) -> bool {
+        self.held
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
+                held.checked_add(bytes).filter(|sum| *sum <= limit)
+            })
+            .is_ok()
+    }
+
+    /// Gives `bytes` back.
+    pub fn give_back(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// Bytes held now.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,121 @@
+//! The head of a request, read once: which call, whose secret, from where. No byte of the body is touched.
+
+use std::net::IpAddr;
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST};
+use http::{HeaderMap, Version, request};
+use zeroize::Zeroizing;
+
+use crate::dialect::credential::credential;
+use crate::dialect::route::{self, Route};
+use crate::policy::{HeadFlaw, Refusal};
+use crate::proxy::client_address::client_address;
+use crate::proxy::settings::Settings;
+use crate::proxy::wire::WireNotes;
+
+/// What the head says.
+#[derive(Debug)]
+pub struct Received {
+    /// The call.
+    pub route: Route,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// The secret it carries, if any.
+    pub secret: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// Reads the head.
+///
+/// # Errors
+/// What is wrong with it, by the order of the edge's rules: framing, host, path, method, credential.
+pub fn receive(head: &request::Parts, notes: &WireNotes, peer: IpAddr, settings: &Settings) -> Result<Received, Refusal> {
+    if let Some((flaw, _)) = notes.flaw() {
+        return Err(Refusal::Head(flaw));
+    }
+    check_host(head)?;
+    check_expectation(&head.headers)?;
+    let (path, query) = (head.uri.path(), head.uri.query());
+    let route = route::route(&head.method, path, query, &head.headers, &settings.passthrough)?;
+    let secret = credential(&head.headers, query)?.map(|secret| Zeroizing::new(secret.into_owned()));
+    let address = client_address(peer, &head.headers, &settings.trusted_proxies);
+    Ok(Received { route, address, secret })
+}
+
+/// Whether the body may be read at all: identity encoding and, where it is said, one content type.
+///
+/// # Errors
+/// [`Refusal::EncodingNotSupported`], [`HeadFlaw::Syntax`] for a doubled content type.
+pub fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_identity = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
+        return Err(Refusal::EncodingNotSupported);
+    }
+    if headers.get_all(CONTENT_TYPE).iter().nth(1).is_some() {
+        return Err(Refusal::Head(HeadFlaw::Syntax));
+    }
+    Ok(())
+}
+
+/// Exactly one `Host`, a bare authority, the same as the target's own when that is absolute (RFC 9112 3.2).
+fn check_host(head: &request::Parts) -> Result<(), Refusal> {
+    let flaw = Refusal::Head(HeadFlaw::Host);
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        // The wire lets none of this through; a request that did not come by it is refused all the same.
+        return Err(flaw);
+    };
+    if !is_bare_authority(host.as_bytes()) {
+        return Err(flaw);
+    }
+    match head.uri.authority() {
+        Some(target) if !target.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) => Err(flaw),
+        _ if head.version < Version::HTTP_10 => Err(flaw),
+        _ => Ok(()),
+    }
+}
+
+/// `host[:port]`, where host is a name, an IPv4 address or a bracketed IPv6 address.
+fn is_bare_authority(host: &[u8]) -> bool {
+    let (name, port) = match host.first() {
+        Some(b'[') => {
+            let Some(end) = host.iter().position(|b| *b == b']') else { return false };
+            let inside = &host[1..end];
+            let is_v6 = std::str::from_utf8(inside).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
+            if !is_v6 {
+                return false;
+            }
+            (&host[..=end], &host[end + 1..])
+        }
+        _ => match host.iter().position(|b| *b == b':') {
+            Some(colon) => (&host[..colon], &host[colon..]),
+            None => (host, &host[host.len()..]),
+        },
+    };
+    let is_name = name.first() == Some(&b'[') || name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(b));
+    let is_port = match port.split_first() {
+        None => true,
+        Some((b':', digits)) => (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit),
+        Some(_) => false,
+    };
+    !name.is_empty() && name.len() <= 255 && is_name && is_port
+}
+
+fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_known = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.get_all(EXPECT).iter().all(is_known) { Ok(()) } else { Err(Refusal::Head(HeadFlaw::Expectation)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_bare_authority() {
+        for good in ["a", "a.example:8080", "127.0.0.1", "[::1]", "[::1]:80", "a_b"] {
+            assert!(is_bare_authority(good.as_bytes()), "{good}");
+        }
+        for bad in ["", ":80", "a/b", "a?b", "a#b", "u@a", "a b", "a:", "a:x", "a:123456", "[::1", "[x]", "[::1]x", "a:80:80", "a%2f"] {
+            assert!(!is_bare_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+}

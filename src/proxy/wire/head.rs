@@ -1,0 +1,183 @@
+//! One request head, checked byte by byte (RFC 9112 2-6).
+
+use http::HeaderMap;
+use memchr::{memchr, memmem};
+
+use super::framing::BodyLength;
+use crate::dialect::route;
+use crate::policy::{DialectName, HeadFlaw};
+
+/// The longest request target, bytes.
+pub const MAX_URI_BYTES: usize = 8 * 1024;
+/// The most header bytes, all lines together.
+pub const MAX_HEADERS_BYTES: usize = 32 * 1024;
+/// The longest header value, bytes.
+pub const MAX_VALUE_BYTES: usize = 8 * 1024;
+/// The most headers.
+pub const MAX_HEADERS: usize = 100;
+/// The longest method token, bytes.
+const MAX_METHOD_BYTES: usize = 16;
+
+/// Which bytes may stand in a token (RFC 9110 5.6.2).
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = matches!(byte as u8, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'z' | b'|' | b'~')
+            || (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
+
+/// Checks a whole head, its empty line included, and says how its body is framed.
+///
+/// # Errors
+/// The first flaw.
+pub fn check(head: &[u8]) -> Result<BodyLength, HeadFlaw> {
+    let line_end = memmem::find(head, b"\r\n").ok_or(HeadFlaw::Syntax)?;
+    let (method, version_11) = check_request_line(&head[..line_end])?;
+    let mut fields = Fields::default();
+    let mut rest = &head[line_end + 2..];
+    if rest.len() > MAX_HEADERS_BYTES + 2 {
+        return Err(HeadFlaw::HeadersTooLarge);
+    }
+    while rest != b"\r\n" {
+        let end = memchr(b'\n', rest).ok_or(HeadFlaw::Syntax)?;
+        let line = rest[..end].strip_suffix(b"\r").ok_or(HeadFlaw::Syntax)?;
+        fields.take(line)?;
+        rest = &rest[end + 1..];
+    }
+    fields.conclude(method, version_11)
+}
+
+#[derive(Default)]
+struct Fields {
+    count: usize,
+    hosts: usize,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl Fields {
+    fn take(&mut self, line: &[u8]) -> Result<(), HeadFlaw> {
+        let colon = memchr(b':', line).ok_or(HeadFlaw::Syntax)?;
+        let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
+        // An empty name, a folded line and a space before the colon all fail here.
+        if name.is_empty() || !name.iter().all(|b| TOKEN[usize::from(*b)]) {
+            return Err(HeadFlaw::Syntax);
+        }
+        if value.iter().any(|b| (*b < b' ' && *b != b'\t') || *b == 0x7f) {
+            return Err(HeadFlaw::Syntax);
+        }
+        self.count += 1;
+        if self.count > MAX_HEADERS || value.len() > MAX_VALUE_BYTES {
+            return Err(HeadFlaw::HeadersTooLarge);
+        }
+        if name.eq_ignore_ascii_case(b"content-length") {
+            if self.length.is_some() || value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+                return Err(HeadFlaw::Framing);
+            }
+            self.length = Some(value.iter().fold(0, |n, b| n * 10 + u64::from(b - b'0')));
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(HeadFlaw::Framing);
+            }
+            self.chunked = true;
+        } else if name.eq_ignore_ascii_case(b"host") {
+            self.hosts += 1;
+        }
+        Ok(())
+    }
+
+    fn conclude(self, method: &[u8], version_11: bool) -> Result<BodyLength, HeadFlaw> {
+        if self.hosts != 1 {
+            return Err(HeadFlaw::Host);
+        }
+        if self.chunked && (self.length.is_some() || !version_11) {
+            return Err(HeadFlaw::Framing);
+        }
+        let has_body = self.chunked || self.length.is_some_and(|n| n > 0);
+        if has_body && matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"CONNECT") {
+            return Err(HeadFlaw::BodyNotExpected);
+        }
+        if method == b"CONNECT" {
+            return Err(HeadFlaw::UpgradeNotOffered);
+        }
+        Ok(if self.chunked { BodyLength::Chunked } else { BodyLength::Known(self.length.unwrap_or(0)) })
+    }
+}
+
+/// `method SP target SP HTTP/1.x`, single spaces, nothing else. Says the method and whether the version is 1.1.
+fn check_request_line(line: &[u8]) -> Result<(&[u8], bool), HeadFlaw> {
+    let space = memchr(b' ', line).ok_or(HeadFlaw::Syntax)?;
+    let (method, rest) = (&line[..space], &line[space + 1..]);
+    if method.is_empty() || method.len() > MAX_METHOD_BYTES || !method.iter().all(|b| TOKEN[usize::from(*b)]) {
+        return Err(HeadFlaw::Syntax);
+    }
+    let space = memchr(b' ', rest).ok_or(HeadFlaw::Syntax)?;
+    let (target, version) = (&rest[..space], &rest[space + 1..]);
+    if target.len() > MAX_URI_BYTES {
+        return Err(HeadFlaw::UriTooLong);
+    }
+    if target.is_empty() || target.iter().any(|b| *b <= b' ' || *b == 0x7f) {
+        return Err(HeadFlaw::Syntax);
+    }
+    if target.iter().any(|b| !b.is_ascii()) {
+        return Err(HeadFlaw::Path);
+    }
+    if memchr(b'#', target).is_some() {
+        return Err(HeadFlaw::Path); // a fragment is never sent (RFC 9110 7.1); hyper would drop it silently
+    }
+    match version {
+        b"HTTP/1.1" => Ok((method, true)),
+        b"HTTP/1.0" => Ok((method, false)),
+        _ => Err(HeadFlaw::Syntax),
+    }
+}
+
+/// What the bytes of a head that is not whole must already obey, so that garbage is refused at once and not at the timeout.
+/// `fresh` may start three bytes before the new ones; `first` says that it starts the head.
+///
+/// # Errors
+/// [`HeadFlaw::Syntax`].
+pub fn check_partial(fresh: &[u8], first: bool) -> Result<(), HeadFlaw> {
+    if first && fresh.first().is_some_and(|b| !TOKEN[usize::from(*b)]) {
+        return Err(HeadFlaw::Syntax);
+    }
+    for (at, byte) in fresh.iter().enumerate() {
+        let after_cr = at > 0 && fresh[at - 1] == b'\r';
+        let is_fine = match byte {
+            b'\n' => after_cr || (at == 0 && !first),
+            b'\r' | b'\t' | b' '..=b'~' | 0x80.. => !after_cr,
+            _ => false,
+        };
+        if !is_fine {
+            return Err(HeadFlaw::Syntax);
+        }
+    }
+    Ok(())
+}
+
+/// Which limit a head that is too large breaks: the target's, when its line has not ended by then.
+pub fn too_large(head: &[u8]) -> HeadFlaw {
+    match memchr(b'\n', head) {
+        Some(end) if end <= MAX_URI_BYTES + MAX_METHOD_BYTES + 16 => HeadFlaw::HeadersTooLarge,
+        _ => HeadFlaw::UriTooLong,
+    }
+}
+
+/// The dialect that the path of a refused head is nearest to, as far as one can be made out.
+pub fn nearest(head: &[u8]) -> DialectName {
+    let mut words = head.splitn(3, |b| *b == b' ');
+    let target = words.nth(1).unwrap_or_default();
+    let target = &target[..target.len().min(256)];
+    route::nearest(&String::from_utf8_lossy(target), &HeaderMap::new())
+}
+
+fn trim(value: &[u8]) -> &[u8] {
+    let is_blank = |b: &u8| matches!(b, b' ' | b'\t');
+    let start = value.iter().position(|b| !is_blank(b)).unwrap_or(value.len());
+    let end = value.iter().rposition(|b| !is_blank(b)).map_or(start, |last| last + 1);
+    &value[start..end]
+}

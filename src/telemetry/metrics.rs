@@ -1,0 +1,177 @@
+//! Every metric, each name in this one place. No label carries a key, a model or anything else a caller chooses.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+type Labelled<L> = Family<L, Counter<u64, AtomicU64>>;
+
+/// One of a handful of words.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Dialect {
+    /// The caller's API.
+    pub dialect: &'static str,
+    /// `2xx`, `4xx` ...
+    pub status: &'static str,
+}
+
+/// Why something did not go on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    /// Its name.
+    pub reason: &'static str,
+}
+
+/// An upstream, as the operator named it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct UpstreamLabel {
+    /// Its name.
+    pub upstream: String,
+    /// `answered`, or the fault's name.
+    pub outcome: &'static str,
+}
+
+/// Which tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Kind {
+    /// `input`, `cached_input`, `output`.
+    pub kind: &'static str,
+}
+
+/// Whether it worked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Verdict {
+    /// `applied` or `refused`.
+    pub result: &'static str,
+}
+
+/// Handles to count with, and the registry they are read from.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Answered requests.
+    pub requests: Labelled<Dialect>,
+    /// Refused requests.
+    pub refusals: Labelled<Reason>,
+    /// Accidents.
+    pub faults: Labelled<Reason>,
+    /// Streams ended before their end.
+    pub cuts: Labelled<Reason>,
+    /// Requests sent upstream.
+    pub upstream: Labelled<UpstreamLabel>,
+    /// Tokens charged.
+    pub tokens: Labelled<Kind>,
+    /// Units charged.
+    pub units: Counter,
+    /// Answers without a usage report, charged by estimate.
+    pub estimated: Counter,
+    /// Open client connections.
+    pub connections: Gauge<i64, AtomicI64>,
+    /// Connections turned away by a cap.
+    pub connections_refused: Counter,
+    /// Requests under way.
+    pub in_flight: Gauge<i64, AtomicI64>,
+    /// Bytes of request bodies held.
+    pub body_bytes: Gauge<i64, AtomicI64>,
+    /// Keys in the table.
+    pub keys: Gauge<i64, AtomicI64>,
+    /// Reloads of configuration and key file.
+    pub reloads: Labelled<Verdict>,
+    /// 1 while the files on disk are the ones in force.
+    pub config_in_force: Gauge<i64, AtomicI64>,
+    /// From the end of a request's head to the first byte of its answer, seconds.
+    pub first_byte: Histogram,
+    /// Panics that were caught; each is a bug.
+    pub panics: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Every metric at zero.
+    pub fn new() -> Self {
+        let buckets = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+        let mut metrics = Self {
+            registry: Registry::with_prefix("keyward"),
+            requests: Family::default(),
+            refusals: Family::default(),
+            faults: Family::default(),
+            cuts: Family::default(),
+            upstream: Family::default(),
+            tokens: Family::default(),
+            units: Counter::default(),
+            estimated: Counter::default(),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+            in_flight: Gauge::default(),
+            body_bytes: Gauge::default(),
+            keys: Gauge::default(),
+            reloads: Family::default(),
+            config_in_force: Gauge::default(),
+            first_byte: Histogram::new(buckets),
+            panics: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("requests", "Answered requests by dialect and status class", self.requests.clone());
+        registry.register("refusals", "Refused requests by reason", self.refusals.clone());
+        registry.register("faults", "Accidents by kind", self.faults.clone());
+        registry.register("stream_cuts", "Answers ended before their end, by reason", self.cuts.clone());
+        registry.register("upstream_requests", "Requests sent upstream by outcome", self.upstream.clone());
+        registry.register("tokens", "Tokens charged by kind", self.tokens.clone());
+        registry.register("quota_units", "Quota units charged", self.units.clone());
+        registry.register("usage_estimated", "Answers charged by estimate", self.estimated.clone());
+        registry.register("connections", "Open client connections", self.connections.clone());
+        registry.register("connections_refused", "Connections turned away by a cap", self.connections_refused.clone());
+        registry.register("requests_in_flight", "Requests under way", self.in_flight.clone());
+        registry.register("body_bytes", "Bytes of request bodies held in memory", self.body_bytes.clone());
+        registry.register("keys", "Keys in the table", self.keys.clone());
+        registry.register("reloads", "Reloads of configuration and key file", self.reloads.clone());
+        registry.register(
+            "config_in_force",
+            "1 while the files on disk are the ones in force, 0 after a refused reload",
+            self.config_in_force.clone(),
+        );
+        registry.register_with_unit(
+            "first_byte",
+            "From a request's head to the first byte of its answer",
+            Unit::Seconds,
+            self.first_byte.clone(),
+        );
+        registry.register("panics", "Caught panics; each is a bug", self.panics.clone());
+    }
+
+    /// All of them in the text format Prometheus and OpenMetrics scrapers read.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(std::fmt::Error) => String::new(), // writing into a String does not fail
+        }
+    }
+}
+
+/// `2xx` and so on, as a label.
+pub fn status_class(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}

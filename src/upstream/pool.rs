@@ -1,0 +1,127 @@
+//! One worker's idle connections to upstreams. Thread-local: no lock, and a request stays on the core that read it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::client::conn::http1::SendRequest;
+use rustls::ClientConfig;
+
+use crate::clock::{Clock, NS_PER_SECOND};
+use crate::upstream::client::Whole;
+
+/// A connection idle for longer is dropped: backends commonly close theirs after 5 s to 75 s, and a request sent into a
+/// closing connection is lost. hyper notices a close at once, so only the flight time is at risk.
+const IDLE_NS: u64 = 15 * NS_PER_SECOND;
+/// Idle connections kept for one endpoint.
+const IDLE_MAX: usize = 256;
+
+/// The connections of one worker.
+#[derive(Debug)]
+pub struct Pool {
+    idle: RefCell<HashMap<u64, Vec<Idle>>>,
+    /// Requests under way, by endpoint number: the least loaded endpoint is chosen.
+    outstanding: RefCell<HashMap<u64, Rc<Cell<usize>>>>,
+    /// How TLS is spoken to upstreams.
+    pub tls: Arc<ClientConfig>,
+    /// The time.
+    pub clock: Clock,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: SendRequest<Whole>,
+    since_ns: u64,
+}
+
+impl Pool {
+    /// Without a connection.
+    pub fn new(tls: Arc<ClientConfig>, clock: Clock) -> Rc<Self> {
+        Rc::new(Self { idle: RefCell::default(), outstanding: RefCell::default(), tls, clock })
+    }
+
+    /// The connection of `endpoint` that was used last and is still open.
+    pub fn take(&self, endpoint: u64) -> Option<SendRequest<Whole>> {
+        let mut idle = self.idle.borrow_mut();
+        let stack = idle.get_mut(&endpoint)?;
+        while let Some(candidate) = stack.pop() {
+            if !candidate.sender.is_closed() {
+                return Some(candidate.sender);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose answer has been read to its end.
+    pub fn give_back(&self, endpoint: u64, sender: SendRequest<Whole>) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let stack = idle.entry(endpoint).or_default();
+        if stack.len() < IDLE_MAX {
+            stack.push(Idle { sender, since_ns: self.clock.now().monotonic_ns });
+        }
+    }
+
+    /// Drops what was idle for too long or was closed by its peer.
+    pub fn sweep(&self) {
+        let now_ns = self.clock.now().monotonic_ns;
+        self.idle.borrow_mut().retain(|_, stack| {
+            stack.retain(|idle| !idle.sender.is_closed() && now_ns.saturating_sub(idle.since_ns) < IDLE_NS);
+            !stack.is_empty()
+        });
+        self.outstanding.borrow_mut().retain(|_, count| count.get() > 0 || Rc::strong_count(count) > 1);
+    }
+
+    /// Idle connections, all endpoints together.
+    pub fn idle_count(&self) -> usize {
+        self.idle.borrow().values().map(Vec::len).sum()
+    }
+
+    /// Requests under way at `endpoint`.
+    pub fn outstanding(&self, endpoint: u64) -> usize {
+        self.outstanding.borrow().get(&endpoint).map_or(0, |count| count.get())
+    }
+
+    /// Counts a request at `endpoint` until the guard is dropped.
+    pub fn count(&self, endpoint: u64) -> Counted {
+        let count = Rc::clone(self.outstanding.borrow_mut().entry(endpoint).or_default());
+        count.set(count.get() + 1);
+        Counted(count)
+    }
+}
+
+/// One request under way.
+#[derive(Debug)]
+pub struct Counted(Rc<Cell<usize>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// Holds a connection while its answer is read; back to the pool only when that was read to its end.
+#[derive(Debug)]
+pub struct Lease {
+    pool: Rc<Pool>,
+    endpoint: u64,
+    sender: Option<SendRequest<Whole>>,
+    _counted: Counted,
+}
+
+impl Lease {
+    /// Of a connection that has just answered.
+    pub fn new(pool: Rc<Pool>, endpoint: u64, sender: SendRequest<Whole>, counted: Counted) -> Self {
+        Self { pool, endpoint, sender: Some(sender), _counted: counted }
+    }
+
+    /// The answer was read to its end: the connection may be used again.
+    pub fn finish(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            self.pool.give_back(self.endpoint, sender);
+        }
+    }
+}
