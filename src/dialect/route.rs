@@ -184,15 +184,15 @@ impl Call {
 /// The calls of POLICY 1. `method` matters only where a model's name and a verb could be confused.
 fn built_in(path: &str, method: &Method, headers: &HeaderMap) -> Result<Option<Call>, Refusal> {
     if let Some(rest) = path.strip_prefix("/v1/") {
-        let shared = by_headers(headers).unwrap_or(DialectName::OpenAi);
+        let shared = || by_headers(headers).unwrap_or(DialectName::OpenAi);
         let call = match rest {
             "messages" => Call::post(DialectName::Anthropic, Endpoint::Messages),
             "messages/count_tokens" => Call::post(DialectName::Anthropic, Endpoint::CountTokens),
-            "models" => Call::get(shared, Endpoint::Models),
-            "key" => Call::get(shared, Endpoint::KeyStatus),
+            "models" => Call::get(shared(), Endpoint::Models),
+            "key" => Call::get(shared(), Endpoint::KeyStatus),
             _ => match openai_call(rest) {
                 Some(endpoint) => Call::post(DialectName::OpenAi, endpoint),
-                None => return verb_or_model(path, "/v1/models/", method, shared),
+                None => return verb_or_model(path, "/v1/models/", method, shared()),
             },
         };
         return Ok(Some(call));
