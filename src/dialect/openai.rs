@@ -1,1 +1,185 @@
 //! OpenAI's words.
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+use crate::clock::Now;
+use crate::dialect::wording::{self, Class, Words, times};
+use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes, models};
+use crate::policy::{CutReason, Endpoint, Fault, Gauge, Refusal, Standing};
+
+/// OpenAI's HTTP API.
+pub struct OpenAi;
+
+impl Dialect for OpenAi {
+    fn name(&self) -> DialectName {
+        DialectName::OpenAi
+    }
+
+    fn refusal(&self, refusal: &Refusal, notes: &Notes<'_>) -> Answer {
+        let mut answer = answer(&wording::refusal(refusal, notes), notes);
+        wording::refusal_headers(refusal, &mut answer.headers);
+        answer
+    }
+
+    fn fault(&self, fault: Fault, notes: &Notes<'_>) -> Answer {
+        answer(&wording::fault(fault), notes)
+    }
+
+    fn cut_event(&self, endpoint: Endpoint, reason: CutReason) -> Bytes {
+        let words = wording::cut(reason);
+        match endpoint {
+            Endpoint::Responses => event(Some("error"), &ResponsesError::of(&words)),
+            _ => event(None, &Body { error: Error::of(&words) }),
+        }
+    }
+
+    fn limit_headers(&self, standing: &Standing, _now: Now, headers: &mut HeaderMap) {
+        let mut put = |names: [&'static str; 3], gauge: Option<Gauge>| {
+            let Some(gauge) = gauge else { return };
+            let [limit, remaining, reset] = names.map(HeaderName::from_static);
+            headers.insert(limit, HeaderValue::from(gauge.limit));
+            headers.insert(remaining, HeaderValue::from(gauge.remaining));
+            if let Ok(value) = HeaderValue::try_from(times::go(gauge.reset_ns)) {
+                headers.insert(reset, value);
+            }
+        };
+        put(REQUESTS, standing.requests);
+        put(TOKENS, standing.tokens);
+    }
+
+    fn limit_header_kind(&self, name: &HeaderName) -> Option<LimitKind> {
+        let what = name.as_str().strip_prefix("x-ratelimit-")?;
+        if what.ends_with("tokens") {
+            return Some(LimitKind::Tokens);
+        }
+        // Compatible backends also send `x-ratelimit-limit` bare; theirs counts requests.
+        let bare = matches!(what, "limit" | "remaining" | "reset");
+        (bare || what.ends_with("requests")).then_some(LimitKind::Requests)
+    }
+
+    fn models(&self, models: &[ModelEntry]) -> Answer {
+        Answer::json(StatusCode::OK, &models::openai_list(models))
+    }
+
+    fn model(&self, model: &ModelEntry) -> Answer {
+        Answer::json(StatusCode::OK, &models::openai_model(model))
+    }
+
+    fn request_id_header(&self) -> HeaderName {
+        REQUEST_ID
+    }
+}
+
+/// Where the request id stands.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const REQUESTS: [&str; 3] =
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+const TOKENS: [&str; 3] = ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
+
+/// The SDKs choose the exception by status and read `error.message`, `type`, `param` and `code`.
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Error<'a>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    message: &'a str,
+    r#type: &'static str,
+    param: Option<&'static str>,
+    code: &'static str,
+}
+
+impl<'a> Error<'a> {
+    fn of(words: &'a Words) -> Self {
+        let kind = match words.class {
+            Class::Request | Class::TooLarge | Class::TooSlow | Class::NotFound | Class::Credential => {
+                "invalid_request_error"
+            }
+            Class::Permission => "permission_error",
+            Class::Requests => "requests",
+            Class::Tokens => "tokens",
+            Class::Quota => "insufficient_quota",
+            Class::UpstreamDown | Class::UpstreamSlow | Class::Busy | Class::Internal => "server_error",
+        };
+        Self { message: &words.message, r#type: kind, param: words.member, code: words.code }
+    }
+}
+
+/// The responses API's own error event, which its typed clients read, with the `error` member both SDKs raise on.
+#[derive(Serialize)]
+struct ResponsesError<'a> {
+    r#type: &'static str,
+    sequence_number: u64,
+    code: &'static str,
+    message: &'a str,
+    param: Option<&'static str>,
+    error: Error<'a>,
+}
+
+impl<'a> ResponsesError<'a> {
+    fn of(words: &'a Words) -> Self {
+        Self {
+            r#type: "error",
+            sequence_number: 0,
+            code: words.code,
+            message: &words.message,
+            param: words.member,
+            error: Error::of(words),
+        }
+    }
+}
+
+fn answer(words: &Words, notes: &Notes<'_>) -> Answer {
+    wording::answer(words, (REQUEST_ID, notes.request_id), &Body { error: Error::of(words) })
+}
+
+/// An event of `data`, and of `name` where it has one.
+pub(super) fn event<T: Serialize>(name: Option<&str>, data: &T) -> Bytes {
+    let data = serde_json::to_string(data).unwrap_or_default();
+    Bytes::from(match name {
+        Some(name) => format!("event: {name}\ndata: {data}\n\n"),
+        None => format!("data: {data}\n\n"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Now = Now { monotonic_ns: 0, unix_ms: 0 };
+
+    #[test]
+    fn only_limits_the_key_has_are_told() {
+        let requests = Gauge { limit: 100, remaining: 99, reset_ns: 600_000_000 };
+        let mut headers = HeaderMap::new();
+        OpenAi.limit_headers(&Standing { requests: Some(requests), ..Standing::default() }, NOW, &mut headers);
+        assert_eq!(headers.len(), 3);
+        assert_eq!(headers["x-ratelimit-limit-requests"], "100");
+        assert_eq!(headers["x-ratelimit-remaining-requests"], "99");
+        assert_eq!(headers["x-ratelimit-reset-requests"], "600ms");
+        let tokens = Gauge { limit: u64::MAX, remaining: 0, reset_ns: 359_000_000_001 };
+        OpenAi.limit_headers(&Standing { tokens: Some(tokens), ..Standing::default() }, NOW, &mut headers);
+        assert_eq!(headers["x-ratelimit-limit-tokens"], "18446744073709551615");
+        assert_eq!(headers["x-ratelimit-reset-tokens"], "6m0s");
+    }
+
+    #[test]
+    fn an_upstreams_own_limits_are_known_by_name() {
+        for (name, kind) in [
+            ("x-ratelimit-limit-requests", Some(LimitKind::Requests)),
+            ("x-ratelimit-reset-tokens", Some(LimitKind::Tokens)),
+            ("x-ratelimit-remaining-project-tokens", Some(LimitKind::Tokens)),
+            ("x-ratelimit-remaining", Some(LimitKind::Requests)),
+            ("x-ratelimit-policy", None),
+            ("x-request-id", None),
+            ("retry-after", None),
+        ] {
+            assert_eq!(OpenAi.limit_header_kind(&HeaderName::from_static(name)), kind, "{name}");
+        }
+    }
+}

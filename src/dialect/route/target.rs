@@ -1,0 +1,180 @@
+//! The bytes of a request target: what no path and no query may hold, and what of a query is not forwarded.
+
+use std::borrow::Cow;
+
+use crate::policy::{HeadFlaw, Refusal};
+
+/// Query parameters that hold a credential for some backend. None of them is forwarded: the upstream's own is put in, and a
+/// second one beside it would make the backend choose. Gemini's is `key`; Google's front end also takes the two tokens, Azure's
+/// the rest.
+const CREDENTIAL_PARAMETERS: [&str; 6] =
+    ["key", "access_token", "oauth_token", "api_key", "api-key", "subscription-key"];
+
+/// Refuses every path that some backend could read as another one (SECURITY 1).
+pub(super) fn check_path(path: &str) -> Result<(), Refusal> {
+    const FLAW: Refusal = Refusal::Head(HeadFlaw::Path);
+    let mut rest = path.as_bytes();
+    if rest.first() != Some(&b'/') {
+        return Err(FLAW);
+    }
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = match byte {
+            b'/' => match after {
+                [b'/', ..] | [b'.'] | [b'.', b'.'] | [b'.', b'/', ..] | [b'.', b'.', b'/', ..] => return Err(FLAW),
+                _ => after,
+            },
+            b'%' => match escaped(after) {
+                // Encoded, these are what the same byte bare is refused for; `%25` hides a second round of decoding.
+                Some(b'.' | b'/' | b'\\' | b';' | b'%' | 0..=0x20 | 0x7f..) | None => return Err(FLAW),
+                Some(_) => after.get(2..).unwrap_or_default(),
+            },
+            b'\\' | b';' | 0..=0x20 | 0x7f.. => return Err(FLAW),
+            _ => after,
+        };
+    }
+    Ok(())
+}
+
+/// Refuses a query with control or non-ASCII bytes, bare or (controls) encoded, broken escapes, and `;`, which some parsers
+/// take for `&`.
+pub(super) fn check_query(query: &str) -> Result<(), Refusal> {
+    const FLAW: Refusal = Refusal::Head(HeadFlaw::Query);
+    let mut rest = query.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = match byte {
+            b'%' => match escaped(after) {
+                Some(0..=0x1f | 0x7f) | None => return Err(FLAW),
+                Some(_) => after.get(2..).unwrap_or_default(),
+            },
+            b';' | 0..=0x20 | 0x7f.. => return Err(FLAW),
+            _ => after,
+        };
+    }
+    Ok(())
+}
+
+/// Whether a parameter names a model: `model`, `models`, in any letter case or escaping, also written as an array's.
+pub(super) fn names_model(query: &str) -> bool {
+    parameters(query).any(|(name, _)| {
+        let stem = || unescaped(name).take_while(|byte| !matches!(byte, b'[' | b' '));
+        ["model", "models"].iter().any(|watched| same_letters(stem(), watched))
+    })
+}
+
+/// The query without every parameter that holds a credential, its other bytes as they came; `None` when nothing is left.
+/// Allocates only when something is taken out.
+pub fn query_without_key(query: &str) -> Option<Cow<'_, str>> {
+    let is_credential = |part: &str| {
+        let name = part.split_once('=').map_or(part, |(name, _)| name);
+        CREDENTIAL_PARAMETERS.iter().any(|known| same_letters(unescaped(name), known))
+    };
+    if query.is_empty() {
+        return None;
+    }
+    if !query.split('&').any(is_credential) {
+        return Some(Cow::Borrowed(query));
+    }
+    let kept: Vec<&str> = query.split('&').filter(|part| !is_credential(part)).collect();
+    let kept = kept.join("&");
+    (!kept.is_empty()).then_some(Cow::Owned(kept))
+}
+
+/// The values of the parameters whose name, unescaped, is `key`, still escaped.
+pub(in crate::dialect) fn keys(query: &str) -> impl Iterator<Item = &str> {
+    parameters(query).filter(|(name, _)| unescaped(name).eq(*b"key")).map(|(_, value)| value)
+}
+
+/// `value` without its escapes; `None` when one is broken. A bare `+` is itself: keys may contain it.
+pub(in crate::dialect) fn unescape(value: &str) -> Option<Cow<'_, [u8]>> {
+    if !value.contains('%') {
+        return Some(Cow::Borrowed(value.as_bytes()));
+    }
+    let mut plain = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte == b'%' {
+            plain.push(escaped(after)?);
+            rest = after.get(2..).unwrap_or_default();
+        } else {
+            plain.push(byte);
+            rest = after;
+        }
+    }
+    Some(Cow::Owned(plain))
+}
+
+fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').map(|part| part.split_once('=').unwrap_or((part, "")))
+}
+
+/// The byte that two hex digits stand for.
+fn escaped(digits: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    match digits {
+        [high, low, ..] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    }
+}
+
+/// A name as form parsers read it: `+` is a space, a broken escape is itself.
+fn unescaped(name: &str) -> impl Iterator<Item = u8> {
+    let mut rest = name.as_bytes();
+    std::iter::from_fn(move || {
+        let (&byte, after) = rest.split_first()?;
+        let escape = (byte == b'%').then(|| escaped(after)).flatten();
+        rest = if escape.is_some() { after.get(2..).unwrap_or_default() } else { after };
+        Some(escape.unwrap_or(if byte == b'+' { b' ' } else { byte }))
+    })
+}
+
+fn same_letters(name: impl Iterator<Item = u8>, known: &str) -> bool {
+    name.map(|byte| byte.to_ascii_lowercase()).eq(known.bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_credentials_leave_the_query_and_the_rest_keeps_its_bytes() {
+        let same = "alt=sse&pageSize=5&x=%C3%a9&&y";
+        assert!(matches!(query_without_key(same), Some(Cow::Borrowed(kept)) if kept == same));
+        for (query, kept) in [
+            ("key=a", None),
+            ("", None),
+            ("key", None),
+            ("key=a&key=b", None),
+            ("alt=sse&key=a", Some("alt=sse")),
+            ("key=a&alt=sse&%6bey=b&k%65%79=c&Key=d&KEY=e", Some("alt=sse")),
+            ("access_token=t&api-version=2024&subscription-key=s&api%5Fkey=k", Some("api-version=2024")),
+            ("keys=a&monkey=b&xkey=c", Some("keys=a&monkey=b&xkey=c")),
+            ("a=1&key=%26b=2&c=3", Some("a=1&c=3")),
+        ] {
+            assert_eq!(query_without_key(query).as_deref(), kept, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_model_in_the_query_is_seen_in_every_spelling() {
+        for query in
+            ["model=x", "a=1&model=x", "m%6fdel=x", "MODEL=x", "model", "model[]=x", "models=x", "model%5B0%5D=x"]
+        {
+            assert!(names_model(query), "{query}");
+        }
+        for query in ["", "a=model", "modelx=1", "xmodel=1", "beta=true", "api-version=2024-10-21"] {
+            assert!(!names_model(query), "{query}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_credential_survives_and_no_target_panics(query in "[a-zA-Z%=&+;6bey0-9\\[\\]éß]{0,40}", path: String) {
+            if let Some(kept) = query_without_key(&query) {
+                prop_assert_eq!(keys(&kept).count(), 0);
+                prop_assert!(kept.len() <= query.len());
+            }
+            let _ = (names_model(&query), check_query(&query), check_path(&path), unescape(&query));
+        }
+    }
+}
