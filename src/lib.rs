@@ -10,6 +10,8 @@ pub mod keys;
 pub mod admission;
 // -- shell: waits, speaks, stores.
 pub mod telemetry;
+pub mod store;
 pub mod upstream;
 pub mod proxy;
+pub mod admin;
 pub mod config;
