@@ -61,6 +61,7 @@ impl Excerpt {
             out.marked.start = out.line.len();
         }
         out.marked.end = out.marked.end.max(out.marked.start);
+        out.line.truncate(out.line.trim_end().len().max(out.marked.end));
         Some(out)
     }
 }
@@ -109,7 +110,7 @@ mod tests {
     fn names_and_the_value_in_question_stay_and_the_rest_is_stars() {
         let line = r#"tokens = [{ name = "ops", token = "s3cret-ü", role = "wirte" }] # was hunter2"#;
         let (drawn, marked) = excerpt(line, r#""wirte""#, true);
-        assert_eq!(drawn, r#"****** = [{ name = "***", token = "********", role = "wirte" }] "#);
+        assert_eq!(drawn, r#"****** = [{ name = "***", token = "********", role = "wirte" }]"#);
         assert_eq!(marked, r#""wirte""#);
     }
 

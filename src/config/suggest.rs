@@ -7,6 +7,10 @@ pub(super) fn suggest<'n>(written: &str, known: &[&'n str]) -> Option<&'n str> {
         return None;
     }
     let folded = written.to_ascii_lowercase().replace('-', "_");
+    let mut begun = known.iter().filter(|name| folded.len() >= 3 && name.starts_with(&folded));
+    if let (Some(name), None) = (begun.next(), begun.next()) {
+        return Some(name);
+    }
     let near = known.iter().map(|name| (distance(&folded, name), *name)).min()?;
     let allowed = near.1.len().max(folded.len()) / 3;
     (near.0 <= allowed).then_some(near.1)
@@ -41,6 +45,7 @@ mod tests {
         assert_eq!(suggest("lisen", &known), Some("listen"));
         assert_eq!(suggest("wrokers", &known), Some("workers"));
         assert_eq!(suggest("Max-Body", &known), Some("max_body"));
+        assert_eq!(suggest("header", &known), Some("header_timeout"), "one that is only begun");
         assert_eq!(suggest("colour", &known), None);
         assert_eq!(suggest("", &known), None);
         assert_eq!(suggest("x", &[]), None);

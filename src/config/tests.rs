@@ -304,11 +304,11 @@ fn operators_have_a_name_a_long_token_and_a_role() {
     let one = |token: &str| format!("[admin]\ntokens = [{{ {token} }}]");
     assert_eq!(
         fault(&one("name = \"a\", token = \"env:SHORT\", role = \"read\"")),
-        "2:34: admin.tokens[0].token: is shorter than 16 characters"
+        "2:33: admin.tokens[0].token: is shorter than 16 characters"
     );
     assert_eq!(
         fault(&one("name = \"a\", token = \"env:GOOD\", role = \"admin\"")),
-        "2:53: admin.tokens[0].role: \"admin\" is not one of \"read\", \"write\""
+        "2:52: admin.tokens[0].role: \"admin\" is not one of \"read\", \"write\""
     );
     assert_eq!(
         fault(&one("token = \"env:GOOD\", role = \"read\"")),
@@ -349,7 +349,7 @@ fn upstreams_are_named_once_and_serve_something() {
     );
     assert_eq!(upstream_fault("name = \"a b\""), "2:8: upstreams[0].name: \"a b\" is not 1 to 64 of A-Z a-z 0-9 . _ -");
     assert_eq!(upstream_fault("retries = 11"), "2:11: upstreams[0].retries: 11 is not a whole number from 0 to 10");
-    assert_eq!(upstream_fault("dialect = \"sandbox\""), "3:7: upstreams[0].url: the built-in backend takes none");
+    assert_eq!(upstream_fault("dialect = \"sandbox\""), "4:7: upstreams[0].url: the built-in backend takes none");
     assert_eq!(faults(&LEAST.repeat(2)), ["6:8: upstreams[1].name: \"s\" is the name of upstreams[0] already"]);
     let config = good("");
     assert_eq!((config.upstreams[0].kind, config.upstreams[0].urls.len()), (Kind::Sandbox, 0));
@@ -432,10 +432,10 @@ fn prices_default_to_the_price_of_input() {
 
 #[test]
 fn passthrough_paths_are_exact_new_and_lead_somewhere() {
-    let http = "[[upstreams]]\nname=\"a\"\ndialect=\"openai\"\nurl=\"http://h\"\nmodels=[\"*\"]\n";
+    let http_upstream = "[[upstreams]]\nname=\"a\"\ndialect=\"openai\"\nurl=\"http://h\"\nmodels=[\"*\"]\n";
     let told = |path: &str, upstream: &str| {
         let route = format!("[[passthrough]]\npath = \"{path}\"\nmethods = [\"GET\"]\nupstream = \"{upstream}\"\n");
-        fault(&format!("{route}{http}"))
+        fault(&format!("{route}{http_upstream}"))
     };
     for path in ["/v1/chat/completions", "/v1/images/x", "/openai/deployments/a", "/v1/key"] {
         assert_eq!(told(path, "a"), format!("2:8: passthrough[0].path: {path:?} is a path that is routed already"));
@@ -449,10 +449,14 @@ fn passthrough_paths_are_exact_new_and_lead_somewhere() {
         told("/v1/files", "s"),
         "4:12: passthrough[0].upstream: the built-in backend knows no paths but the dialects' own"
     );
+    let text = "[[passthrough]]\npath = \"/v1/files\"\nmethods = [\"TRACE\"]\nupstream = \"a\"\n";
     assert_eq!(
-        fault("[[passthrough]]\npath = \"/v1/files\"\nmethods = [\"TRACE\"]\nupstream = \"s\"").lines().count(),
-        1
+        fault(&format!("{text}{http_upstream}")),
+        "3:12: passthrough[0].methods[0]: \"TRACE\" is not one of \"GET\", \"POST\", \"DELETE\", \"HEAD\", \"OPTIONS\""
     );
+    let config = good(&format!("{}{http_upstream}", text.replace("TRACE", "GET")));
+    assert_eq!(config.server.passthrough[0].methods, [http::Method::GET]);
+    assert_eq!((&*config.server.passthrough[0].path, config.server.passthrough[0].model_free), ("/v1/files", false));
 }
 
 #[test]

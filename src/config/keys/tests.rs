@@ -76,7 +76,7 @@ fn the_id_comes_from_the_name_and_outlives_the_secret() {
     let made = key("").policy.id;
     let other = read_text("[[keys]]\nname = \"k\"\nkey = \"env:LONG\"").unwrap().remove(0).policy.id;
     assert_eq!(made, other);
-    assert_eq!(made.to_string(), "6bf3d9ad-85bc-8a32-b7b0-b8d6fd4f8a5d");
+    assert_eq!(made.to_string(), "7dbb57da-0d23-8f54-9f32-90933257fc97");
     assert_eq!((made.0.get_version_num(), made.0.get_variant()), (8, uuid::Variant::RFC4122));
 }
 
@@ -139,14 +139,14 @@ fn no_two_keys_share_a_name_an_id_or_a_secret() {
             "6:12: keys[1].key_hash: is the same secret as that of keys[0] (line 3)",
         ]
     );
-    let id = "id = \"6bf3d9ad-85bc-8a32-b7b0-b8d6fd4f8a5d\"\n";
+    let id = "id = \"7dbb57da-0d23-8f54-9f32-90933257fc97\"\n";
     let text = format!("[[keys]]\nname = \"k\"\n{HASH}[[keys]]\nname = \"l\"\nkey = \"env:LONG\"\n{id}");
     assert_eq!(
         faults(&text),
-        ["7:6: keys[1].id: the id 6bf3d9ad-85bc-8a32-b7b0-b8d6fd4f8a5d is that of keys[0] (line 2) already"]
+        ["7:6: keys[1].id: the id 7dbb57da-0d23-8f54-9f32-90933257fc97 is that of keys[0] (line 2) already"]
     );
     let previous = format!("previous = [{{ {}, until = \"2030-01-01T00:00:00Z\" }}]", HASH.trim_end());
-    assert_eq!(fault(&previous), "4:27: keys[0].previous[0].key_hash: is the same secret as that of this key (line 3)");
+    assert_eq!(fault(&previous), "4:26: keys[0].previous[0].key_hash: is the same secret as that of this key (line 3)");
 }
 
 #[test]
