@@ -1,1 +1,156 @@
-//! The configuration: read with every fault at once, checked, immutable.
+//! `keyward.toml` and `keys.toml`, parsed and checked whole: all of a file is taken or none of it, and everything that is
+//! wrong with it is told at once, with file, line, column and path, never with a secret.
+//!
+//! Pure but for the secrets it is told to read (`env:`, `file:`) and for [`watch`], which says when a file has changed.
+
+mod admin;
+mod excerpt;
+mod fault;
+mod item;
+mod keys;
+mod limits;
+mod models;
+mod passthrough;
+mod quantity;
+mod raw;
+mod restart;
+mod secret;
+mod server;
+mod storage;
+mod suggest;
+mod upstreams;
+pub mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use crate::limits::LimitSettings;
+use crate::policy::PriceTable;
+use crate::units::ModelName;
+use crate::upstream::UpstreamSettings;
+use crate::{admin as operators, proxy, store};
+
+pub use fault::{Fault, Faults, Place};
+pub use keys::{FileKey, load_keys, parse_keys};
+pub use restart::needs_restart;
+
+use raw::{Names, Table};
+
+const NAMES: Names =
+    &["keys_file", "server", "admin", "storage", "limits", "upstreams", "models", "prices", "passthrough"];
+
+/// `keyward.toml`, checked. Its `Debug` holds no secret.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[server]` and `[[passthrough]]`.
+    pub server: proxy::Settings,
+    /// `[admin]`.
+    pub admin: operators::Settings,
+    /// `[storage]`.
+    pub storage: store::Settings,
+    /// `[limits]`.
+    pub limits: LimitSettings,
+    /// `[[upstreams]]`, at least one, in the order of the file.
+    pub upstreams: Vec<UpstreamSettings>,
+    /// `[models]`: alias, and the name sent upstream for it, which is no alias.
+    pub aliases: Vec<(ModelName, ModelName)>,
+    /// `[prices]`.
+    pub prices: PriceTable,
+    /// Where keys are declared by file.
+    pub keys_file: Option<PathBuf>,
+    /// What is allowed but unwise.
+    pub warnings: Vec<Fault>,
+}
+
+/// Reads and checks a `keyward.toml`. `env` gives the environment's variables.
+///
+/// # Errors
+/// Every fault of the file, or why it could not be read.
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Faults> {
+    parse(&read_file(path)?, path, env)
+}
+
+/// Checks the text of a `keyward.toml`. `origin` names it in faults; relative paths are relative to its directory.
+///
+/// # Errors
+/// Every fault.
+pub fn parse(text: &str, origin: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Faults> {
+    let (config, warnings) = raw::read_document(text, origin, env, NAMES, &vocabulary, read)?;
+    Ok(Config { warnings, ..config })
+}
+
+fn read(root: &Table<'_>) -> Config {
+    let upstreams = upstreams::read(root);
+    let passthrough = passthrough::read(root, &upstreams);
+    let server = proxy::Settings { passthrough, ..server::read(root) };
+    let admin = admin::read(root);
+    if admin.listen.port() != 0 && server.listen.contains(&admin.listen) {
+        let problem = format!("{} is an address of server.listen already", admin.listen);
+        root.section("admin", admin::NAMES).fault_of("listen", problem);
+    }
+    let keys_file = root.get("keys_file").and_then(|item| {
+        item.parsed("the path of a file", |path| (!path.is_empty()).then(|| item.reader.resolve(path)))
+    });
+    Config {
+        server,
+        admin,
+        storage: storage::read(root),
+        limits: limits::read(root),
+        aliases: models::read_aliases(root, &upstreams),
+        prices: models::read_prices(root),
+        upstreams,
+        keys_file,
+        warnings: Vec::new(),
+    }
+}
+
+/// Every setting of `keyward.toml` by its path; `[]` stands for a list's index and `*` for a name that is the operator's.
+pub fn setting_names() -> Vec<String> {
+    let sections: [(&str, Names); 11] = [
+        ("", NAMES),
+        ("server.", server::NAMES),
+        ("server.tls.", server::TLS_NAMES),
+        ("admin.", admin::NAMES),
+        ("admin.tokens[].", admin::TOKEN_NAMES),
+        ("storage.", storage::NAMES),
+        ("limits.", limits::NAMES),
+        ("upstreams[].", upstreams::NAMES),
+        ("models.", &["*"]),
+        ("prices.*.", models::PRICE_NAMES),
+        ("passthrough[].", passthrough::NAMES),
+    ];
+    sections.iter().flat_map(|(section, names)| names.iter().map(move |name| format!("{section}{name}"))).collect()
+}
+
+/// Every setting of a key in `keys.toml`, in the same spelling.
+pub fn key_setting_names() -> Vec<String> {
+    let previous = keys::PREVIOUS_NAMES.iter().map(|name| format!("keys[].previous[].{name}"));
+    keys::KEY_NAMES.iter().map(|name| format!("keys[].{name}")).chain(previous).collect()
+}
+
+fn vocabulary() -> Vec<Names> {
+    vec![
+        NAMES,
+        server::NAMES,
+        server::TLS_NAMES,
+        admin::NAMES,
+        admin::TOKEN_NAMES,
+        storage::NAMES,
+        limits::NAMES,
+        upstreams::NAMES,
+        models::PRICE_NAMES,
+        passthrough::NAMES,
+    ]
+}
+
+fn read_file(path: &Path) -> Result<String, Faults> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| Faults::unreadable(path, format!("cannot be read: {}", secret::reason(&error))))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
+        Faults::unreadable(path, format!("is not UTF-8: line {line} holds other bytes"))
+    })
+}

@@ -1,0 +1,71 @@
+//! `[admin]`.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use sha2::{Digest, Sha256};
+
+use crate::admin::{Role, Settings, TokenDigest, TokenSettings};
+use crate::config::raw::{Names, Table};
+use crate::config::secret::EXPECTED;
+use crate::config::server::read_socket_address;
+
+pub(super) const NAMES: Names = &["listen", "tokens"];
+
+pub(super) const TOKEN_NAMES: Names = &["name", "token", "role", "org_id", "team_id"];
+
+/// Reads the section.
+pub(super) fn read(root: &Table<'_>) -> Settings {
+    let admin = root.section("admin", NAMES);
+    let default = SocketAddr::from(([127, 0, 0, 1], 8081));
+    let listen = match admin.get("listen") {
+        Some(item) => {
+            let address = read_socket_address(&item);
+            if address.is_some_and(|address| !address.ip().to_canonical().is_loopback()) {
+                item.warn_unseen("the admin listener can be reached from other machines");
+            }
+            address.unwrap_or(default)
+        }
+        None => default,
+    };
+    Settings { listen, tokens: read_tokens(&admin) }
+}
+
+fn read_tokens(admin: &Table<'_>) -> Vec<TokenSettings> {
+    let mut tokens: Vec<TokenSettings> = Vec::new();
+    let (mut names, mut digests) = (HashMap::new(), HashMap::new());
+    admin.tables("tokens", TOKEN_NAMES, |index, table| {
+        let name = table.require("name", "text of 1 to 100 characters").and_then(|item| {
+            let name = item.words(100)?;
+            if let Some(first) = names.insert(name.clone(), index) {
+                item.fault(format!("{name:?} is the name of admin.tokens[{first}] already"));
+            }
+            Some(name)
+        });
+        let digest = table.require("token", EXPECTED).and_then(|item| {
+            let secret = item.secret()?;
+            if secret.len() < TokenSettings::MIN_TOKEN_BYTES {
+                item.fault_unseen(format!("is shorter than {} characters", TokenSettings::MIN_TOKEN_BYTES));
+                return None;
+            }
+            if !secret.bytes().all(|b| b.is_ascii_graphic()) {
+                item.fault_unseen("holds a character that cannot stand in a header");
+                return None;
+            }
+            let digest = TokenDigest(Sha256::digest(secret.as_bytes()).into());
+            if let Some(first) = digests.insert(digest, index) {
+                item.fault_unseen(format!("is the same secret as admin.tokens[{first}].token"));
+            }
+            Some(digest)
+        });
+        let role = table
+            .require("role", "\"read\" or \"write\"")
+            .and_then(|item| item.one_of(&[Role::Read, Role::Write].map(|role| (role.as_str(), role))));
+        let scope = |name| table.get(name).and_then(|item| item.words(256));
+        let (org_id, team_id) = (scope("org_id"), scope("team_id"));
+        if let (Some(name), Some(digest), Some(role)) = (name, digest, role) {
+            tokens.push(TokenSettings { name, digest, role, org_id, team_id });
+        }
+    });
+    tokens
+}

@@ -1,0 +1,16 @@
+//! What a reload cannot change.
+
+use crate::config::Config;
+
+/// The settings, by path, that differ and take effect only after a restart: sockets, threads and storage are made once.
+/// Everything else applies to the next connection or request.
+pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let settings = [
+        ("server.listen", old.server.listen != new.server.listen),
+        ("server.workers", old.server.workers != new.server.workers),
+        ("admin.listen", old.admin.listen != new.admin.listen),
+        ("storage.url", old.storage.backend != new.storage.backend),
+        ("storage.pepper", old.storage.pepper != new.storage.pepper),
+    ];
+    settings.into_iter().filter(|(_, differs)| *differs).map(|(path, _)| path.to_owned()).collect()
+}

@@ -1,0 +1,512 @@
+//! Each class of fault by its exact words, and what a good file means.
+
+use std::time::Duration;
+
+use super::*;
+use crate::admin::Role;
+use crate::limits::OnLowQuota;
+use crate::policy::{DialectName, Price};
+use crate::store::{Backend, PepperSource};
+use crate::upstream::Kind;
+
+/// The least a file must say.
+const LEAST: &str = "[[upstreams]]\nname = \"s\"\ndialect = \"sandbox\"\nmodels = [\"*\"]\n";
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "GOOD" => Some("0123456789abcdef".to_owned()),
+        "SHORT" => Some("0123456789abcde".to_owned()),
+        "EMPTY" => Some(String::new()),
+        "SPACED" => Some("0123456789 abcdef\n".to_owned()),
+        _ => None,
+    }
+}
+
+fn parse_text(text: &str) -> Result<Config, Faults> {
+    parse(text, Path::new("etc/keyward.toml"), &env)
+}
+
+/// The least file with `more` before it.
+fn good(more: &str) -> Config {
+    parse_text(&format!("{more}\n{LEAST}")).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// The faults of `text`, one line each, without the file's name.
+fn faults(text: &str) -> Vec<String> {
+    let faults = parse_text(text).expect_err("the file is good");
+    faults.to_string().lines().map(|line| line.trim_start_matches("etc/keyward.toml:").to_owned()).collect()
+}
+
+/// The one fault of the least file with `more` before it.
+#[track_caller]
+fn fault(more: &str) -> String {
+    let mut faults = faults(&format!("{more}\n{LEAST}"));
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    faults.remove(0)
+}
+
+/// The one fault of an upstream with `more` in it.
+#[track_caller]
+fn upstream_fault(more: &str) -> String {
+    let written = ["name", "dialect", "url", "models"].map(|name| more.lines().any(|line| line.starts_with(name)));
+    let defaults = ["name = \"a\"", "dialect = \"openai\"", "url = \"https://h\"", "models = [\"*\"]"];
+    let rest: Vec<&str> = defaults.into_iter().zip(written).filter(|(_, w)| !w).map(|(line, _)| line).collect();
+    let mut faults = faults(&format!("[[upstreams]]\n{more}\n{}\n", rest.join("\n")));
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    faults.remove(0)
+}
+
+#[test]
+fn the_least_file_means_the_defaults() {
+    let config = good("");
+    assert_eq!(config.server.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!((config.server.workers, config.server.max_body), (0, 32 << 20));
+    assert_eq!(config.server.header_timeout, Duration::from_secs(10));
+    assert!(config.server.cut_streams && config.server.trusted_proxies.is_empty());
+    assert_eq!(config.admin.listen, "127.0.0.1:8081".parse().unwrap());
+    assert_eq!(config.admin.tokens, []);
+    assert_eq!(config.storage.backend, Backend::Sqlite("etc/data/keyward.db".into()));
+    assert_eq!(config.storage.pepper, PepperSource::File("etc/data/pepper".into()));
+    assert_eq!(config.limits, LimitSettings::default());
+    assert_eq!((config.keys_file, config.warnings.len()), (None, 0));
+}
+
+#[test]
+fn unknown_names_are_told_with_what_was_meant() {
+    assert_eq!(fault("[server]\nlisen = 1"), "2:1: server.lisen: unknown name; did you mean listen?");
+    assert_eq!(
+        fault("[limits]\ncolour = 1"),
+        "2:1: limits.colour: unknown name; known here: default_max_output, on_low_quota, quota_status"
+    );
+    assert_eq!(fault("\"a b\" = 1").split("; ").next(), Some("1:1: \"a b\": unknown name"));
+    assert_eq!(upstream_fault("apikey = \"x\""), "2:1: upstreams[0].apikey: unknown name; did you mean api_key?");
+}
+
+#[test]
+fn every_fault_is_told_at_once_in_the_order_of_the_lines() {
+    let text = "[server]\nlisen = 1\nworkers = 5000\ncut_streams = \"yes\"\n[limits]\non_low_quota = \"sometimes\"\n\
+                [[upstreams]]\nname = \"a\"\ndialect = \"opnai\"\n[prices.x]\ninput = -1\noutptu = 1\n";
+    assert_eq!(
+        faults(text),
+        [
+            "2:1: server.lisen: unknown name; did you mean listen?",
+            "3:11: server.workers: 5000 is not a whole number from 0 to 1024",
+            "4:15: server.cut_streams: \"yes\" is not true or false",
+            "6:16: limits.on_low_quota: \"sometimes\" is not one of \"clamp\", \"refuse\"",
+            "7:1: upstreams[0].models: is missing: a list of model names or patterns with \"*\" is required",
+            "9:11: upstreams[0].dialect: \"opnai\" is not one of \"openai\", \"anthropic\", \"gemini\", \"azure\", \"sandbox\"",
+            "11:9: prices.x.input: -1 is not a whole number from 0 to 9223372036854775807",
+            "12:1: prices.x.outptu: unknown name; did you mean output?",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_line_and_nothing_of_a_secret() {
+    let broken = parse_text("[server\nworkers = 1\n[storage]\npepper = S3CRET\n").unwrap_err();
+    assert_eq!(
+        broken.to_string(),
+        "etc/keyward.toml:1:8: not TOML: unclosed table, expected `]`\n\
+         etc/keyward.toml:4:10: not TOML: string values must be quoted, expected literal string"
+    );
+    assert!(broken.render(false).contains("4 | pepper = ******"), "{}", broken.render(false));
+    let twice = faults(&format!("[server]\nworkers = 1\nworkers = 2\nlisen = 1\n{LEAST}"));
+    assert_eq!(twice[0], "3:1: this name is given a second time");
+    assert_eq!(twice[1], "4:1: server.lisen: unknown name; did you mean listen?");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_fault_without_a_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keyward.toml");
+    let told = |path: &Path| load(path, &env).unwrap_err().to_string().replace(&*path.to_string_lossy(), "F");
+    assert_eq!(told(&path), "F: cannot be read: it does not exist");
+    std::fs::write(&path, b"a = 1\n\xff").unwrap();
+    assert_eq!(told(&path), "F: is not UTF-8: line 2 holds other bytes");
+    std::fs::write(&path, LEAST).unwrap();
+    assert!(load(&path, &env).is_ok());
+}
+
+#[test]
+fn addresses_are_addresses() {
+    const IS: &str = "is not an IP address and port such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+    assert_eq!(
+        fault("[server]\nlisten = \"localhost:80\""),
+        format!(
+            "2:10: server.listen: \"localhost:80\" {IS}; names are not looked up; this machine alone is \"127.0.0.1:80\""
+        )
+    );
+    assert_eq!(
+        fault("[server]\nlisten = [\"[::1]:80\", \":90\"]"),
+        format!("2:23: server.listen[1]: \":90\" {IS}; every address is \"0.0.0.0:90\"")
+    );
+    assert_eq!(fault("[server]\nlisten = \"1.2.3.4\""), format!("2:10: server.listen: \"1.2.3.4\" {IS}"));
+    assert_eq!(fault("[server]\nlisten = []"), "2:10: server.listen: is empty: at least one address is required");
+    assert_eq!(
+        fault("[server]\nlisten = [\"1.1.1.1:1\", \"1.1.1.1:1\"]"),
+        "2:24: server.listen[1]: 1.1.1.1:1 is listed twice"
+    );
+    assert_eq!(
+        fault("[server]\nlisten = 80"),
+        "2:10: server.listen: 80 is not an address such as \"127.0.0.1:8080\", or a list of them"
+    );
+    assert_eq!(
+        fault("[server]\nlisten = \"127.0.0.1:7\"\n[admin]\nlisten = \"127.0.0.1:7\""),
+        "3:1: admin.listen: 127.0.0.1:7 is an address of server.listen already"
+    );
+    assert_eq!(
+        fault("[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"10.0.0.0/33\"]"),
+        "2:34: server.trusted_proxies[1]: \"10.0.0.0/33\" is not an IP address or a prefix such as \"10.0.0.0/8\""
+    );
+    let config = good("[server]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\ntrusted_proxies = [\"10.0.0.0/8\"]");
+    assert_eq!(config.server.listen.len(), 2);
+    assert!(config.server.trusted_proxies.contains("10.1.1.1".parse().unwrap()));
+}
+
+#[test]
+fn quantities_have_units_and_bounds() {
+    assert_eq!(
+        fault("[server]\nheader_timeout = 10"),
+        "2:18: server.header_timeout: 10 is not a duration such as \"250ms\", \"30s\", \"5m\" or \"24h\""
+    );
+    assert_eq!(
+        fault("[server]\nheader_timeout = \"0s\""),
+        "2:18: server.header_timeout: \"0s\" is not within 1ms to 24h"
+    );
+    assert_eq!(
+        fault("[server]\nmax_body = \"32MB\""),
+        "2:12: server.max_body: \"32MB\" is not a size such as \"100B\", \"512KiB\", \"32MiB\" or \"1GiB\""
+    );
+    assert_eq!(fault("[server]\nmax_body = \"5GiB\""), "2:12: server.max_body: \"5GiB\" is not within 1KiB to 4GiB");
+    assert_eq!(
+        fault("[server]\nbody_budget = \"16MiB\""),
+        "2:15: server.body_budget: is smaller than server.max_body, so a body of that size could never be taken"
+    );
+    assert_eq!(
+        fault("[server]\nmax_body = \"2GiB\""),
+        "2:12: server.max_body: is larger than server.body_budget, so a body of that size could never be taken"
+    );
+    assert_eq!(
+        fault("[server]\nmax_connections = 0"),
+        "2:19: server.max_connections: 0 is not a whole number from 1 to 1000000"
+    );
+    assert_eq!(good("[server]\ndrain_timeout = \"0s\"\nworkers = 0x10").server.drain_timeout, Duration::ZERO);
+}
+
+#[test]
+fn what_this_version_does_not_offer_is_refused() {
+    assert_eq!(
+        fault("[server]\nproxy_protocol = true"),
+        "2:18: server.proxy_protocol: this version does not offer the PROXY protocol yet; leave it at false"
+    );
+    assert_eq!(
+        fault("[server]\ntls = { cert = \"c.pem\", key = \"k.pem\" }"),
+        "2:7: server.tls: this version does not offer TLS on its listeners yet; take the setting out"
+    );
+    assert_eq!(
+        fault("[storage]\nurl = \"postgres://me:S3CRET@db/keyward\""),
+        "2:7: storage.url: this version does not offer Postgres yet; \"sqlite:PATH\" is expected"
+    );
+}
+
+#[test]
+fn secrets_come_from_the_environment_or_a_file_or_with_a_warning() {
+    let of = |secret: &str| format!("api_key = {secret}");
+    assert_eq!(
+        upstream_fault(&of("\"env:NONE\"")),
+        "2:11: upstreams[0].api_key: the environment variable NONE is not set"
+    );
+    assert_eq!(
+        upstream_fault(&of("\"env:EMPTY\"")),
+        "2:11: upstreams[0].api_key: the environment variable EMPTY is empty"
+    );
+    assert_eq!(
+        upstream_fault(&of("\"env:sk-1234\"")),
+        "2:11: upstreams[0].api_key: what follows \"env:\" is not the name of an environment variable"
+    );
+    assert_eq!(
+        upstream_fault(&of("\"file:none\"")),
+        "2:11: upstreams[0].api_key: the file \"etc/none\" cannot be read: it does not exist"
+    );
+    assert_eq!(
+        upstream_fault(&of("\"file:/dev/zero\"")),
+        "2:11: upstreams[0].api_key: the file \"/dev/zero\" is not a regular file"
+    );
+    assert_eq!(
+        upstream_fault(&of("\"\"")),
+        "2:11: upstreams[0].api_key: is empty; \"env:NAME\" or \"file:PATH\" is expected"
+    );
+    assert_eq!(
+        upstream_fault(&of("\"${KEY}\"")),
+        "2:11: upstreams[0].api_key: variables are not expanded here; write \"env:NAME\""
+    );
+    assert_eq!(
+        upstream_fault(&of("5")),
+        "2:11: upstreams[0].api_key: a whole number is not a secret: \"env:NAME\" or \"file:PATH\" is expected"
+    );
+    assert_eq!(
+        upstream_fault(&of("\"env:SPACED\"")),
+        "2:11: upstreams[0].api_key: holds a character that cannot stand in a header"
+    );
+    let text = format!(
+        "[[upstreams]]\nname=\"a\"\ndialect=\"openai\"\nurl=\"http://h\"\nmodels=[\"*\"]\n{}",
+        of("\"S3CRET\"")
+    );
+    let config = parse_text(&text).unwrap();
+    let warning = &config.warnings[0];
+    assert_eq!(
+        warning.to_string(),
+        "etc/keyward.toml:6:11: upstreams[0].api_key: the secret stands in this file in clear; \
+         \"env:NAME\" or \"file:PATH\" keeps it out"
+    );
+    assert!(warning.render(false).starts_with("warning: upstreams[0].api_key"), "{}", warning.render(false));
+    assert!(!format!("{config:?}{}", warning.render(true)).contains("S3CRET"));
+    assert_eq!(config.upstreams[0].credential.as_ref().unwrap().expose(), "S3CRET");
+}
+
+#[test]
+fn a_secrets_file_loses_one_newline_and_lies_beside_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("secret"), "S3CRET\n").unwrap();
+    let path = directory.path().join("keyward.toml");
+    let text =
+        "[[upstreams]]\nname=\"a\"\ndialect=\"openai\"\nurl=\"http://h\"\nmodels=[\"*\"]\napi_key=\"file:secret\"";
+    let config = parse(text, &path, &env).unwrap();
+    assert_eq!(config.upstreams[0].credential.as_ref().unwrap().expose(), "S3CRET");
+    for (content, told) in
+        [(&b"\n"[..], "is empty"), (&b"\xff"[..], "is not text"), (&[b'a'; 65_537], "is larger than")]
+    {
+        std::fs::write(directory.path().join("secret"), content).unwrap();
+        assert!(parse(text, &path, &env).unwrap_err().to_string().contains(told));
+    }
+}
+
+#[test]
+fn storage_is_a_file_with_a_long_enough_pepper() {
+    assert_eq!(fault("[storage]\nurl = \"x.db\""), "2:7: storage.url: is not \"sqlite:PATH\" with the path of a file");
+    assert!(fault("[storage]\nurl = \"sqlite::memory:\"").contains("is not \"sqlite:PATH\""));
+    assert_eq!(
+        fault("[storage]\npepper = \"env:SHORT\""),
+        "2:10: storage.pepper: is shorter than 16 bytes; \"env:NAME\" or \"file:PATH\" is expected"
+    );
+    assert!(matches!(good("[storage]\npepper = \"env:GOOD\"").storage.pepper, PepperSource::Given(_)));
+    assert_eq!(good("[storage]\nurl = \"sqlite:///x.db\"").storage.backend, Backend::Sqlite("/x.db".into()));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pepper");
+    let text = format!("[storage]\npepper = \"file:{}\"", path.display());
+    assert_eq!(good(&text).storage.pepper, PepperSource::File(path.clone()));
+    std::fs::write(&path, "short").unwrap();
+    assert_eq!(fault(&text), format!("2:10: storage.pepper: the file {path:?} is shorter than 16 bytes"));
+}
+
+#[test]
+fn operators_have_a_name_a_long_token_and_a_role() {
+    let one = |token: &str| format!("[admin]\ntokens = [{{ {token} }}]");
+    assert_eq!(
+        fault(&one("name = \"a\", token = \"env:SHORT\", role = \"read\"")),
+        "2:33: admin.tokens[0].token: is shorter than 16 characters"
+    );
+    assert_eq!(
+        fault(&one("name = \"a\", token = \"env:GOOD\", role = \"admin\"")),
+        "2:52: admin.tokens[0].role: \"admin\" is not one of \"read\", \"write\""
+    );
+    assert_eq!(
+        fault(&one("token = \"env:GOOD\", role = \"read\"")),
+        "2:11: admin.tokens[0].name: is missing: text of 1 to 100 characters is required"
+    );
+    let twice = "[[admin.tokens]]\nname = \"a\"\ntoken = \"env:GOOD\"\nrole = \"read\"\n".repeat(2);
+    assert_eq!(
+        faults(&format!("{twice}{LEAST}")),
+        [
+            "6:8: admin.tokens[1].name: \"a\" is the name of admin.tokens[0] already",
+            "7:9: admin.tokens[1].token: is the same secret as admin.tokens[0].token",
+        ]
+    );
+    let config = good(&one("name = \"a\", token = \"env:GOOD\", role = \"write\", org_id = \"o\", team_id = \"t\""));
+    let token = &config.admin.tokens[0];
+    assert_eq!((token.role, token.org_id.as_deref(), token.team_id.as_deref()), (Role::Write, Some("o"), Some("t")));
+    let open = good("[admin]\nlisten = \"0.0.0.0:8081\"");
+    assert_eq!(
+        open.warnings[0].to_string(),
+        "etc/keyward.toml:2:10: admin.listen: the admin listener can be reached from other machines"
+    );
+    assert!(good("[admin]\nlisten = \"[::1]:8081\"").warnings.is_empty());
+}
+
+#[test]
+fn upstreams_are_named_once_and_serve_something() {
+    assert_eq!(faults(""), ["1:1: upstreams: is missing: at least one [[upstreams]] is required"]);
+    assert_eq!(faults("upstreams = []"), ["1:13: upstreams: is empty: at least one upstream is required"]);
+    assert_eq!(faults("upstreams = [5]"), ["1:14: upstreams[0]: 5 is not a table"]);
+    assert_eq!(faults("upstreams = 5"), ["1:13: upstreams: 5 is not a list of tables"]);
+    assert_eq!(
+        upstream_fault("models = []"),
+        "2:10: upstreams[0].models: is empty, so this upstream would serve nothing; [\"*\"] is every model"
+    );
+    assert_eq!(
+        upstream_fault("models = [\"a b\"]"),
+        "2:11: upstreams[0].models[0]: \"a b\" is not a model name or a pattern with \"*\""
+    );
+    assert_eq!(upstream_fault("name = \"a b\""), "2:8: upstreams[0].name: \"a b\" is not 1 to 64 of A-Z a-z 0-9 . _ -");
+    assert_eq!(upstream_fault("retries = 11"), "2:11: upstreams[0].retries: 11 is not a whole number from 0 to 10");
+    assert_eq!(upstream_fault("dialect = \"sandbox\""), "4:7: upstreams[0].url: the built-in backend takes none");
+    assert_eq!(faults(&LEAST.repeat(2)), ["6:8: upstreams[1].name: \"s\" is the name of upstreams[0] already"]);
+    let config = good("");
+    assert_eq!((config.upstreams[0].kind, config.upstreams[0].urls.len()), (Kind::Sandbox, 0));
+}
+
+#[test]
+fn urls_are_taken_apart_and_never_told() {
+    let parsed = upstreams::parse_url("https://api.example.com/base/").unwrap();
+    assert_eq!((parsed.tls, &*parsed.host, parsed.port, &*parsed.prefix), (true, "api.example.com", 443, "/base"));
+    let parsed = upstreams::parse_url("http://[::1]:8000").unwrap();
+    assert_eq!((parsed.tls, &*parsed.host, parsed.port, &*parsed.prefix), (false, "::1", 8000, ""));
+    assert_eq!(parsed.authority.as_str(), "[::1]:8000");
+    for (bad, why) in [
+        ("api.example.com", "is not an http or https URL"),
+        ("ftp://h", "is not an http or https URL"),
+        ("https://", "names no host"),
+        ("https://:80", "names no host"),
+        ("https://a b", "names no host"),
+        ("https://[::1", "names no host"),
+        ("https://h:0", "names a port that is not 1 to 65535"),
+        ("https://h:65536", "names a port that is not 1 to 65535"),
+        ("https://h:", "names a port that is not 1 to 65535"),
+        ("https://me:S3CRET@h", "carries a user name; a credential belongs into api_key"),
+        ("https://h?key=S3CRET", "carries a query or a fragment; a URL without one is expected"),
+        ("https://h#x", "carries a query or a fragment; a URL without one is expected"),
+        ("https://h/a/../b", "has a path that backends could read in different ways"),
+        ("https://h/a//b", "has a path that backends could read in different ways"),
+        ("https://h/%2e", "has a path that backends could read in different ways"),
+        ("https://h//", "has a path that backends could read in different ways"),
+    ] {
+        assert_eq!(upstreams::parse_url(bad), Err(why), "{bad}");
+        let told = upstream_fault(&format!("url = \"{bad}\""));
+        assert_eq!(told, format!("2:7: upstreams[0].url: {why}"));
+    }
+    assert_eq!(upstream_fault("url = [\"http://h\", \"http://h\"]"), "2:20: upstreams[0].url[1]: is listed twice");
+    let text = "[[upstreams]]\nname=\"a\"\ndialect=\"openai\"\nurl=[\"http://h/v1\", \"http://g\"]\nmodels=[\"*\"]";
+    let config = parse_text(text).unwrap();
+    assert_eq!(config.upstreams[0].kind, Kind::Http(DialectName::OpenAi));
+    assert_eq!(
+        config.warnings[0].to_string(),
+        "etc/keyward.toml:4:6: upstreams[0].url[0]: ends in /v1, which every request's own path begins with; \
+         it would be sent twice"
+    );
+}
+
+#[test]
+fn aliases_stand_for_names_and_not_for_aliases() {
+    assert_eq!(
+        fault("[models]\na = \"b\"\nb = \"c\""),
+        "2:5: models.a: \"b\" is itself an alias; an alias stands for a model's own name"
+    );
+    assert!(fault("[models]\na = \"a\"").contains("\"a\" is itself an alias"));
+    assert!(fault("[models]\n\"a b\" = \"c\"").starts_with("2:9: models.\"a b\": the alias is not a model name"));
+    assert!(fault("[models]\na = 5").starts_with("2:5: models.a: 5 is not a model name"));
+    let config = good("[models]\nfast = \"gpt-4o-mini\"");
+    assert_eq!(config.aliases, [(ModelName::new("fast").unwrap(), ModelName::new("gpt-4o-mini").unwrap())]);
+    let text = format!("[models]\nfast = \"gpt-4o-mini\"\n{}", LEAST.replace('*', "claude-*"));
+    let warning = parse_text(&text).unwrap().warnings.remove(0);
+    assert_eq!(warning.problem, "no upstream serves the model this alias stands for");
+}
+
+#[test]
+fn prices_default_to_the_price_of_input() {
+    let config = good(
+        "[prices.\"gpt-*\"]\ninput = 7\n[prices.o3]\ninput = 1\ncached_input = 2\ncache_write = 3\noutput = 4\nrequest = 5",
+    );
+    let seven = Price { input: 7, cached_input: 7, cache_write: 7, output: 7, request: 0 };
+    assert_eq!(config.prices.price("gpt-4o"), seven);
+    assert_eq!(config.prices.price("o3"), Price { input: 1, cached_input: 2, cache_write: 3, output: 4, request: 5 });
+    assert_eq!(
+        fault("[prices.x]\noutput = 1"),
+        "1:1: prices.x.input: is missing: units per million input tokens is required"
+    );
+    assert_eq!(
+        fault("[prices.\"a b\"]\ninput = 1"),
+        "1:1: prices.\"a b\": the price's name is not a model name or a pattern with \"*\""
+    );
+    assert_eq!(fault("[prices]\nx = 1"), "2:5: prices.x: 1 is not a table");
+}
+
+#[test]
+fn passthrough_paths_are_exact_new_and_lead_somewhere() {
+    let http_upstream = "[[upstreams]]\nname=\"a\"\ndialect=\"openai\"\nurl=\"http://h\"\nmodels=[\"*\"]\n";
+    let told = |path: &str, upstream: &str| {
+        let route = format!("[[passthrough]]\npath = \"{path}\"\nmethods = [\"GET\"]\nupstream = \"{upstream}\"\n");
+        fault(&format!("{route}{http_upstream}"))
+    };
+    for path in ["/v1/chat/completions", "/v1/images/x", "/openai/deployments/a", "/v1/key"] {
+        assert_eq!(told(path, "a"), format!("2:8: passthrough[0].path: {path:?} is a path that is routed already"));
+    }
+    for path in ["v1/files", "/", "/v1//files", "/v1/../x", "/v1/%66iles", "/v1/f?x", "/v1/files/", "/v1;x"] {
+        let expected = "is not an exact path such as \"/v1/files\", nothing in it encoded";
+        assert_eq!(told(path, "a"), format!("2:8: passthrough[0].path: {path:?} {expected}"));
+    }
+    assert_eq!(told("/v1/files", "b"), "4:12: passthrough[0].upstream: \"b\" is not the name of an upstream");
+    assert_eq!(
+        told("/v1/files", "s"),
+        "4:12: passthrough[0].upstream: the built-in backend knows no paths but the dialects' own"
+    );
+    let text = "[[passthrough]]\npath = \"/v1/files\"\nmethods = [\"TRACE\"]\nupstream = \"a\"\n";
+    assert_eq!(
+        fault(&format!("{text}{http_upstream}")),
+        "3:12: passthrough[0].methods[0]: \"TRACE\" is not one of \"GET\", \"POST\", \"DELETE\", \"HEAD\", \"OPTIONS\""
+    );
+    let config = good(&format!("{}{http_upstream}", text.replace("TRACE", "GET")));
+    assert_eq!(config.server.passthrough[0].methods, [http::Method::GET]);
+    assert_eq!((&*config.server.passthrough[0].path, config.server.passthrough[0].model_free), ("/v1/files", false));
+}
+
+#[test]
+fn a_fault_in_an_upstream_is_not_told_again_where_it_is_named() {
+    let text = "[[passthrough]]\npath = \"/v1/files\"\nmethods = [\"GET\"]\nupstream = \"a\"\n\
+                [[upstreams]]\nname=\"a\"\ndialect=\"opnai\"\nmodels=[\"*\"]\n";
+    assert_eq!(faults(text).len(), 1);
+}
+
+#[test]
+fn limits_are_read() {
+    let limits = good("[limits]\ndefault_max_output = 100\non_low_quota = \"refuse\"\nquota_status = 402").limits;
+    assert_eq!((limits.default_max_output, limits.on_low_quota), (100, OnLowQuota::Refuse));
+    assert_eq!(limits.quota_status, http::StatusCode::PAYMENT_REQUIRED);
+    assert_eq!(fault("[limits]\nquota_status = 403"), "2:16: limits.quota_status: 403 is not 429 or 402");
+    assert_eq!(
+        fault("[limits]\ndefault_max_output = 0"),
+        "2:22: limits.default_max_output: 0 is not a whole number from 1 to 10000000"
+    );
+    assert_eq!(fault("limits = 5"), "1:10: limits: 5 is not a table");
+}
+
+#[test]
+fn a_fault_is_drawn_on_its_line() {
+    let text = format!("[limits]\non_low_quota = \"sometimes\" # or S3CRET\n[server]\nlisen = \"S3CRET\"\n{LEAST}");
+    let drawn = parse_text(&text).unwrap_err().render(false);
+    let expected = r#"error: limits.on_low_quota
+ --> etc/keyward.toml:2:16
+  |
+2 | on_low_quota = "sometimes"
+  |                ^^^^^^^^^^^ "sometimes" is not one of "clamp", "refuse"
+
+error: server.lisen
+ --> etc/keyward.toml:4:1
+  |
+4 | lisen = "******"
+  | ^^^^^ unknown name
+  |
+  = help: did you mean listen?"#;
+    assert_eq!(drawn, expected);
+}
+
+#[test]
+fn sockets_threads_and_storage_need_a_restart_and_nothing_else_does() {
+    let old = good("");
+    let new = good("[server]\nworkers = 3\nmax_body = \"1MiB\"\n[storage]\nurl = \"sqlite:other.db\"");
+    assert_eq!(needs_restart(&old, &new), ["server.workers", "storage.url"]);
+    let new = good(
+        "[server]\nlisten = \"127.0.0.1:9\"\n[admin]\nlisten = \"127.0.0.1:10\"\n[storage]\npepper = \"env:GOOD\"",
+    );
+    assert_eq!(needs_restart(&old, &new), ["server.listen", "admin.listen", "storage.pepper"]);
+    assert_eq!(needs_restart(&old, &good("[limits]\nquota_status = 402\n[models]\na = \"b\"")), [""; 0]);
+}

@@ -1,0 +1,250 @@
+//! Says when the content of a file has changed, however it was changed: written in place, renamed over by an editor, or
+//! swapped below a symbolic link as a mounted config map is.
+//!
+//! A watch on the file itself dies with the first rename, so the directories are watched: that of the file, and that of
+//! every link on the way to it. Events are only a hint to look; what counts is a hash of the content. A look every half
+//! second finds what no event told of, so a change is seen within a second even where watching is not to be had.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use sha2::{Digest, Sha256};
+
+use crate::clock::Clock;
+
+/// How long it must be quiet before a change counts as finished.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// How long a change may go on before it is looked at although it is not quiet.
+const LONGEST_WAIT_NS: u64 = 400_000_000;
+
+/// How often the files are looked at without being told to.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Links followed on the way to a file, as many as Linux does.
+const MOST_LINKS: usize = 40;
+
+/// Ends the watch when dropped; after that `on_change` is not called again.
+#[derive(Debug)]
+pub struct WatchGuard {
+    signals: Sender<Signal>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for WatchGuard {
+    fn drop(&mut self) {
+        // A thread that is gone already needs neither.
+        let _ = self.signals.send(Signal::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Signal {
+    Touched,
+    Stop,
+}
+
+/// Calls `on_change`, on a thread of its own, after the content of any of `paths` has changed (a file that goes or comes
+/// has changed too). What it is compared with is read before this returns: watch first, then load, and no change is lost.
+/// Where the system offers no watch, looking at the files every half second must do.
+///
+/// # Errors
+/// The thread could not be started.
+pub fn watch(paths: Vec<PathBuf>, on_change: impl Fn() + Send + 'static) -> Result<WatchGuard, notify::Error> {
+    let (signals, received) = channel();
+    let told = signals.clone();
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Of an error it is not known what was missed.
+        if event.map_or(true, |event| is_change(event.kind)) {
+            // Fails only when the watch has ended.
+            let _ = told.send(Signal::Touched);
+        }
+    });
+    let mut look = Look { paths, watcher: watcher.ok(), watched: BTreeSet::new(), seen: Vec::new() };
+    look.follow();
+    look.seen = look.contents();
+    let thread = std::thread::Builder::new()
+        .name("keyward-watch".to_owned())
+        .spawn(move || run(&mut look, &received, &on_change))
+        .map_err(notify::Error::io)?;
+    Ok(WatchGuard { signals, thread: Some(thread) })
+}
+
+/// Reading is no change; our own reading would wake us for ever.
+fn is_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        _ => true,
+    }
+}
+
+fn run(look: &mut Look, signals: &Receiver<Signal>, on_change: &impl Fn()) {
+    let clock = Clock::system();
+    loop {
+        match signals.recv_timeout(POLL) {
+            Ok(Signal::Touched) => {}
+            Err(RecvTimeoutError::Timeout) if look.differs() => {}
+            Err(RecvTimeoutError::Timeout) => continue,
+            Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if !wait_until_quiet(signals, &clock) {
+            return;
+        }
+        look.follow();
+        if look.has_changed() {
+            on_change();
+        }
+    }
+}
+
+/// False when the watch is to end.
+fn wait_until_quiet(signals: &Receiver<Signal>, clock: &Clock) -> bool {
+    let start_ns = clock.now().monotonic_ns;
+    while clock.now().monotonic_ns.saturating_sub(start_ns) < LONGEST_WAIT_NS {
+        match signals.recv_timeout(QUIET) {
+            Ok(Signal::Touched) => {}
+            Err(RecvTimeoutError::Timeout) => return true,
+            Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+    true
+}
+
+/// A file as it was last seen.
+#[derive(Debug, PartialEq, Eq)]
+struct Content {
+    /// `None` when it cannot be read.
+    sha256: Option<[u8; 32]>,
+    stamp: Option<Stamp>,
+}
+
+/// What changes with the content on any ordinary file system, and costs no reading.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    bytes: u64,
+    modified: Option<std::time::SystemTime>,
+    #[cfg(unix)]
+    inode: (u64, u64, i64, i64),
+}
+
+struct Look {
+    paths: Vec<PathBuf>,
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+    seen: Vec<Content>,
+}
+
+impl Look {
+    /// Watches the directories the files are reached through now, and no other.
+    fn follow(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let mut wanted = BTreeSet::new();
+        for path in &self.paths {
+            directories(path, &mut wanted);
+        }
+        for gone in self.watched.difference(&wanted) {
+            // It fails where the directory itself is gone, and the watch with it.
+            let _ = watcher.unwatch(gone);
+        }
+        // Watching again what is watched already is how a directory that was made anew under its old name is not lost.
+        self.watched = wanted.into_iter().filter(|d| watcher.watch(d, RecursiveMode::NonRecursive).is_ok()).collect();
+    }
+
+    fn contents(&self) -> Vec<Content> {
+        self.paths.iter().map(|path| Content { stamp: stamp(path), sha256: hash(path) }).collect()
+    }
+
+    /// Whether any content differs from what was seen; if so, it has been seen now.
+    fn has_changed(&mut self) -> bool {
+        let now = self.contents();
+        let is_same = now.iter().zip(&self.seen).all(|(now, seen)| now.sha256 == seen.sha256);
+        self.seen = now;
+        !is_same
+    }
+
+    /// The same without an event to hint at it. A large file is read only when its stamp differs.
+    fn differs(&self) -> bool {
+        const SMALL: u64 = 1 << 20;
+        self.paths.iter().zip(&self.seen).any(|(path, seen)| {
+            let stamp = stamp(path);
+            let is_small = stamp.as_ref().is_some_and(|stamp| stamp.bytes <= SMALL);
+            stamp != seen.stamp || (is_small && hash(path) != seen.sha256)
+        })
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = path.metadata().ok()?;
+    Some(Stamp {
+        bytes: metadata.len(),
+        modified: metadata.modified().ok(),
+        #[cfg(unix)]
+        inode: {
+            use std::os::unix::fs::MetadataExt;
+            (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+        },
+    })
+}
+
+fn hash(path: &Path) -> Option<[u8; 32]> {
+    let mut file = path.metadata().ok().filter(|metadata| metadata.is_file()).and_then(|_| File::open(path).ok())?;
+    let (mut sha256, mut buffer) = (Sha256::new(), vec![0; 64 * 1024]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Some(sha256.finalize().into()),
+            Ok(read) => sha256.update(buffer.get(..read)?),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// The directory of `path`, and that of every link on the way to it. Where one does not exist (yet), the nearest above it.
+fn directories(path: &Path, out: &mut BTreeSet<PathBuf>) {
+    let Ok(absolute) = std::path::absolute(path) else { return };
+    let mut rest: Vec<PathBuf> = components(&absolute);
+    let mut at = PathBuf::new();
+    let mut links = 0;
+    while let Some(step) = rest.pop() {
+        if step == Path::new("..") {
+            at.pop();
+            continue;
+        }
+        let next = at.join(&step);
+        match std::fs::read_link(&next) {
+            Ok(target) if links < MOST_LINKS => {
+                links += 1;
+                out.insert(at.clone());
+                if target.is_absolute() {
+                    at = PathBuf::new();
+                }
+                rest.extend(components(&target));
+            }
+            _ if rest.is_empty() || !next.exists() => {
+                out.insert(at);
+                return;
+            }
+            _ => at = next,
+        }
+    }
+}
+
+/// The steps of a path, the last one first.
+fn components(path: &Path) -> Vec<PathBuf> {
+    let steps = path.components().filter(|step| *step != Component::CurDir);
+    steps.map(|step| PathBuf::from(step.as_os_str())).rev().collect()
+}
+
+#[cfg(test)]
+mod tests;

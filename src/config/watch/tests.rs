@@ -1,0 +1,170 @@
+//! Every way a file is changed in the field.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::mpsc::{Receiver, channel};
+
+use super::*;
+
+/// Far more than a second, so that a loaded machine does not fail the test; it is waited for only when it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Watched {
+    directory: tempfile::TempDir,
+    changes: Receiver<()>,
+    guard: WatchGuard,
+}
+
+/// Watches `keys.toml` in a new directory, after `prepare` has laid it out.
+fn watched(prepare: impl FnOnce(&Path)) -> Watched {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let (sender, changes) = channel();
+    let guard = watch(vec![directory.path().join("keys.toml")], move || sender.send(()).unwrap()).unwrap();
+    Watched { directory, changes, guard }
+}
+
+impl Watched {
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn must_see(&self, what: &str) {
+        assert_eq!(self.changes.recv_timeout(PATIENCE), Ok(()), "{what}");
+    }
+}
+
+fn plain(directory: &Path) {
+    fs::write(directory.join("keys.toml"), "one").unwrap();
+}
+
+/// As the kubelet lays out a mounted config map.
+fn config_map(directory: &Path) {
+    fs::create_dir(directory.join("..v1")).unwrap();
+    fs::write(directory.join("..v1/keys.toml"), "one").unwrap();
+    symlink("..v1", directory.join("..data")).unwrap();
+    symlink("..data/keys.toml", directory.join("keys.toml")).unwrap();
+}
+
+fn swap(watched: &Watched, version: &str, content: &str) {
+    fs::create_dir(watched.path(version)).unwrap();
+    fs::write(watched.path(version).join("keys.toml"), content).unwrap();
+    symlink(version, watched.path("..data_tmp")).unwrap();
+    fs::rename(watched.path("..data_tmp"), watched.path("..data")).unwrap();
+}
+
+#[test]
+fn a_rewrite_in_place_is_seen_each_time() {
+    let watched = watched(plain);
+    for content in ["two", "three", "four"] {
+        fs::write(watched.path("keys.toml"), content).unwrap();
+        watched.must_see(content);
+    }
+}
+
+#[test]
+fn an_editors_rename_over_the_file_is_seen_each_time() {
+    let watched = watched(plain);
+    for content in ["two", "three", "four"] {
+        fs::write(watched.path("keys.toml.swp"), content).unwrap();
+        fs::rename(watched.path("keys.toml.swp"), watched.path("keys.toml")).unwrap();
+        watched.must_see(content);
+    }
+}
+
+#[test]
+fn the_swap_of_a_mounted_config_map_is_seen_each_time() {
+    let watched = watched(config_map);
+    for (version, before) in [("..v2", "..v1"), ("..v3", "..v2"), ("..v4", "..v3")] {
+        swap(&watched, version, version);
+        fs::remove_dir_all(watched.path(before)).unwrap();
+        watched.must_see(version);
+    }
+}
+
+#[test]
+fn a_write_behind_the_links_is_seen() {
+    let watched = watched(config_map);
+    fs::write(watched.path("..v1/keys.toml"), "two").unwrap();
+    watched.must_see("write");
+}
+
+#[test]
+fn a_file_that_goes_and_comes_back_is_seen_both_times() {
+    let watched = watched(plain);
+    fs::remove_file(watched.path("keys.toml")).unwrap();
+    watched.must_see("removal");
+    fs::write(watched.path("keys.toml"), "one").unwrap();
+    watched.must_see("return");
+}
+
+#[test]
+fn a_directory_that_is_made_anew_is_watched_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let inner = directory.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    plain(&inner);
+    let (sender, changes) = channel();
+    let _guard = watch(vec![inner.join("keys.toml")], move || sender.send(()).unwrap()).unwrap();
+    fs::remove_dir_all(&inner).unwrap();
+    assert_eq!(changes.recv_timeout(PATIENCE), Ok(()), "removal");
+    fs::create_dir(&inner).unwrap();
+    fs::write(inner.join("keys.toml"), "two").unwrap();
+    assert_eq!(changes.recv_timeout(PATIENCE), Ok(()), "return");
+    fs::write(inner.join("keys.toml"), "three").unwrap();
+    assert_eq!(changes.recv_timeout(PATIENCE), Ok(()), "write");
+}
+
+#[test]
+fn the_same_content_written_again_is_no_change() {
+    let watched = watched(config_map);
+    swap(&watched, "..v2", "one");
+    swap(&watched, "..v3", "two");
+    watched.must_see("the one change");
+    drop(watched.guard);
+    assert!(watched.changes.try_recv().is_err());
+}
+
+#[test]
+fn without_a_watcher_looking_finds_it() {
+    let directory = tempfile::tempdir().unwrap();
+    plain(directory.path());
+    let path = directory.path().join("keys.toml");
+    let mut look = Look { paths: vec![path.clone()], watcher: None, watched: BTreeSet::new(), seen: Vec::new() };
+    look.follow();
+    look.seen = look.contents();
+    let (signals, received) = channel();
+    let (sender, changes) = channel();
+    let thread = std::thread::spawn(move || run(&mut look, &received, &|| sender.send(()).unwrap()));
+    fs::write(&path, "two").unwrap();
+    assert_eq!(changes.recv_timeout(PATIENCE), Ok(()));
+    signals.send(Signal::Stop).unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn every_link_on_the_way_is_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().canonicalize().unwrap();
+    config_map(&root);
+    let mut found = BTreeSet::new();
+    directories(&root.join("keys.toml"), &mut found);
+    assert_eq!(found, BTreeSet::from([root.clone(), root.join("..v1")]));
+
+    symlink("loop", root.join("loop")).unwrap();
+    let mut found = BTreeSet::new();
+    directories(&root.join("loop"), &mut found);
+    assert_eq!(found, BTreeSet::from([root.clone()]));
+
+    let mut found = BTreeSet::new();
+    directories(&root.join("not/there/keys.toml"), &mut found);
+    assert_eq!(found, BTreeSet::from([root]));
+}
+
+#[test]
+fn nothing_is_called_after_the_guard_is_dropped() {
+    let Watched { directory, changes, guard } = watched(plain);
+    drop(guard);
+    fs::write(directory.path().join("keys.toml"), "two").unwrap();
+    assert_eq!(changes.recv_timeout(PATIENCE), Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
+}
