@@ -1,0 +1,28 @@
+//! A proxy, a scripted backend and a plain client, all in this process, so that time can stand still and nothing is hidden.
+
+pub mod backend;
+pub mod client;
+pub mod proxy;
+
+pub use backend::{Backend, Reply, Seen};
+pub use client::{Answer, Client};
+pub use proxy::Proxy;
+
+/// A body of the chat endpoint.
+pub fn chat(model: &str, stream: bool) -> String {
+    format!(r#"{{"model":"{model}","stream":{stream},"messages":[{{"role":"user","content":"Hello"}}]}}"#)
+}
+
+/// A whole HTTP/1.1 POST with a JSON body.
+pub fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: proxy\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// A whole HTTP/1.1 GET.
+pub fn get(path: &str, key: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: proxy\r\nauthorization: Bearer {key}\r\n\r\n").into_bytes()
+}

@@ -1,0 +1,135 @@
+//! A real data plane on a port of its own.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use keyward::app::{keys, reload};
+use keyward::clock::Clock;
+use keyward::config;
+use keyward::dialect::estimate::Estimator;
+use keyward::keys::change::{KeyChange, KeyRecord, PreviousSecret, Source};
+use keyward::keys::secret::{Digester, Pepper};
+use keyward::keys::table::{KeyEntry, KeyTable};
+use keyward::limits::attempts::Attempts;
+use keyward::proxy::plane::BodyBudget;
+use keyward::proxy::server::{self, Server};
+use keyward::proxy::{Live, Plane};
+use keyward::telemetry::Metrics;
+use keyward::upstream::tls;
+
+use super::Backend;
+
+/// The secret of the key named `alice` in [`Proxy::keys_of`].
+pub const ALICE: &str = "alice-secret-0001";
+
+/// A running data plane.
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub plane: Arc<Plane>,
+    server: Option<Server>,
+}
+
+impl Proxy {
+    /// A proxy in front of `backend` for every dialect and any model, with one key, `ALICE`, that has the policy lines given.
+    pub fn with_key(backend: &Backend, policy: &str) -> Self {
+        Self::start(&Self::config_for(backend, ""), &Self::keys_of(&[("alice", ALICE, policy)]), Clock::system())
+    }
+
+    /// The configuration that routes all dialects to `backend`; `more` is appended.
+    pub fn config_for(backend: &Backend, more: &str) -> String {
+        let mut text = "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\ndrain_timeout = \"100ms\"\n".to_owned();
+        for dialect in ["openai", "anthropic", "gemini", "azure"] {
+            text.push_str(&format!(
+                "[[upstreams]]\nname = \"{dialect}\"\ndialect = \"{dialect}\"\nurl = \"http://{}\"\napi_key = \"upstream-credential-{dialect}\"\nmodels = [\"*\"]\n",
+                backend.address
+            ));
+        }
+        text + more
+    }
+
+    /// A key file with these keys: name, secret, further lines.
+    pub fn keys_of(keys: &[(&str, &str, &str)]) -> String {
+        let one = |(name, secret, lines): &(&str, &str, &str)| format!("[[keys]]\nname = \"{name}\"\nkey = \"{secret}\"\n{lines}\n");
+        keys.iter().map(one).collect()
+    }
+
+    /// A proxy from the text of both files.
+    pub fn start(config_text: &str, keys_text: &str, clock: Clock) -> Self {
+        let env = |_: &str| None;
+        let config = config::parse(config_text, Path::new("keyward.toml"), &env)
+            .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
+        let digester = Digester::new(&Pepper::generate().expect("random numbers"));
+        let records = records(keys_text, &digester);
+        let plane = Arc::new(Plane {
+            live: ArcSwap::from_pointee(reload::live(&config, None)),
+            keys: Arc::new(KeyTable::new()),
+            digester,
+            estimator: Estimator::new(config.limits.default_max_output),
+            attempts: Attempts::default(),
+            body_budget: BodyBudget::default(),
+            clock,
+            metrics: Metrics::new(),
+            is_draining: AtomicBool::new(false),
+        });
+        keys::apply(&plane.keys, &[], &records).expect("the test's keys");
+        let server = server::start(&plane, &tls::client_config().expect("tls")).expect("a port");
+        Self { address: server.addresses[0], plane, server: Some(server) }
+    }
+
+    /// The state of the key with this secret.
+    pub fn entry(&self, secret: &str) -> Arc<KeyEntry> {
+        let slot = self.plane.keys.find(&self.plane.digester.digest(secret.as_bytes())).expect("a key with this secret");
+        Arc::clone(slot.entry())
+    }
+
+    /// Puts a key in force, as a reload or the admin API would.
+    pub fn put(&self, keys_text: &str) {
+        for record in records(keys_text, &self.plane.digester) {
+            self.plane.keys.apply(KeyChange::Put(Box::new(record))).expect("the test's key");
+        }
+    }
+
+    /// The configuration in force.
+    pub fn live(&self) -> Arc<Live> {
+        self.plane.live.load_full()
+    }
+
+    /// Waits until nothing is under way any more; fails when something leaked.
+    pub async fn quiet(&self) {
+        let quiet = async {
+            while self.plane.metrics.in_flight.get() != 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let patience = std::time::Duration::from_secs(10);
+        tokio::time::timeout(patience, quiet).await.expect("requests under way that never end");
+    }
+}
+
+fn records(keys_text: &str, digester: &Digester) -> Vec<KeyRecord> {
+    let keys = config::parse_keys(keys_text, Path::new("keys.toml"), &|_| None)
+        .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
+    keys.into_iter()
+        .map(|key| KeyRecord {
+            current: digester.digest_of_sha256(&key.secret_sha256),
+            previous: key
+                .previous
+                .iter()
+                .map(|(hash, until)| PreviousSecret { digest: digester.digest_of_sha256(hash), until_unix_ms: *until })
+                .collect(),
+            policy: key.policy,
+            source: Source::File,
+        })
+        .collect()
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.drain();
+        }
+    }
+}
