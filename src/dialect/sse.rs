@@ -132,12 +132,12 @@ impl DataLines {
                         rest = behind;
                     }
                 }
-                Line::Value | Line::Other => rest = self.to_line_end(rest, sink),
+                Line::Value | Line::Other => rest = self.line_end(rest, sink),
             }
         }
     }
 
-    fn to_line_end<'a>(&mut self, rest: &'a [u8], sink: &mut impl FnMut(&[u8])) -> &'a [u8] {
+    fn line_end<'a>(&mut self, rest: &'a [u8], sink: &mut impl FnMut(&[u8])) -> &'a [u8] {
         let end = memchr2(b'\r', b'\n', rest);
         let (text, behind) = rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or((rest, &[]));
         let is_value = matches!(self.line, Line::Value);

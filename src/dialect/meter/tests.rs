@@ -538,4 +538,38 @@ proptest! {
             prop_assert_eq!(run(&mut chat(true), &[&bytes]), run(&mut chat(true), &pieces(&bytes, &cuts)));
         }
     }
+
+    #[test]
+    fn a_damaged_answer_is_passed_on_as_it_is_and_read_the_same_however_it_is_cut(
+        which in 0..ALL.len(),
+        other in 0..ALL.len(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 0..8),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        coding in prop::sample::select(vec![Coding::Identity, Coding::Gzip, Coding::Deflate, Coding::Brotli]),
+        strip: bool,
+    ) {
+        let (golden, read_as) = (&ALL[which], &ALL[other]);
+        let mut bytes = coded(coding, golden.body.as_bytes());
+        for (place, byte, kind) in damage {
+            let at = place.index(bytes.len());
+            match kind {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                2 if bytes.len() > 1 => _ = bytes.remove(at),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let meter = || Meter::new(read_as.dialect, read_as.endpoint, golden.framing, coding, strip);
+        let (mut whole, mut cut) = (meter(), meter());
+        let passed = run(&mut whole, &[&bytes]);
+        prop_assert_eq!(&run(&mut cut, &pieces(&bytes, &cuts)), &passed);
+        if !strip || coding != Coding::Identity {
+            prop_assert_eq!(passed, bytes);
+        }
+        if coding == Coding::Identity {
+            prop_assert_eq!(whole.usage_or_estimate(5), cut.usage_or_estimate(5));
+            prop_assert_eq!(whole.reported(), cut.reported());
+            prop_assert_eq!(whole.is_complete(), cut.is_complete());
+        }
+    }
 }
