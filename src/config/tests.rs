@@ -1,13 +1,13 @@
 //! Each class of fault by its exact words, and what a good file means.
 
+mod backends;
+
 use std::time::Duration;
 
 use super::*;
 use crate::admin::Role;
 use crate::limits::OnLowQuota;
-use crate::policy::{DialectName, Price};
 use crate::store::{Backend, PepperSource};
-use crate::upstream::Kind;
 
 /// The least a file must say.
 const LEAST: &str = "[[upstreams]]\nname = \"s\"\ndialect = \"sandbox\"\nmodels = [\"*\"]\n";
@@ -331,139 +331,6 @@ fn operators_have_a_name_a_long_token_and_a_role() {
         "etc/keyward.toml:2:10: admin.listen: the admin listener can be reached from other machines"
     );
     assert!(good("[admin]\nlisten = \"[::1]:8081\"").warnings.is_empty());
-}
-
-#[test]
-fn upstreams_are_named_once_and_serve_something() {
-    assert_eq!(faults(""), ["1:1: upstreams: is missing: at least one [[upstreams]] is required"]);
-    assert_eq!(faults("upstreams = []"), ["1:13: upstreams: is empty: at least one upstream is required"]);
-    assert_eq!(faults("upstreams = [5]"), ["1:14: upstreams[0]: 5 is not a table"]);
-    assert_eq!(faults("upstreams = 5"), ["1:13: upstreams: 5 is not a list of tables"]);
-    assert_eq!(
-        upstream_fault("models = []"),
-        "2:10: upstreams[0].models: is empty, so this upstream would serve nothing; [\"*\"] is every model"
-    );
-    assert_eq!(
-        upstream_fault("models = [\"a b\"]"),
-        "2:11: upstreams[0].models[0]: \"a b\" is not a model name or a pattern with \"*\""
-    );
-    assert_eq!(upstream_fault("name = \"a b\""), "2:8: upstreams[0].name: \"a b\" is not 1 to 64 of A-Z a-z 0-9 . _ -");
-    assert_eq!(upstream_fault("retries = 11"), "2:11: upstreams[0].retries: 11 is not a whole number from 0 to 10");
-    assert_eq!(upstream_fault("dialect = \"sandbox\""), "4:7: upstreams[0].url: the built-in backend takes none");
-    assert_eq!(faults(&LEAST.repeat(2)), ["6:8: upstreams[1].name: \"s\" is the name of upstreams[0] already"]);
-    let config = good("");
-    assert_eq!((config.upstreams[0].kind, config.upstreams[0].urls.len()), (Kind::Sandbox, 0));
-}
-
-#[test]
-fn urls_are_taken_apart_and_never_told() {
-    let parsed = upstreams::parse_url("https://api.example.com/base/").unwrap();
-    assert_eq!((parsed.tls, &*parsed.host, parsed.port, &*parsed.prefix), (true, "api.example.com", 443, "/base"));
-    let parsed = upstreams::parse_url("http://[::1]:8000").unwrap();
-    assert_eq!((parsed.tls, &*parsed.host, parsed.port, &*parsed.prefix), (false, "::1", 8000, ""));
-    assert_eq!(parsed.authority.as_str(), "[::1]:8000");
-    for (bad, why) in [
-        ("api.example.com", "is not an http or https URL"),
-        ("ftp://h", "is not an http or https URL"),
-        ("https://", "names no host"),
-        ("https://:80", "names no host"),
-        ("https://a b", "names no host"),
-        ("https://[::1", "names no host"),
-        ("https://h:0", "names a port that is not 1 to 65535"),
-        ("https://h:65536", "names a port that is not 1 to 65535"),
-        ("https://h:", "names a port that is not 1 to 65535"),
-        ("https://me:S3CRET@h", "carries a user name; a credential belongs into api_key"),
-        ("https://h?key=S3CRET", "carries a query or a fragment; a URL without one is expected"),
-        ("https://h#x", "carries a query or a fragment; a URL without one is expected"),
-        ("https://h/a/../b", "has a path that backends could read in different ways"),
-        ("https://h/a//b", "has a path that backends could read in different ways"),
-        ("https://h/%2e", "has a path that backends could read in different ways"),
-        ("https://h//", "has a path that backends could read in different ways"),
-    ] {
-        assert_eq!(upstreams::parse_url(bad), Err(why), "{bad}");
-        let told = upstream_fault(&format!("url = \"{bad}\""));
-        assert_eq!(told, format!("2:7: upstreams[0].url: {why}"));
-    }
-    assert_eq!(upstream_fault("url = [\"http://h\", \"http://h\"]"), "2:20: upstreams[0].url[1]: is listed twice");
-    let text = "[[upstreams]]\nname=\"a\"\ndialect=\"openai\"\nurl=[\"http://h/v1\", \"http://g\"]\nmodels=[\"*\"]";
-    let config = parse_text(text).unwrap();
-    assert_eq!(config.upstreams[0].kind, Kind::Http(DialectName::OpenAi));
-    assert_eq!(
-        config.warnings[0].to_string(),
-        "etc/keyward.toml:4:6: upstreams[0].url[0]: ends in /v1, which every request's own path begins with; \
-         it would be sent twice"
-    );
-}
-
-#[test]
-fn aliases_stand_for_names_and_not_for_aliases() {
-    assert_eq!(
-        fault("[models]\na = \"b\"\nb = \"c\""),
-        "2:5: models.a: \"b\" is itself an alias; an alias stands for a model's own name"
-    );
-    assert!(fault("[models]\na = \"a\"").contains("\"a\" is itself an alias"));
-    assert!(fault("[models]\n\"a b\" = \"c\"").starts_with("2:9: models.\"a b\": the alias is not a model name"));
-    assert!(fault("[models]\na = 5").starts_with("2:5: models.a: 5 is not a model name"));
-    let config = good("[models]\nfast = \"gpt-4o-mini\"");
-    assert_eq!(config.aliases, [(ModelName::new("fast").unwrap(), ModelName::new("gpt-4o-mini").unwrap())]);
-    let text = format!("[models]\nfast = \"gpt-4o-mini\"\n{}", LEAST.replace('*', "claude-*"));
-    let warning = parse_text(&text).unwrap().warnings.remove(0);
-    assert_eq!(warning.problem, "no upstream serves the model this alias stands for");
-}
-
-#[test]
-fn prices_default_to_the_price_of_input() {
-    let config = good(
-        "[prices.\"gpt-*\"]\ninput = 7\n[prices.o3]\ninput = 1\ncached_input = 2\ncache_write = 3\noutput = 4\nrequest = 5",
-    );
-    let seven = Price { input: 7, cached_input: 7, cache_write: 7, output: 7, request: 0 };
-    assert_eq!(config.prices.price("gpt-4o"), seven);
-    assert_eq!(config.prices.price("o3"), Price { input: 1, cached_input: 2, cache_write: 3, output: 4, request: 5 });
-    assert_eq!(
-        fault("[prices.x]\noutput = 1"),
-        "1:1: prices.x.input: is missing: units per million input tokens is required"
-    );
-    assert_eq!(
-        fault("[prices.\"a b\"]\ninput = 1"),
-        "1:1: prices.\"a b\": the price's name is not a model name or a pattern with \"*\""
-    );
-    assert_eq!(fault("[prices]\nx = 1"), "2:5: prices.x: 1 is not a table");
-}
-
-#[test]
-fn passthrough_paths_are_exact_new_and_lead_somewhere() {
-    let http_upstream = "[[upstreams]]\nname=\"a\"\ndialect=\"openai\"\nurl=\"http://h\"\nmodels=[\"*\"]\n";
-    let told = |path: &str, upstream: &str| {
-        let route = format!("[[passthrough]]\npath = \"{path}\"\nmethods = [\"GET\"]\nupstream = \"{upstream}\"\n");
-        fault(&format!("{route}{http_upstream}"))
-    };
-    for path in ["/v1/chat/completions", "/v1/images/x", "/openai/deployments/a", "/v1/key"] {
-        assert_eq!(told(path, "a"), format!("2:8: passthrough[0].path: {path:?} is a path that is routed already"));
-    }
-    for path in ["v1/files", "/", "/v1//files", "/v1/../x", "/v1/%66iles", "/v1/f?x", "/v1/files/", "/v1;x"] {
-        let expected = "is not an exact path such as \"/v1/files\", nothing in it encoded";
-        assert_eq!(told(path, "a"), format!("2:8: passthrough[0].path: {path:?} {expected}"));
-    }
-    assert_eq!(told("/v1/files", "b"), "4:12: passthrough[0].upstream: \"b\" is not the name of an upstream");
-    assert_eq!(
-        told("/v1/files", "s"),
-        "4:12: passthrough[0].upstream: the built-in backend knows no paths but the dialects' own"
-    );
-    let text = "[[passthrough]]\npath = \"/v1/files\"\nmethods = [\"TRACE\"]\nupstream = \"a\"\n";
-    assert_eq!(
-        fault(&format!("{text}{http_upstream}")),
-        "3:12: passthrough[0].methods[0]: \"TRACE\" is not one of \"GET\", \"POST\", \"DELETE\", \"HEAD\", \"OPTIONS\""
-    );
-    let config = good(&format!("{}{http_upstream}", text.replace("TRACE", "GET")));
-    assert_eq!(config.server.passthrough[0].methods, [http::Method::GET]);
-    assert_eq!((&*config.server.passthrough[0].path, config.server.passthrough[0].model_free), ("/v1/files", false));
-}
-
-#[test]
-fn a_fault_in_an_upstream_is_not_told_again_where_it_is_named() {
-    let text = "[[passthrough]]\npath = \"/v1/files\"\nmethods = [\"GET\"]\nupstream = \"a\"\n\
-                [[upstreams]]\nname=\"a\"\ndialect=\"opnai\"\nmodels=[\"*\"]\n";
-    assert_eq!(faults(text).len(), 1);
 }
 
 #[test]

@@ -1,0 +1,187 @@
+//! Quick looks at a whole event: is it worth reading, and how much generated text does it bring.
+//!
+//! JSON escapes every quote inside a string, so a member name with its quotes cannot occur inside one. That makes a byte
+//! search for `"usage"` exact enough to decide what to read; what is read is decided by the scan, which knows depth.
+
+use std::sync::LazyLock;
+
+use memchr::memchr2;
+use memchr::memmem::Finder;
+
+use crate::policy::{DialectName, Endpoint};
+
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("usage"));
+static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"delta\""));
+static TEXT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"text\""));
+static MESSAGE_STOP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"message_stop\""));
+static FINISH_REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"finishReason\""));
+
+/// What the answers of one endpoint are looked through for.
+#[derive(Clone, Copy)]
+pub(super) struct Lookout {
+    /// The member whose presence makes an event worth reading in search of the stream's end.
+    end: Option<&'static LazyLock<Finder<'static>>>,
+    /// Whether an event whose usage is null is read too: its type may still say that the stream ended.
+    reads_null: bool,
+    /// The member at or behind which generated text stands in an event; `None` for anywhere.
+    anchor: Option<&'static LazyLock<Finder<'static>>>,
+    /// The members whose strings are generated text in an event.
+    pub(super) event_text: &'static [&'static [u8]],
+    /// The members whose strings are generated text in a JSON answer.
+    pub(super) body_text: &'static [&'static [u8]],
+}
+
+const CHAT: &[&[u8]] = &[b"content", b"reasoning_content", b"reasoning", b"refusal", b"arguments"];
+const DELTAS: &[&[u8]] = &[b"delta"];
+const ANTHROPIC: &[&[u8]] = &[b"text", b"partial_json", b"thinking"];
+const TEXTS: &[&[u8]] = &[b"text"];
+const RESPONSE_BODY: &[&[u8]] = &[b"text", b"arguments", b"refusal"];
+const ANY: &[&[u8]] = &[b"content", b"text", b"delta", b"arguments", b"partial_json", b"thinking"];
+
+impl Lookout {
+    pub(super) fn of(dialect: DialectName, endpoint: Endpoint) -> Self {
+        let plain = Self { end: None, reads_null: false, anchor: Some(&DELTA), event_text: &[], body_text: &[] };
+        match endpoint {
+            Endpoint::ChatCompletions => Self { event_text: CHAT, body_text: CHAT, ..plain },
+            Endpoint::Completions => Self { anchor: Some(&TEXT), event_text: TEXTS, body_text: TEXTS, ..plain },
+            Endpoint::Responses => Self { reads_null: true, event_text: DELTAS, body_text: RESPONSE_BODY, ..plain },
+            Endpoint::Messages => {
+                Self { end: Some(&MESSAGE_STOP), event_text: ANTHROPIC, body_text: ANTHROPIC, ..plain }
+            }
+            Endpoint::GenerateContent | Endpoint::StreamGenerateContent => {
+                Self { end: Some(&FINISH_REASON), anchor: Some(&TEXT), event_text: TEXTS, body_text: TEXTS, ..plain }
+            }
+            Endpoint::Passthrough => {
+                let end = match dialect {
+                    DialectName::Anthropic => Some(&MESSAGE_STOP),
+                    DialectName::Gemini => Some(&FINISH_REASON),
+                    DialectName::OpenAi | DialectName::Azure => None,
+                };
+                Self { end, reads_null: true, anchor: None, event_text: ANY, body_text: ANY }
+            }
+            Endpoint::AudioTranscriptions | Endpoint::AudioTranslations => {
+                Self { reads_null: true, event_text: DELTAS, ..plain }
+            }
+            _ => Self { reads_null: true, ..plain },
+        }
+    }
+
+    /// Whether a whole event has to be read: it carries usage, or it may be the stream's own end.
+    pub(super) fn wants(&self, event: &[u8]) -> bool {
+        has_usage(event, self.reads_null) || self.end.is_some_and(|end| end.find(event).is_some())
+    }
+
+    /// Bytes of generated text in a whole event, escapes counted about as the bytes they stand for.
+    pub(super) fn text_in(&self, event: &[u8]) -> u64 {
+        if self.event_text.is_empty() {
+            return 0;
+        }
+        let from = match self.anchor {
+            None => 0,
+            Some(anchor) => match anchor.find(event) {
+                Some(found) => found,
+                None => return 0,
+            },
+        };
+        strings_of(event.get(from..).unwrap_or_default(), self.event_text)
+    }
+}
+
+/// Whether an event has a member `usage` or `usageMetadata` with a value, or with null where `null_counts`.
+fn has_usage(event: &[u8], null_counts: bool) -> bool {
+    USAGE.find_iter(event).any(|found| {
+        let behind = event.get(found + 5..).unwrap_or_default();
+        let behind = behind.strip_prefix(b"Metadata").unwrap_or(behind);
+        let Some(behind) = behind.strip_prefix(b"\"") else { return false };
+        match behind.trim_ascii_start() {
+            [b':', value @ ..] => null_counts || !value.trim_ascii_start().starts_with(b"null"),
+            // The colon may stand in the event's next line, behind that line's field name.
+            _ => behind.iter().take_while(|b| b.is_ascii_whitespace()).any(|b| matches!(b, b'\r' | b'\n')),
+        }
+    })
+}
+
+/// Whether an event is nothing but openai's `[DONE]`.
+pub(super) fn is_done(event: &[u8]) -> bool {
+    event.len() <= 64
+        && event
+            .split(|b| matches!(b, b'\r' | b'\n'))
+            .any(|line| line.strip_prefix(b"data:").is_some_and(|value| value.trim_ascii() == b"[DONE]"))
+}
+
+/// The bytes of all strings that are values of one of `names`.
+fn strings_of(json: &[u8], names: &[&[u8]]) -> u64 {
+    let (mut rest, mut sum, mut wanted) = (json, 0_u64, false);
+    loop {
+        let Some((_, inside)) = memchr::memchr(b'"', rest).and_then(|at| rest.split_at_checked(at + 1)) else {
+            return sum;
+        };
+        let (length, bytes) = string_length(inside);
+        let (text, behind) = inside.split_at_checked(length).unwrap_or((inside, &[]));
+        rest = behind.get(1..).unwrap_or_default();
+        if rest.trim_ascii_start().starts_with(b":") {
+            wanted = names.contains(&text);
+        } else if wanted {
+            sum = sum.saturating_add(bytes);
+            wanted = false;
+        }
+    }
+}
+
+/// Where the string that begins at `inside` ends, and how many bytes it stands for: an escape is one (a `\u` is four).
+fn string_length(inside: &[u8]) -> (usize, u64) {
+    let (mut at, mut escapes) = (0, 0_u64);
+    loop {
+        let rest = inside.get(at..).unwrap_or_default();
+        let Some(found) = memchr2(b'"', b'\\', rest) else {
+            return (inside.len(), (inside.len() as u64).saturating_sub(escapes));
+        };
+        at += found;
+        if rest.get(found) == Some(&b'"') {
+            return (at, (at as u64).saturating_sub(escapes));
+        }
+        escapes += if rest.get(found + 1) == Some(&b'u') { 2 } else { 1 };
+        at += 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_worth_reading_only_with_a_usage_member_that_has_a_value() {
+        for (event, with_null, without) in [
+            (r#"data: {"usage":{"prompt_tokens":1}}"#, true, true),
+            (r#"data: {"usage" : {"prompt_tokens":1}}"#, true, true),
+            (r#"data: {"usageMetadata":{}}"#, true, true),
+            (r#"data: {"usage":null}"#, true, false),
+            (r#"data: {"content":"the usage: {}"}"#, false, false),
+            (r#"data: {"content":"{\"usage\":{}}"}"#, false, false),
+            (r#"data: {"content":"usage"}"#, false, false),
+            ("data: {\"usage\"\ndata: :{}}", true, true),
+        ] {
+            assert_eq!(has_usage(event.as_bytes(), true), with_null, "{event}");
+            assert_eq!(has_usage(event.as_bytes(), false), without, "{event}");
+        }
+    }
+
+    #[test]
+    fn text_is_counted_by_what_it_stands_for_and_only_where_it_is_generated() {
+        let chat = Lookout::of(DialectName::OpenAi, Endpoint::ChatCompletions);
+        let count = |event: &str| chat.text_in(event.as_bytes());
+        assert_eq!(count(r#"{"id":"content","choices":[{"delta":{"content":"Hello"}}]}"#), 5);
+        assert_eq!(count(r#"{"choices":[{"delta":{"content": "a\n\"b\\"}}]}"#), 5);
+        assert_eq!(count(r#"{"choices":[{"delta":{"content":"\u00e9"}}]}"#), 4);
+        assert_eq!(count(r#"{"choices":[{"delta":{"content":null,"role":"assistant"}}]}"#), 0);
+        assert_eq!(count(r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{\"a\":1}"}}]}}]}"#), 7);
+        assert_eq!(count(r#"{"choices":[{"delta":{"content":"cut off"#), 7);
+        assert_eq!(count(r#"{"choices":[]}"#), 0);
+    }
+
+    #[test]
+    fn done_is_a_whole_data_line() {
+        assert!(is_done(b"data: [DONE]\n\n") && is_done(b"data:[DONE]\r\n\r\n") && is_done(b": x\rdata: [DONE] \r\r"));
+        assert!(!is_done(b"data: \"[DONE]\"\n\n") && !is_done(b": [DONE]\n\n"));
+    }
+}
