@@ -213,6 +213,15 @@ impl Meter {
         is_whole || self.tally.is_complete()
     }
 
+    /// Whether an event of our own could stand after what was passed on so far: only in an uncompressed event stream, and only where
+    /// no event has begun.
+    pub fn between_events(&self) -> bool {
+        match &self.reader {
+            Reader::Events(events) => self.decoder.is_none() && events.is_between(self.strips),
+            Reader::Body(_) | Reader::Blind => false,
+        }
+    }
+
     /// Bytes that stand for text that could not be told from the rest. Those of a JSON body count only when nothing better is
     /// known of it.
     fn untold(&self) -> u64 {

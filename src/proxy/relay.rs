@@ -14,7 +14,7 @@ use crate::admission::Admitted;
 use crate::dialect::describe::PromptSize;
 use crate::dialect::meter::{Coding, Framing, Meter};
 use crate::dialect::{self, Dialect, LimitKind};
-use crate::policy::{CutReason, OnDisconnect, Usage};
+use crate::policy::{CutReason, OnDisconnect, RequestFacts, Usage};
 use crate::proxy::deadline::{Deadline, Due};
 use crate::proxy::fault;
 use crate::proxy::forward::Forwarded;
@@ -34,9 +34,8 @@ pub fn answer(worker: &Rc<Worker>, trace: Trace, forwarded: Forwarded) -> Respon
     let status = answered.parts.status;
     let facts = admitted.facts();
     let words = dialect::of(facts.dialect);
-    let framing = framing_of(&answered.parts.headers);
-    let strips = strips_usage && framing == Framing::EventStream && status.is_success();
-    let meter = Meter::new(facts.dialect, facts.endpoint, framing, coding_of(&answered.parts.headers), strips);
+    let strips = strips_usage && status.is_success();
+    let meter = meter(facts, &answered.parts.headers, strips);
     let mut headers = headers::answer_headers(answered.parts.headers);
     set_own_headers(&mut headers, words, worker, &admitted, &line);
     if strips {
@@ -86,26 +85,13 @@ fn set_own_headers(headers: &mut HeaderMap, words: &dyn Dialect, worker: &Worker
     }
 }
 
-fn framing_of(headers: &HeaderMap) -> Framing {
-    let value = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let media_type = value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-    if media_type.eq_ignore_ascii_case(b"text/event-stream") {
-        Framing::EventStream
-    } else if media_type.eq_ignore_ascii_case(b"application/json") {
-        Framing::Json
-    } else {
-        Framing::Opaque
-    }
-}
-
-fn coding_of(headers: &HeaderMap) -> Option<Coding> {
-    let Some(value) = headers.get(CONTENT_ENCODING) else { return Some(Coding::Identity) };
-    match value.as_bytes().to_ascii_lowercase().as_slice() {
-        b"identity" => Some(Coding::Identity),
-        b"gzip" | b"x-gzip" => Some(Coding::Gzip),
-        b"deflate" => Some(Coding::Deflate),
-        b"br" => Some(Coding::Brotli),
-        _ => None,
+/// Reads along with an answer as its headers say it is to be read.
+fn meter(facts: &RequestFacts, headers: &HeaderMap, strips: bool) -> Meter {
+    let text = |name| headers.get(name).map_or(Some(""), |value: &HeaderValue| value.to_str().ok());
+    let framing = text(CONTENT_TYPE).map_or(Framing::Opaque, Framing::of);
+    match text(CONTENT_ENCODING).and_then(Coding::of) {
+        Some(coding) => Meter::new(facts.dialect, facts.endpoint, framing, coding, strips),
+        None => Meter::blind(facts.dialect, facts.endpoint),
     }
 }
 

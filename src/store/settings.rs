@@ -1,7 +1,8 @@
 //! What the configuration says of storage.
 
-use std::fmt;
 use std::path::PathBuf;
+
+use crate::keys::secret::Pepper;
 
 /// `[storage]`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,29 +27,4 @@ pub enum PepperSource {
     File(PathBuf),
     /// Given by the operator.
     Given(Pepper),
-}
-
-/// The secret that key digests are made with (POLICY 2). `Debug` hides it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Pepper(Box<[u8]>);
-
-impl Pepper {
-    /// The shortest pepper, bytes (SECURITY 4: short secrets refuse to start).
-    pub const MIN_BYTES: usize = 16;
-
-    /// `None` when `bytes` is shorter than [`Pepper::MIN_BYTES`].
-    pub fn new(bytes: &[u8]) -> Option<Self> {
-        (bytes.len() >= Self::MIN_BYTES).then(|| Self(bytes.into()))
-    }
-
-    /// The bytes themselves, for the digest and nothing else.
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Pepper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pepper(..)")
-    }
 }

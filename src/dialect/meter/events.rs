@@ -89,6 +89,11 @@ impl Events {
         }
     }
 
+    /// Whether what was passed on so far ends where an event ends. `holds_back` says that an event that goes on was not passed on.
+    pub(super) fn is_between(&self, holds_back: bool) -> bool {
+        self.long.is_none() && (holds_back || self.held.is_empty())
+    }
+
     /// What earlier pieces held of the event that just ended or grew too long. Empty unless the reader gives back.
     pub(super) fn take_given(&mut self) -> Vec<u8> {
         mem::take(&mut self.given)
