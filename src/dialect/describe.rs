@@ -3,6 +3,7 @@
 
 mod media_type;
 mod members;
+mod nested;
 mod splices;
 #[cfg(test)]
 mod tests;

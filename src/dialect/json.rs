@@ -179,6 +179,16 @@ impl<'a> Cursor<'a> {
         Ok(true)
     }
 
+    /// The flaw of a value at the cursor that is not what `member` takes; if no value begins here, that.
+    pub fn bad(&self, member: &'static str, expected: &'static str) -> BodyFlaw {
+        match self.peek() {
+            Some(b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                BodyFlaw::BadMember { member, expected }
+            }
+            _ => self.expected("a value"),
+        }
+    }
+
     /// The boolean at the cursor; `None` for null.
     ///
     /// # Errors
@@ -188,7 +198,7 @@ impl<'a> Cursor<'a> {
             Some(b't') => self.literal(b"true").map(|()| Some(true)),
             Some(b'f') => self.literal(b"false").map(|()| Some(false)),
             _ if self.null()? => Ok(None),
-            _ => Err(BodyFlaw::BadMember { member, expected: "true, false or null" }),
+            _ => Err(self.bad(member, "true, false or null")),
         }
     }
 
@@ -207,7 +217,7 @@ impl<'a> Cursor<'a> {
             return Ok(None);
         }
         if !matches!(self.peek(), Some(b'-' | b'0'..=b'9')) {
-            return Err(BodyFlaw::BadMember { member, expected });
+            return Err(self.bad(member, expected));
         }
         let start = self.at;
         self.at = number::end(self.body, start)?;

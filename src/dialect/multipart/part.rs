@@ -146,17 +146,17 @@ fn parse_disposition(value: &[u8]) -> Result<(&[u8], bool), BodyFlaw> {
     }
     let (mut name, mut file_name, mut extended) = (None, None, None);
     while let Some(behind) = rest.strip_prefix(b";") {
-        let (key, value, next) = parameter(behind.trim_ascii_start())?;
-        let slot = match key.to_ascii_lowercase().as_slice() {
+        let parameter = parameter(behind.trim_ascii_start())?;
+        let slot = match parameter.key.to_ascii_lowercase().as_slice() {
             b"name" => &mut name,
             b"filename" => &mut file_name,
             b"filename*" => &mut extended,
             _ => return Err(flaw("no parameter but name and filename")),
         };
-        if slot.replace(value).is_some() {
+        if slot.replace(parameter.value).is_some() {
             return Err(flaw("each parameter once"));
         }
-        rest = next.trim_ascii_start();
+        rest = parameter.rest.trim_ascii_start();
     }
     if !rest.is_empty() {
         return Err(flaw("a semicolon between parameters"));
@@ -165,9 +165,16 @@ fn parse_disposition(value: &[u8]) -> Result<(&[u8], bool), BodyFlaw> {
     Ok((name.ok_or(flaw("a plain name in each part"))?, file_name.is_some() || extended.is_some()))
 }
 
-/// One `key=value`, and what follows it. Quoted values hold no backslash, and nothing that a reader who splits at semicolons
+/// A parameter of a header, and what follows it.
+struct Parameter<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    rest: &'a [u8],
+}
+
+/// The `key=value` that `text` begins with. Quoted values hold no backslash, and nothing that a reader who splits at semicolons
 /// would take for another parameter.
-fn parameter(text: &[u8]) -> Result<(&[u8], &[u8], &[u8]), BodyFlaw> {
+fn parameter(text: &[u8]) -> Result<Parameter<'_>, BodyFlaw> {
     let equals = memchr::memchr(b'=', text).ok_or(flaw("a value for each parameter"))?;
     let (key, behind) = (text.get(..equals).unwrap_or_default(), text.get(equals + 1..).unwrap_or_default());
     if let Some(inner) = behind.strip_prefix(b"\"") {
@@ -176,11 +183,12 @@ fn parameter(text: &[u8]) -> Result<(&[u8], &[u8], &[u8]), BodyFlaw> {
         if value.contains(&b'\\') || (value.contains(&b';') && value.contains(&b'=')) {
             return Err(flaw("quoted names without escapes"));
         }
-        return Ok((key, value, inner.get(close + 1..).unwrap_or_default()));
+        return Ok(Parameter { key, value, rest: inner.get(close + 1..).unwrap_or_default() });
     }
     let end = behind.iter().position(|byte| !is_token(*byte)).unwrap_or(behind.len());
     if end == 0 {
         return Err(flaw("a value for each parameter"));
     }
-    Ok((key, behind.get(..end).unwrap_or_default(), behind.get(end..).unwrap_or_default()))
+    let (value, rest) = behind.split_at(end);
+    Ok(Parameter { key, value, rest })
 }
