@@ -1,0 +1,187 @@
+//! JSON strings: where one ends, whether its escapes are sound, and which characters they stand for.
+
+use crate::policy::BodyFlaw;
+
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const WORD: usize = 8;
+const BLOCK: usize = 32;
+
+/// The end of the string whose content begins at `start` (the offset of its closing quotation mark), and whether it holds an
+/// escape.
+///
+/// # Errors
+/// [`BodyFlaw::Syntax`]: control characters, escapes that RFC 8259 does not know, no closing quotation mark.
+pub(super) fn end(body: &[u8], start: usize) -> Result<(usize, bool), BodyFlaw> {
+    let (mut at, mut escaped) = (start, false);
+    loop {
+        at = next_special(body, at);
+        match body.get(at) {
+            Some(b'"') => return Ok((at, escaped)),
+            Some(b'\\') => {
+                at = escape_end(body, at)?;
+                escaped = true;
+            }
+            Some(_) => return Err(BodyFlaw::Syntax { offset: at, expected: "no control character in a string" }),
+            None => return Err(BodyFlaw::Syntax { offset: at, expected: "a closing quotation mark" }),
+        }
+    }
+}
+
+/// The first quotation mark, backslash or control character from `at` on; the length of `body` when there is none. Most
+/// strings are short, so words come first; long ones (base64) are then passed in blocks that the compiler makes vectors of.
+fn next_special(body: &[u8], mut at: usize) -> usize {
+    let words_end = at.saturating_add(2 * BLOCK);
+    while let Some(word) = chunk::<WORD>(body, at) {
+        if let Some(index) = special_in_word(*word) {
+            return at + index;
+        }
+        at += WORD;
+        if at >= words_end {
+            while chunk::<BLOCK>(body, at).is_some_and(|block| !has_special(block)) {
+                at += BLOCK;
+            }
+        }
+    }
+    let tail = body.get(at..).unwrap_or_default();
+    tail.iter().position(|byte| is_special(*byte)).map_or(body.len(), |index| at + index)
+}
+
+fn chunk<const N: usize>(body: &[u8], at: usize) -> Option<&[u8; N]> {
+    body.get(at..).and_then(|rest| rest.first_chunk())
+}
+
+fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+fn has_special(block: &[u8; BLOCK]) -> bool {
+    block.iter().fold(0_u8, |found, byte| found | u8::from(is_special(*byte))) != 0
+}
+
+/// The index of the first special byte of eight, by subtracting in all of them at once. A borrow can only mark bytes behind
+/// the first hit, so the lowest mark is exact.
+fn special_in_word(word: [u8; WORD]) -> Option<usize> {
+    let word = u64::from_le_bytes(word);
+    let quote = word ^ (ONES * u64::from(b'"'));
+    let backslash = word ^ (ONES * u64::from(b'\\'));
+    let marks = (word.wrapping_sub(ONES * 0x20) & !word)
+        | (quote.wrapping_sub(ONES) & !quote)
+        | (backslash.wrapping_sub(ONES) & !backslash);
+    let marks = marks & (ONES << 7);
+    (marks != 0).then(|| (marks.trailing_zeros() / 8) as usize)
+}
+
+/// Behind the escape at `at`.
+fn escape_end(body: &[u8], at: usize) -> Result<usize, BodyFlaw> {
+    match body.get(at + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+        Some(b'u') if hex4(body, at + 2).is_some() => Ok(at + 6),
+        Some(b'u') => Err(BodyFlaw::Syntax { offset: at, expected: "four hexadecimal digits" }),
+        _ => Err(BodyFlaw::Syntax { offset: at, expected: "an escape of RFC 8259" }),
+    }
+}
+
+fn hex4(body: &[u8], at: usize) -> Option<u32> {
+    chunk::<4>(body, at)?
+        .iter()
+        .try_fold(0, |value, byte| char::from(*byte).to_digit(16).map(|digit| value << 4 | digit))
+}
+
+/// Whether every surrogate escape of a sound string has its other half. Backends read a lone one as a replacement character,
+/// as nothing, or as an error.
+pub(super) fn is_whole(raw: &[u8]) -> bool {
+    Chars::new(raw).all(|unit| unit.is_some())
+}
+
+/// The characters of a sound string, unescaped; `None` in place of a lone surrogate.
+pub(super) struct Chars<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Chars<'a> {
+    /// `raw` is what stood between the quotation marks of a string that [`end`] has passed.
+    pub(super) fn new(raw: &'a [u8]) -> Self {
+        Self { rest: raw }
+    }
+
+    fn take(&mut self, bytes: usize) {
+        self.rest = self.rest.get(bytes..).unwrap_or_default();
+    }
+
+    fn unit(&mut self) -> Option<char> {
+        let high = hex4(self.rest, 2);
+        self.take(6);
+        let high = high?;
+        if !(0xD800..0xDC00).contains(&high) {
+            return char::from_u32(high);
+        }
+        if !self.rest.starts_with(b"\\u") {
+            return None;
+        }
+        let low = hex4(self.rest, 2).filter(|low| (0xDC00..0xE000).contains(low))?;
+        self.take(6);
+        char::from_u32(0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+    }
+}
+
+impl Iterator for Chars<'_> {
+    type Item = Option<char>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match *self.rest {
+            [] => None,
+            [b'\\', b'u', ..] => Some(self.unit()),
+            [b'\\', byte, ..] => {
+                self.take(2);
+                Some(Some(match byte {
+                    b'b' => '\u{8}',
+                    b'f' => '\u{c}',
+                    b'n' => '\n',
+                    b'r' => '\r',
+                    b't' => '\t',
+                    other => char::from(other),
+                }))
+            }
+            [byte, ..] if byte.is_ascii() => {
+                self.take(1);
+                Some(Some(char::from(byte)))
+            }
+            [byte, ..] => {
+                let length = (byte.leading_ones() as usize).clamp(2, 4).min(self.rest.len());
+                let character = std::str::from_utf8(self.rest.get(..length).unwrap_or_default());
+                self.take(length);
+                Some(character.ok().and_then(|character| character.chars().next()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn escapes_become_the_characters_they_stand_for() {
+        let text = |raw: &str| Chars::new(raw.as_bytes()).collect::<Option<String>>();
+        assert_eq!(text(r#"a\"\\\/\b\f\n\r\t\u00e9é\ud83d\ude00"#).as_deref(), Some("a\"\\/\u{8}\u{c}\n\r\té\u{e9}😀"));
+        assert_eq!(text(r"\ud83d"), None);
+        assert_eq!(text(r"\ude00\ud83d"), None);
+        assert_eq!(text(r"\ud83d\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_special_byte_is_the_first(
+            plain in proptest::collection::vec(prop_oneof![Just(b'a'), Just(0x7f), Just(0xff), Just(0x80), Just(b' '), Just(b'!')], 0..300),
+            special in prop_oneof![Just(b'"'), Just(b'\\'), 0_u8..0x20],
+            after in proptest::collection::vec(any::<u8>(), 0..40),
+            from in 0_usize..50,
+        ) {
+            let body = [plain.as_slice(), &[special], after.as_slice()].concat();
+            let from = from.min(plain.len());
+            prop_assert_eq!(next_special(&body, from), plain.len());
+            prop_assert_eq!(next_special(&plain, from), plain.len());
+        }
+    }
+}
