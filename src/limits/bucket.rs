@@ -1,1 +1,155 @@
-//! The arithmetic of a continuously refilled bucket on one atomic word.
+//! The arithmetic of a continuously refilled bucket, exact in what it gives back.
+//!
+//! The bucket is a queue of debt, measured in time: capacity takes a minute to refill, so `n` of it is a stretch of
+//! `n / capacity` minutes. `full_at` is the end of the queue, the moment at which everything would be repaid. Refill eats the
+//! queue from the front as time passes; a request appends its stretch at the back and may do so while the queue is not
+//! longer than a minute.
+//!
+//! **Giving back.** The queue remembers where the stretch of each request under way begins. When the request turns out to
+//! have used less, what is left of the unused tail is cut out of the queue and the stretches behind it move up. A part that
+//! refill has eaten already is not given back: it would be paid twice, and a request that reserved 500 of 1,000, waited
+//! half a minute and was voided would leave 1,500 to be taken at once. So what a key can take in any span of time is at
+//! most what an ideal bucket would give that had known from the start what each request would use.
+//!
+//! **Time is the state**, not tokens. When the limit changes the queue stays as it is, so that the *fraction* in use is kept:
+//! no change of a limit hands out a fresh bucket.
+
+use crate::clock::NS_PER_MINUTE;
+use crate::units::{Tokens, Tpm};
+
+/// Ticks in a nanosecond. At the largest limit a token is still 384 of them.
+const TICKS_PER_NS: u64 = 64;
+
+/// Ticks in a minute: the longest queue a request may be appended to the end of.
+const SPAN: u64 = NS_PER_MINUTE * TICKS_PER_NS;
+
+/// The latest moment that is told apart from later ones: nine years of uptime. After it nothing is refilled any more, which
+/// refuses and never lets pass.
+const LATEST: u64 = u64::MAX - 4 * SPAN;
+
+/// A bucket; starts full. Not shared by itself: `tokens` keeps it behind a lock.
+#[derive(Debug, Default)]
+pub struct Bucket {
+    /// The end of the queue, in ticks of the monotonic clock.
+    full_at: u64,
+    /// Names stretches; rises.
+    next: u64,
+    /// The stretches that may still shrink, in the order of the queue, which is the order of their names.
+    open: Vec<Stretch>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    name: u64,
+    start: u64,
+}
+
+/// What a request took; to be handed to [`Bucket::settle`] exactly once.
+#[derive(Debug)]
+#[must_use]
+pub struct Taken {
+    name: u64,
+    tokens: Tokens,
+    limit: Tpm,
+}
+
+impl Taken {
+    /// How many tokens it is.
+    pub fn tokens(&self) -> Tokens {
+        self.tokens
+    }
+}
+
+/// Too little is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Short {
+    /// What could be taken now.
+    pub remaining: Tokens,
+    /// Nanoseconds until what was asked for is there, if nothing else takes it. Exact: one earlier it is refused.
+    pub retry_after_ns: u64,
+}
+
+impl Bucket {
+    /// Takes `tokens`, at most all of `limit`, if they are there.
+    ///
+    /// # Errors
+    /// [`Short`], and nothing is changed.
+    pub fn take(&mut self, limit: Tpm, tokens: Tokens, now_ns: u64) -> Result<Taken, Short> {
+        let tokens = tokens.min(limit.get());
+        let (now, cost) = (ticks(now_ns), cost(tokens, limit));
+        let start = self.full_at.max(now);
+        let free = SPAN.saturating_sub(start - now);
+        if cost > free {
+            let wait = (start - now).saturating_add(cost) - SPAN;
+            return Err(Short {
+                remaining: self.remaining(limit, now_ns),
+                retry_after_ns: wait.div_ceil(TICKS_PER_NS),
+            });
+        }
+        let name = self.next;
+        self.next += 1;
+        self.open.push(Stretch { name, start });
+        self.full_at = start.saturating_add(cost);
+        Ok(Taken { name, tokens, limit })
+    }
+
+    /// Ends a request that used `used`: gives back what is unused and not yet repaid; an overrun is debt from now.
+    pub fn settle(&mut self, taken: Taken, used: Tokens, now_ns: u64) {
+        let Ok(at) = self.open.binary_search_by_key(&taken.name, |stretch| stretch.name) else { return };
+        let start = self.open.remove(at).start;
+        if used < taken.tokens {
+            let end = start.saturating_add(cost(taken.tokens, taken.limit));
+            let kept_to = start.saturating_add(cost(used, taken.limit)).max(ticks(now_ns));
+            let back = end.saturating_sub(kept_to);
+            self.full_at = self.full_at.saturating_sub(back);
+            for behind in self.open.iter_mut().skip(at) {
+                behind.start = behind.start.saturating_sub(back);
+            }
+        } else {
+            self.owe(taken.limit, used - taken.tokens, now_ns);
+        }
+        if self.open.is_empty() && self.open.capacity() > 1024 {
+            self.open = Vec::new();
+        }
+    }
+
+    /// Adds debt of `tokens` from now on, whatever is left.
+    pub fn owe(&mut self, limit: Tpm, tokens: Tokens, now_ns: u64) {
+        if tokens > 0 {
+            self.full_at = self.full_at.max(ticks(now_ns)).saturating_add(cost(tokens, limit));
+        }
+    }
+
+    /// The most that could be taken now; 0 while in debt.
+    pub fn remaining(&self, limit: Tpm, now_ns: u64) -> Tokens {
+        let now = ticks(now_ns);
+        let free = SPAN.saturating_sub(self.full_at.max(now) - now);
+        // The largest n with floor(n * SPAN / limit) <= free.
+        let n = ((u128::from(free) + 1) * u128::from(limit.get())).div_ceil(u128::from(SPAN)) - 1;
+        u64::try_from(n).unwrap_or(u64::MAX).min(limit.get())
+    }
+
+    /// Nanoseconds until all of it is there again, if nothing is taken.
+    pub fn full_in_ns(&self, now_ns: u64) -> u64 {
+        self.full_at.saturating_sub(ticks(now_ns)).div_ceil(TICKS_PER_NS)
+    }
+}
+
+fn ticks(ns: u64) -> u64 {
+    ns.saturating_mul(TICKS_PER_NS).min(LATEST)
+}
+
+/// The stretch that `tokens` are, rounded down: in the requester's favour by less than one tick (1/64 ns of refill) a request,
+/// so that a limit of `n` can be taken in `n` single tokens, which rounding up would deny.
+fn cost(tokens: Tokens, limit: Tpm) -> u64 {
+    match tokens.checked_mul(SPAN) {
+        Some(product) => product / limit.get(),
+        None => {
+            let product = u128::from(tokens) * u128::from(SPAN);
+            u64::try_from(product / u128::from(limit.get())).unwrap_or(u64::MAX)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,4 +9,6 @@ pub mod reservation;
 pub mod settings;
 pub mod tokens;
 
+pub use attempts::Attempts;
+pub use reservation::{KeyLimits, Reservation, Settled, reserve};
 pub use settings::{LimitSettings, OnLowQuota};

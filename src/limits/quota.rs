@@ -1,1 +1,228 @@
 //! Units of a period.
+//!
+//! Two numbers: `used`, what was settled in this period, and `committed`, that and what requests under way hold. A request is
+//! admitted by one compare-and-swap on `committed`, so concurrent requests never overdraw; at every moment
+//! `committed >= used + held`, whatever the order in which threads are seen.
+//!
+//! The period turns with the first look at the quota in it. What is remembered is the last *day* on which the quota was
+//! touched, and that only rises: a wall clock set back never reopens a period, and a rule changed from monthly to daily grants
+//! a day anew only if nothing was used on it. Usage belongs to the period in which it is settled.
+
+pub mod period;
+
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::policy::{Charge, QuotaReset, QuotaRule, QuotaStanding, Refusal};
+use crate::units::{Tokens, Units};
+
+/// The day before every day: never touched.
+const NEVER: i32 = i32::MIN;
+
+/// The quota state of one key. Without a rule it counts all the same, so that a rule set later finds the truth.
+#[derive(Debug)]
+pub struct QuotaState {
+    used: AtomicU64,
+    committed: AtomicU64,
+    /// The last day on which it was touched, counted from 1970; published after the turn it brought is done.
+    day: AtomicI32,
+    /// The rule that was last seen, for settling: a request may outlive the policy it came under.
+    reset: AtomicU8,
+    turning: Mutex<()>,
+}
+
+/// What a request holds of a quota; to be handed to [`QuotaState::settle`] exactly once.
+#[derive(Debug)]
+#[must_use]
+pub struct Held {
+    units: Units,
+    /// Output tokens an answer (one choice) that the quota covers, when that is less than was asked for.
+    clamp: Option<Tokens>,
+}
+
+impl Held {
+    /// Units held.
+    pub fn units(&self) -> Units {
+        self.units
+    }
+
+    /// Output tokens of each choice that are covered, when the whole was not.
+    pub fn clamp(&self) -> Option<Tokens> {
+        self.clamp
+    }
+}
+
+impl Default for QuotaState {
+    fn default() -> Self {
+        Self {
+            used: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
+            day: AtomicI32::new(NEVER),
+            reset: AtomicU8::new(QuotaReset::None as u8),
+            turning: Mutex::new(()),
+        }
+    }
+}
+
+impl QuotaState {
+    /// Takes note of the rule in force.
+    pub fn adopt(&self, reset: QuotaReset) {
+        if self.reset.load(Ordering::Relaxed) != reset as u8 {
+            self.reset.store(reset as u8, Ordering::Relaxed);
+        }
+    }
+
+    /// Holds the units of `charge`, or with `may_clamp` what is left, if that covers the prompt and one token an answer. A charge
+    /// of nothing is never refused.
+    ///
+    /// # Errors
+    /// [`Refusal::QuotaSpent`]; nothing is held then.
+    pub fn reserve(
+        &self,
+        rule: Option<QuotaRule>,
+        charge: &Charge,
+        may_clamp: bool,
+        unix_ms: i64,
+    ) -> Result<Held, Refusal> {
+        self.adopt(reset_of(rule));
+        self.turn(unix_ms);
+        let asked = charge.units();
+        let limit = rule.map_or(u64::MAX, |rule| rule.limit);
+        let mut committed = self.committed.load(Ordering::Acquire);
+        loop {
+            let left = limit.saturating_sub(committed);
+            let held = match rule {
+                _ if asked <= left => Some(Held { units: asked, clamp: None }),
+                // Without a rule nothing is refused; `left` is what the counter itself can still hold.
+                None => Some(Held { units: left, clamp: None }),
+                Some(_) if may_clamp => clamped(charge, left),
+                Some(_) => None,
+            };
+            let Some(held) = held.or((asked == 0).then_some(Held { units: 0, clamp: None })) else {
+                return Err(self.spent(limit, asked, unix_ms));
+            };
+            let next = committed.saturating_add(held.units);
+            match self.committed.compare_exchange_weak(committed, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(held),
+                Err(other) => committed = other,
+            }
+        }
+    }
+
+    /// Ends a hold: `actual` units were used. Returns what was counted, less than `actual` only where the counter would overflow.
+    pub fn settle(&self, held: Held, actual: Units, unix_ms: i64) -> Units {
+        self.turn(unix_ms);
+        let mut committed = self.committed.load(Ordering::Acquire);
+        loop {
+            let without = committed.saturating_sub(held.units);
+            let counted = actual.min(u64::MAX - without);
+            let next = without + counted;
+            match self.committed.compare_exchange_weak(committed, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    // Only after `committed`, or another thread could see the units in neither.
+                    let add = |used: u64| Some(used.saturating_add(counted));
+                    let _always = self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+                    return counted;
+                }
+                Err(other) => committed = other,
+            }
+        }
+    }
+
+    /// Where it stands under `rule`; turns the period if it is over.
+    pub fn standing(&self, rule: QuotaRule, unix_ms: i64) -> QuotaStanding {
+        self.adopt(rule.reset);
+        self.turn(unix_ms);
+        // In this order, so that a settlement in between is not shown as more than is committed.
+        let used = self.used.load(Ordering::Acquire);
+        let committed = self.committed.load(Ordering::Acquire);
+        QuotaStanding {
+            limit: rule.limit,
+            used,
+            reserved: committed.saturating_sub(used),
+            reset: rule.reset,
+            resets_at_ms: self.resets_at_ms(rule.reset, unix_ms),
+        }
+    }
+
+    /// Units settled in the period of the last touch.
+    pub fn used(&self) -> Units {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// Units settled and held.
+    pub fn committed(&self) -> Units {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// The start of the last day on which it was touched, milliseconds since 1970; what [`QuotaState::restore`] wants back.
+    pub fn touched_unix_ms(&self) -> Option<i64> {
+        let day = self.day.load(Ordering::Acquire);
+        (day != NEVER).then(|| period::start_ms(day))
+    }
+
+    /// Sets what was used up to `touched_unix_ms`, as a store remembers it; holds of requests under way stay. The day only rises.
+    pub fn restore(&self, touched_unix_ms: i64, used: Units) {
+        let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.used.swap(used, Ordering::AcqRel);
+        self.shift_committed(before, used);
+        self.day.fetch_max(period::day_of(touched_unix_ms), Ordering::AcqRel);
+    }
+
+    /// Starts the period anew if `unix_ms` lies in a later one than the last touch. One thread does it, others wait for it.
+    fn turn(&self, unix_ms: i64) {
+        let today = period::day_of(unix_ms);
+        if today <= self.day.load(Ordering::Acquire) {
+            return;
+        }
+        let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
+        let touched = self.day.load(Ordering::Acquire);
+        if today <= touched {
+            return;
+        }
+        if period::start_of(today, self.reset()).is_some_and(|start| start > touched) {
+            let before = self.used.swap(0, Ordering::AcqRel);
+            self.shift_committed(before, 0);
+        }
+        self.day.store(today, Ordering::Release);
+    }
+
+    fn shift_committed(&self, before: Units, after: Units) {
+        let shift = |committed: u64| Some(committed.saturating_sub(before).saturating_add(after));
+        let _always = self.committed.fetch_update(Ordering::AcqRel, Ordering::Acquire, shift);
+    }
+
+    fn reset(&self) -> QuotaReset {
+        let seen = self.reset.load(Ordering::Relaxed);
+        let all = [QuotaReset::Daily, QuotaReset::Weekly, QuotaReset::Monthly];
+        all.into_iter().find(|reset| *reset as u8 == seen).unwrap_or(QuotaReset::None)
+    }
+
+    fn resets_at_ms(&self, reset: QuotaReset, unix_ms: i64) -> Option<i64> {
+        // A clock set back does not bring the end of the period back.
+        let day = period::day_of(unix_ms).max(self.day.load(Ordering::Acquire));
+        period::end_of(day, reset).map(period::start_ms)
+    }
+
+    fn spent(&self, limit: Units, asked: Units, unix_ms: i64) -> Refusal {
+        let until = self.resets_at_ms(self.reset(), unix_ms).map(|at| at.saturating_sub(unix_ms));
+        let ns = until.map(|ms| u64::try_from(ms).unwrap_or(0).saturating_mul(1_000_000));
+        Refusal::QuotaSpent { limit, used: self.used(), asked, resets_in_ns: ns }
+    }
+}
+
+fn reset_of(rule: Option<QuotaRule>) -> QuotaReset {
+    rule.map_or(QuotaReset::None, |rule| rule.reset)
+}
+
+/// The largest hold within `left` that covers the prompt and at least one token for every answer.
+fn clamped(charge: &Charge, left: Units) -> Option<Held> {
+    let choices = charge.estimate.choices.max(1);
+    let besides = crate::policy::Usage { input: charge.estimate.prompt, ..Default::default() };
+    let covered = charge.price.output_covered(&besides, left).min(charge.estimate.output);
+    let each = covered / choices;
+    (each >= 1).then(|| Held { units: charge.units_for_output(each * choices), clamp: Some(each) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,306 @@
 //! What a request holds from admission to its end, all limits or none.
+
+use std::sync::Arc;
+
+use crate::clock::{Clock, Now};
+use crate::limits::bucket::Taken;
+use crate::limits::concurrency::Slots;
+use crate::limits::quota::{Held, QuotaState};
+use crate::limits::requests::Requests;
+use crate::limits::settings::{LimitSettings, OnLowQuota};
+use crate::limits::tokens::TokenBucket;
+use crate::policy::{Charge, KeyPolicy, ParallelStanding, Refusal, Standing, Usage};
+use crate::units::{Tokens, Units};
+
+/// The most tokens of a kind that one answer is believed to have used. A backend that says more is clamped and the usage marked
+/// estimated (SECURITY 3).
+pub const MOST_TOKENS: Tokens = 1_000_000_000;
+
+/// The longest audio that one answer is believed to have, in milliseconds: eleven days.
+pub const MOST_AUDIO_MS: u64 = 1_000_000_000;
+
+/// The running state of one key's limits, shared by every request with any of its secrets. It holds no limits, so replacing a
+/// policy keeps it.
+#[derive(Debug, Default)]
+pub struct KeyLimits {
+    quota: QuotaState,
+    tokens: TokenBucket,
+    requests: Requests,
+    slots: Slots,
+}
+
+impl KeyLimits {
+    /// The state of a key never used.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where the key stands in every limit that `policy` sets. Takes nothing.
+    pub fn standing(&self, policy: &KeyPolicy, now: Now) -> Standing {
+        Standing {
+            requests: policy.rpm.map(|limit| self.requests.gauge(limit, now.monotonic_ns)),
+            tokens: policy.tpm.map(|limit| self.tokens.gauge(limit, now.monotonic_ns)),
+            quota: policy.quota.map(|rule| self.quota.standing(rule, now.unix_ms)),
+            parallel: policy
+                .max_parallel
+                .map(|limit| ParallelStanding { limit: limit.get(), in_use: self.slots.in_use() }),
+        }
+    }
+
+    /// Requests under way, whether or not there is a limit.
+    pub fn in_use(&self) -> u32 {
+        self.slots.in_use()
+    }
+
+    /// Units settled in the period of the last touch. Counted without a quota too.
+    pub fn quota_used(&self) -> Units {
+        self.quota.used()
+    }
+
+    /// Units settled and held by requests under way.
+    pub fn quota_committed(&self) -> Units {
+        self.quota.committed()
+    }
+
+    /// When the quota was last touched, to the day: what a store remembers beside [`KeyLimits::quota_used`]. Milliseconds since
+    /// 1970; `None` before the first touch.
+    pub fn quota_touched_unix_ms(&self) -> Option<i64> {
+        self.quota.touched_unix_ms()
+    }
+
+    /// Sets the units used up to `touched_unix_ms` as a store remembers them. What is held stays; no period is reopened.
+    pub fn restore_quota_used(&self, touched_unix_ms: i64, used: Units) {
+        self.quota.restore(touched_unix_ms, used);
+    }
+
+    /// Takes note of a new policy, so that requests still running under an old one settle by the new reset rule.
+    pub fn adopt(&self, policy: &KeyPolicy) {
+        self.quota.adopt(policy.quota.map_or(crate::policy::QuotaReset::None, |rule| rule.reset));
+    }
+}
+
+/// Takes from every limit, or from none: quota, a slot, tokens, and last the request itself, which cannot be given back
+/// (governor). Whatever refuses, what was taken before it is void, exactly.
+///
+/// # Errors
+/// [`Refusal::QuotaSpent`], [`Refusal::TooManyParallel`], [`Refusal::PromptOverTokenLimit`], [`Refusal::TokensExceeded`],
+/// [`Refusal::RequestsExceeded`].
+pub fn reserve(
+    state: &Arc<KeyLimits>,
+    policy: &Arc<KeyPolicy>,
+    charge: Charge,
+    settings: &LimitSettings,
+    clock: &Clock,
+    now: Now,
+) -> Result<Reservation, Refusal> {
+    let may_clamp = charge.can_clamp && settings.on_low_quota == OnLowQuota::Clamp;
+    let held = state.quota.reserve(policy.quota, &charge, may_clamp, now.unix_ms)?;
+    // From here on dropping it gives everything back.
+    let mut reservation = Reservation {
+        clamp: held.clamp(),
+        held: Some(held),
+        slot: false,
+        taken: None,
+        state: Arc::clone(state),
+        policy: Arc::clone(policy),
+        charge,
+        observed: None,
+        is_forwarded: false,
+        clock: clock.clone(),
+    };
+    match reservation.take_rates(now) {
+        Ok(()) => Ok(reservation),
+        Err(refusal) => {
+            reservation.void(now);
+            Err(refusal)
+        }
+    }
+}
+
+/// What a request under way holds. Exactly one of [`Reservation::settle`], [`Reservation::void`] or a drop ends it; a drop, also
+/// by panic, settles with what was seen.
+#[derive(Debug)]
+#[must_use = "a reservation is settled, voided, or charged as metered so far when it is dropped"]
+pub struct Reservation {
+    state: Arc<KeyLimits>,
+    policy: Arc<KeyPolicy>,
+    charge: Charge,
+    /// `None` once it has ended, and then there is nothing to give back.
+    held: Option<Held>,
+    slot: bool,
+    taken: Option<Taken>,
+    clamp: Option<Tokens>,
+    observed: Option<Usage>,
+    is_forwarded: bool,
+    /// For the drop only, where nobody can say what time it is.
+    clock: Clock,
+}
+
+/// What a request was charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Settled {
+    /// The usage it was charged for: as given, within [`MOST_TOKENS`].
+    pub usage: Usage,
+    /// Units counted in the quota.
+    pub units: Units,
+    /// Tokens counted in the token limit.
+    pub tokens: Tokens,
+}
+
+impl Reservation {
+    /// When the quota covers only part of the output that was asked for: how many output tokens each answer (choice) may have.
+    pub fn clamp(&self) -> Option<Tokens> {
+        self.clamp
+    }
+
+    /// Marks that the request goes to a backend, so that from now on a drop costs at least its prompt.
+    pub fn forwarded(&mut self) {
+        self.is_forwarded = true;
+    }
+
+    /// Notes what was metered so far; the last one counts.
+    pub fn observe(&mut self, usage: Usage) {
+        self.is_forwarded = true;
+        self.observed = Some(usage);
+    }
+
+    /// What was last observed.
+    pub fn observed(&self) -> Option<Usage> {
+        self.observed
+    }
+
+    /// What was to be reserved.
+    pub fn charge(&self) -> &Charge {
+        &self.charge
+    }
+
+    /// Ends it: `usage` is charged, a surplus goes back, an overrun is debt, the slot is free.
+    pub fn settle(mut self, usage: Usage, now: Now) -> Settled {
+        self.end(usage, now)
+    }
+
+    /// Ends it without a charge: tokens and quota go back, the slot is free; the request stays counted in rpm.
+    pub fn void(mut self, now: Now) {
+        self.give_back(now);
+    }
+
+    /// What a request that stops here is charged for: what was observed, and at least the estimated prompt when no report of it
+    /// came; nothing when it was never forwarded.
+    pub fn seen(&self) -> Option<Usage> {
+        if !self.is_forwarded {
+            return None;
+        }
+        let prompt = self.charge.estimate.prompt;
+        let seen = self.observed.unwrap_or(Usage { estimated: true, ..Usage::default() });
+        Some(if (seen.estimated || seen.input == 0) && seen.input < prompt {
+            Usage { input: prompt, estimated: true, ..seen }
+        } else {
+            seen
+        })
+    }
+
+    /// Where the key stands now, this request included.
+    pub fn standing(&self, now: Now) -> Standing {
+        self.state.standing(&self.policy, now)
+    }
+
+    fn take_rates(&mut self, now: Now) -> Result<(), Refusal> {
+        let (state, policy) = (&self.state, &self.policy);
+        self.slot = state.slots.take(policy.max_parallel);
+        if !self.slot {
+            let limit = policy.max_parallel.map_or(u32::MAX, |limit| limit.get());
+            return Err(Refusal::TooManyParallel { limit });
+        }
+        if let Some(limit) = policy.tpm.filter(|_| self.charge.tokens() > 0) {
+            let prompt = self.charge.estimate.prompt;
+            self.taken = Some(state.tokens.take(limit, prompt, self.wanted_tokens(), now.monotonic_ns)?);
+        }
+        if let Some(limit) = policy.rpm {
+            state
+                .requests
+                .take(limit, now.monotonic_ns)
+                .map_err(|wait| Refusal::RequestsExceeded { limit: limit.get(), retry_after_ns: wait.get() })?;
+        }
+        Ok(())
+    }
+
+    /// Tokens to reserve: of a clamped output only what it may have.
+    fn wanted_tokens(&self) -> Tokens {
+        let estimate = self.charge.estimate;
+        match self.clamp {
+            Some(each) => estimate.prompt.saturating_add(each.saturating_mul(estimate.choices.max(1))),
+            None => estimate.total(),
+        }
+    }
+
+    fn end(&mut self, usage: Usage, now: Now) -> Settled {
+        let usage = believable(usage);
+        let tokens = if self.is_free() { 0 } else { usage.total() };
+        match self.taken.take() {
+            Some(taken) => self.state.tokens.settle(taken, tokens, now.monotonic_ns),
+            None => {
+                if let Some(limit) = self.policy.tpm {
+                    self.state.tokens.owe(limit, tokens, now.monotonic_ns);
+                }
+            }
+        }
+        let units = match self.held.take() {
+            Some(held) => self.state.quota.settle(held, self.charge.units_of(&usage), now.unix_ms),
+            None => 0,
+        };
+        self.free_slot();
+        Settled { usage, units, tokens }
+    }
+
+    fn give_back(&mut self, now: Now) {
+        if let Some(taken) = self.taken.take() {
+            self.state.tokens.settle(taken, 0, now.monotonic_ns);
+        }
+        if let Some(held) = self.held.take() {
+            self.state.quota.settle(held, 0, now.unix_ms);
+        }
+        self.free_slot();
+    }
+
+    fn free_slot(&mut self) {
+        if std::mem::take(&mut self.slot) {
+            self.state.slots.free();
+        }
+    }
+
+    /// A call that costs nothing by its nature (a token count, the proxy's own answers), whatever a backend reports for it.
+    fn is_free(&self) -> bool {
+        !self.charge.bills_quota && self.charge.tokens() == 0
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.held.is_none() {
+            return;
+        }
+        let now = self.clock.now();
+        match self.seen() {
+            Some(usage) => {
+                let _nobody_asks = self.end(usage, now);
+            }
+            None => self.give_back(now),
+        }
+    }
+}
+
+/// `usage` within what an answer can have used; marked estimated where it was not.
+fn believable(usage: Usage) -> Usage {
+    let input = usage.input.min(MOST_TOKENS);
+    let output = usage.output.min(MOST_TOKENS);
+    let cached_input = usage.cached_input.min(input);
+    let cache_write = usage.cache_write.min(input - cached_input);
+    let reasoning = usage.reasoning.min(output);
+    let audio_ms = usage.audio_ms.min(MOST_AUDIO_MS);
+    let clamped = Usage { input, cached_input, cache_write, output, reasoning, audio_ms, estimated: usage.estimated };
+    Usage { estimated: usage.estimated || clamped != usage, ..clamped }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! The period, the clamp and the race for the last unit.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::thread;
+
+use super::*;
+use crate::policy::{Estimate, Price, Usage};
+
+const DAY: i64 = 86_400_000;
+/// Monday 2024-06-03, noon.
+const MONDAY: i64 = 19_877 * DAY + DAY / 2;
+
+fn charge(prompt: u64, output: u64, choices: u64) -> Charge {
+    Charge {
+        estimate: Estimate { prompt, output, choices, output_is_stated: true },
+        price: Price::TOKEN,
+        bills_quota: true,
+        can_clamp: true,
+    }
+}
+
+fn rule(limit: u64, reset: QuotaReset) -> Option<QuotaRule> {
+    Some(QuotaRule { limit, reset })
+}
+
+fn spend(quota: &QuotaState, rule: Option<QuotaRule>, units: u64, at: i64) -> bool {
+    match quota.reserve(rule, &charge(units, 0, 1), false, at) {
+        Ok(held) => quota.settle(held, units, at) == units,
+        Err(_) => false,
+    }
+}
+
+#[test]
+fn the_refusal_carries_the_numbers_and_the_time_of_the_next_period() {
+    let (quota, daily) = (QuotaState::default(), rule(100, QuotaReset::Daily));
+    assert!(spend(&quota, daily, 80, MONDAY));
+    let refused = quota.reserve(daily, &charge(10, 11, 1), false, MONDAY).map(|_| ());
+    let half_a_day = 43_200_000_000_000;
+    let expected = Refusal::QuotaSpent { limit: 100, used: 80, asked: 21, resets_in_ns: Some(half_a_day) };
+    assert_eq!(refused, Err(expected));
+    assert_eq!(quota.committed(), 80);
+}
+
+#[test]
+fn what_is_left_is_shared_out_to_every_answer() {
+    let (quota, none) = (QuotaState::default(), rule(100, QuotaReset::None));
+    let held = quota.reserve(none, &charge(40, 300, 4), true, MONDAY).unwrap();
+    assert_eq!((held.clamp(), held.units()), (Some(15), 100));
+    assert_eq!(quota.settle(held, 0, MONDAY), 0);
+    let held = quota.reserve(none, &charge(97, 300, 1), true, MONDAY).unwrap();
+    assert_eq!((held.clamp(), held.units()), (Some(3), 100));
+    assert_eq!(quota.settle(held, 0, MONDAY), 0);
+    assert!(quota.reserve(none, &charge(97, 300, 4), true, MONDAY).is_err(), "not one token an answer");
+    assert!(quota.reserve(none, &charge(100, 300, 1), true, MONDAY).is_err(), "the prompt and nothing else");
+    let held = quota.reserve(none, &charge(40, 60, 1), true, MONDAY).unwrap();
+    assert_eq!(held.clamp(), None, "what fits is not clamped");
+    quota.settle(held, 0, MONDAY);
+}
+
+#[test]
+fn a_charge_of_nothing_is_admitted_on_a_spent_quota() {
+    let (quota, none) = (QuotaState::default(), rule(10, QuotaReset::None));
+    let held = quota.reserve(none, &charge(10, 0, 1), false, MONDAY).unwrap();
+    quota.settle(held, 25, MONDAY);
+    assert!(quota.reserve(none, &charge(1, 0, 1), true, MONDAY).is_err());
+    let free = Charge { bills_quota: false, ..charge(5, 5, 1) };
+    let held = quota.reserve(none, &free, true, MONDAY).unwrap();
+    assert_eq!(held.units(), 0);
+    quota.settle(held, 0, MONDAY);
+    assert_eq!((quota.used(), quota.committed()), (25, 25));
+}
+
+#[test]
+fn a_new_period_starts_from_zero_and_keeps_what_is_held() {
+    for (reset, same, next) in [
+        (QuotaReset::Daily, 0, 1),
+        (QuotaReset::Weekly, 6, 7),
+        (QuotaReset::Monthly, 27, 28),
+        (QuotaReset::None, 999, 0),
+    ] {
+        let (quota, limited) = (QuotaState::default(), rule(100, reset));
+        assert!(spend(&quota, limited, 60, MONDAY));
+        let held = quota.reserve(limited, &charge(30, 0, 1), false, MONDAY).unwrap();
+        assert!(!spend(&quota, limited, 20, MONDAY + same * DAY), "{reset:?}");
+        if next == 0 {
+            quota.settle(held, 30, MONDAY);
+            continue;
+        }
+        let after = MONDAY + next * DAY;
+        let standing = quota.standing(limited.unwrap(), after);
+        assert_eq!((standing.used, standing.reserved), (0, 30), "{reset:?}");
+        quota.settle(held, 33, after);
+        assert_eq!((quota.used(), quota.committed()), (33, 33));
+    }
+}
+
+#[test]
+fn a_clock_set_back_or_to_and_fro_grants_nothing_anew() {
+    let (quota, daily) = (QuotaState::default(), rule(100, QuotaReset::Daily));
+    assert!(spend(&quota, daily, 100, MONDAY));
+    for back in [1, 30, 4_000] {
+        assert!(!spend(&quota, daily, 1, MONDAY - back * DAY));
+        assert!(!spend(&quota, daily, 1, MONDAY));
+    }
+    let end = quota.standing(daily.unwrap(), MONDAY - 30 * DAY).resets_at_ms;
+    assert_eq!(end, Some(MONDAY + DAY / 2));
+    assert!(spend(&quota, daily, 100, MONDAY + DAY));
+    assert!(!spend(&quota, daily, 1, MONDAY));
+    assert!(!spend(&quota, daily, 1, MONDAY + DAY));
+}
+
+#[test]
+fn a_changed_rule_grants_nothing_for_a_day_already_used() {
+    let quota = QuotaState::default();
+    assert!(spend(&quota, None, 40, MONDAY), "counted without a rule");
+    assert!(spend(&quota, rule(100, QuotaReset::Monthly), 60, MONDAY));
+    for reset in [QuotaReset::Daily, QuotaReset::Weekly, QuotaReset::None, QuotaReset::Daily] {
+        assert!(!spend(&quota, rule(100, reset), 1, MONDAY), "{reset:?}");
+    }
+    assert!(spend(&quota, rule(100, QuotaReset::Daily), 100, MONDAY + DAY));
+}
+
+#[test]
+fn a_request_outliving_a_rule_settles_by_the_one_in_force() {
+    let (quota, daily) = (QuotaState::default(), rule(100, QuotaReset::Daily));
+    assert!(spend(&quota, daily, 70, MONDAY));
+    let held = quota.reserve(daily, &charge(10, 0, 1), false, MONDAY).unwrap();
+    quota.adopt(QuotaReset::None);
+    quota.settle(held, 10, MONDAY + DAY);
+    assert_eq!(quota.used(), 80, "the change to a quota for ever wiped nothing out");
+}
+
+#[test]
+fn what_a_store_remembers_is_restored_with_its_day() {
+    let (quota, daily) = (QuotaState::default(), rule(100, QuotaReset::Daily));
+    quota.restore(MONDAY, 90);
+    assert!(!spend(&quota, daily, 20, MONDAY) && spend(&quota, daily, 10, MONDAY));
+    assert_eq!(quota.touched_unix_ms(), Some(MONDAY - DAY / 2));
+    let old = QuotaState::default();
+    old.restore(MONDAY - DAY, 90);
+    assert!(spend(&old, daily, 100, MONDAY));
+    let held = old.reserve(rule(500, QuotaReset::Daily), &charge(7, 0, 1), false, MONDAY).unwrap();
+    old.restore(MONDAY, 50);
+    assert_eq!((old.used(), old.committed()), (50, 57));
+    old.settle(held, 0, MONDAY);
+    assert_eq!((old.used(), old.committed()), (50, 50));
+}
+
+#[test]
+fn absurd_numbers_saturate() {
+    let quota = QuotaState::default();
+    let dear = Charge { price: Price { input: u64::MAX, ..Price::TOKEN }, ..charge(u64::MAX, 0, 1) };
+    let first = quota.reserve(None, &dear, false, i64::MAX).unwrap();
+    let second = quota.reserve(None, &dear, false, i64::MIN).unwrap();
+    assert_eq!(second.units(), 0, "the counter is full");
+    assert_eq!(quota.settle(second, dear.units_of(&Usage { input: u64::MAX, ..Usage::default() }), 0), 0);
+    assert_eq!(quota.settle(first, u64::MAX, i64::MAX), u64::MAX);
+    assert_eq!((quota.used(), quota.committed()), (u64::MAX, u64::MAX));
+    assert!(quota.reserve(rule(u64::MAX, QuotaReset::Daily), &charge(1, 0, 1), true, 0).is_err());
+}
+
+/// Eight threads spend while the days go by. Nothing may be lost, minted or left held, and no day may see more than its limit.
+#[test]
+fn periods_turn_under_fire() {
+    const LIMIT: u64 = 1_000;
+    const DAYS: i64 = 60;
+    let quota = Arc::new(QuotaState::default());
+    let day = Arc::new(AtomicI64::new(0));
+    let daily = rule(LIMIT, QuotaReset::Daily);
+    let spenders = (0..8_i64).map(|thread| {
+        let (quota, day) = (Arc::clone(&quota), Arc::clone(&day));
+        thread::spawn(move || {
+            let (mut granted, mut round) = (0_u64, 0_i64);
+            loop {
+                let today = day.load(Ordering::SeqCst);
+                if today >= DAYS {
+                    return granted;
+                }
+                round += 1;
+                // Some clocks lag behind by days.
+                let at = MONDAY + (today - (round + thread) % 3) * DAY;
+                let units = 1 + u64::try_from(round).unwrap() % 7;
+                if let Ok(held) = quota.reserve(daily, &charge(units, 0, 1), false, at) {
+                    let kept = if round % 5 == 0 { 0 } else { units };
+                    granted += quota.settle(held, kept, at);
+                }
+                if thread == 0 && round % 400 == 0 {
+                    day.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        })
+    });
+    let spenders: Vec<_> = spenders.collect();
+    let granted: u64 = spenders.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert_eq!(quota.used(), quota.committed(), "nothing is left held");
+    assert!(quota.used() <= LIMIT);
+    // What is held when a day turns may settle in the next: one request a thread at most.
+    assert!(granted <= LIMIT * u64::try_from(DAYS + 1).unwrap() + 8 * 7 * u64::try_from(DAYS).unwrap());
+    assert!(granted > LIMIT, "more than one day was granted");
+}
