@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import Anthropic from "@anthropic-ai/sdk";
-import { burn, keys, noting, toolSchema, url, waitedAndSucceeded } from "./keyward.mjs";
+import { assertWaits, burn, firstRefusal, keys, noting, toolSchema, url } from "./keyward.mjs";
 
 const model = "claude-haiku-4-5";
 const messages = [{ role: "user", content: "Say hello." }];
@@ -53,14 +53,14 @@ test("refusals are the SDK's own errors", async () => {
 });
 
 test("requests over the rate are refused with the time to wait, and waited for", async () => {
-  await burn("/v1/messages", "rpm-node-anthropic", { model, max_tokens: 1, messages });
-  await assert.rejects(say(client("rpm-node-anthropic")), (error) => {
-    return error instanceof Anthropic.RateLimitError && error.headers.get("retry-after") === "1";
-  });
   const seen = [];
+  const hasty = client("rpm-node-anthropic");
   const patient = client("rpm-node-anthropic", { maxRetries: 2, fetch: noting(seen) });
-  assert.ok((await say(patient)).content);
-  assert.ok(waitedAndSucceeded(seen), JSON.stringify(seen));
+  await burn("/v1/messages", "rpm-node-anthropic", { model, max_tokens: 1, messages });
+  const refused = await firstRefusal(() => say(hasty));
+  assert.ok(refused instanceof Anthropic.RateLimitError);
+  assert.equal(refused.headers.get("retry-after"), "1");
+  await assertWaits(seen, () => say(patient));
 });
 
 test("a spent quota is not retried", async () => {

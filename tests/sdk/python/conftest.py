@@ -37,13 +37,29 @@ class Seen:
     def async_client(self):
         return httpx2.AsyncClient(event_hooks={"response": [self.note_async]}, timeout=30)
 
-    def assert_waited_and_succeeded(self):
-        """One refusal at least, then success, and between two answers no less than what the refusal asked for."""
-        assert self.statuses[-1] == 200 and self.statuses[:-1] and set(self.statuses[:-1]) == {429}
-        for (at, _, headers), (later, _, _) in zip(self.answers, self.answers[1:]):
-            asked = int(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else int(headers["retry-after"])
-            assert 0 < asked <= 2
-            assert asked - 0.05 <= later - at < asked + 2
+    def assert_waits(self, call):
+        """Calls until it met a refusal, which the client then retried: no earlier than the refusal asked for, and with success."""
+        for _ in range(10):
+            call()
+            if 429 in self.statuses:
+                break
+        assert 429 in self.statuses and self.statuses[-1] == 200
+        for (at, status, headers), (later, _, _) in zip(self.answers, self.answers[1:]):
+            if status == 429:
+                ms = headers.get("retry-after-ms")
+                asked = int(ms) / 1000 if ms else int(headers["retry-after"])
+                assert 0 < asked <= 2
+                assert asked - 0.05 <= later - at < asked + 5
+
+
+def first_refusal(call, error):
+    """The refusal of a call that is over its rate: on a slow machine a request may have become free meanwhile."""
+    for _ in range(10):
+        try:
+            call()
+        except error as refused:
+            return refused
+    raise AssertionError("no call was refused")
 
 
 @pytest.fixture
@@ -52,12 +68,12 @@ def seen():
 
 
 def burn(path, key, body):
-    """Uses up the minute's requests of a key (60, then one a second); returns the first refusal."""
+    """Uses up the minute's requests of a key (60, then one a second)."""
     with httpx2.Client(base_url=URL, headers={"authorization": f"Bearer {KEYS[key]}"}, timeout=30) as client:
         for _ in range(400):
             response = client.post(path, json=body)
             if response.status_code == 429:
-                return response
+                return
             assert response.status_code == 200, response.text
     raise AssertionError("400 requests in a moment met no limit of 60 a minute")
 

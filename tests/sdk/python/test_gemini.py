@@ -2,13 +2,13 @@
 
 import asyncio
 import math
-import time
 
+import httpx2
 import pytest
 from google import genai
 from google.genai import errors, types
 
-from conftest import KEYS, TOOL_SCHEMA, URL, assert_calls_the_tool, burn
+from conftest import KEYS, TOOL_SCHEMA, URL, assert_calls_the_tool, burn, first_refusal
 
 MODEL = "gemini-2.5-flash"
 BODY = {"contents": [{"role": "user", "parts": [{"text": "a"}]}], "generationConfig": {"maxOutputTokens": 1}}
@@ -67,8 +67,10 @@ def test_embeddings_and_token_counts_work():
 
 
 def test_the_models_are_those_of_the_key():
-    everything = {model.name for model in client("alice").models.list()}
-    some = {model.name for model in client("some-models").models.list()}
+    # A client that nothing holds closes itself, also under an iterator of its own.
+    alice, limited = client("alice"), client("some-models")
+    everything = {model.name for model in alice.models.list()}
+    some = {model.name for model in limited.models.list()}
     assert {"models/gemini-2.5-flash", "models/gemini-2.5-pro"} <= everything
     assert "models/gemini-2.5-flash" in some and "models/gemini-2.5-pro" not in some
 
@@ -96,17 +98,15 @@ def test_refusals_are_client_errors_with_the_status_of_the_api():
 
 
 def test_requests_over_the_rate_say_when_to_come_back_and_are_retried():
+    again = types.HttpRetryOptions(attempts=4, initial_delay=0.5, http_status_codes=[429])
+    hasty, patient = client("rpm-gemini"), client("rpm-gemini", retry_options=again)
     burn(f"/v1beta/models/{MODEL}:generateContent", "rpm-gemini", BODY)
-    with pytest.raises(errors.ClientError) as refused:
-        say(client("rpm-gemini"))
-    assert (refused.value.code, refused.value.status) == (429, "RESOURCE_EXHAUSTED")
-    details = refused.value.details["error"]["details"]
+    refused = first_refusal(lambda: say(hasty), errors.ClientError)
+    assert (refused.code, refused.status) == (429, "RESOURCE_EXHAUSTED")
+    details = refused.details["error"]["details"]
     retry = next(detail for detail in details if detail["@type"].endswith("google.rpc.RetryInfo"))
     assert 0 < float(retry["retryDelay"].removesuffix("s")) <= 1
-    began = time.monotonic()
-    again = types.HttpRetryOptions(attempts=4, initial_delay=0.5, http_status_codes=[429])
-    assert say(client("rpm-gemini", retry_options=again)).text
-    assert time.monotonic() - began > 0.2
+    assert say(patient).text
 
 
 def test_an_error_of_the_backend_passes_through():
@@ -116,8 +116,9 @@ def test_an_error_of_the_backend_passes_through():
 
 
 def test_a_broken_stream_raises_after_what_came():
-    chunks = []
-    with pytest.raises(Exception) as failed:
-        for chunk in client("alice").models.generate_content_stream(model="sandbox-cut", contents="Say hello."):
+    alice, chunks = client("alice"), []
+    # Whichever it sees first: our error event, or the end of a body that is not whole.
+    with pytest.raises((errors.APIError, errors.UnknownApiResponseError, httpx2.HTTPError)):
+        for chunk in alice.models.generate_content_stream(model="sandbox-cut", contents="Say hello."):
             chunks.append(chunk)
-    assert chunks and not isinstance(failed.value, AssertionError)
+    assert chunks
