@@ -1,7 +1,6 @@
 //! What machines ask: is it alive, is it ready, how is it doing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;

@@ -44,8 +44,8 @@ pub fn load(source: &PepperSource) -> Result<Pepper, PepperFault> {
                 Err(error) => return Err(fault(error)),
             };
             warn_when_readable(path);
-            let short = || PepperFault::Short { path: path.display().to_string(), minimum: Pepper::MIN_BYTES };
-            Pepper::new(bytes.trim_ascii_end()).ok_or_else(short)
+            let short = || PepperFault::Short { path: path.display().to_string(), minimum: Pepper::SHORTEST };
+            Pepper::new(bytes.trim_ascii_end()).map_err(|_| short())
         }
     }
 }
@@ -62,9 +62,7 @@ fn make(path: &Path) -> io::Result<Vec<u8>> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder)?;
     }
-    let mut random = [0_u8; 32];
-    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-    let text = random.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
+    let text = Pepper::generate().expose().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
     // Written beside and renamed, so that a crash leaves either no pepper or a whole one.
     let beside = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;

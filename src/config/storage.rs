@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use crate::config::item::Item;
 use crate::config::raw::{Names, Table};
 use crate::config::secret::{EXPECTED, Reference, read_small_file};
-use crate::store::{Backend, Pepper, PepperSource, Settings};
+use crate::keys::secret::Pepper;
+use crate::store::{Backend, PepperSource, Settings};
 
 pub(super) const NAMES: Names = &["url", "pepper"];
 
@@ -44,9 +45,9 @@ fn read_pepper(item: &Item<'_>) -> Option<PepperSource> {
         Reference::File(path) => read_pepper_file(item, item.reader.resolve(path)),
         Reference::Env(_) | Reference::Clear(_) => {
             let secret = item.secret()?;
-            let pepper = Pepper::new(secret.as_bytes());
+            let pepper = Pepper::new(secret.as_bytes()).ok();
             if pepper.is_none() {
-                item.fault_unseen(format!("is shorter than {} bytes; {EXPECTED} is expected", Pepper::MIN_BYTES));
+                item.fault_unseen(format!("is shorter than {} bytes; {EXPECTED} is expected", Pepper::SHORTEST));
             }
             pepper.map(PepperSource::Given)
         }
@@ -58,8 +59,8 @@ fn read_pepper_file(item: &Item<'_>, path: PathBuf) -> Option<PepperSource> {
     let is_missing = path.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     if !is_missing {
         match read_small_file(&path) {
-            Ok(bytes) if bytes.len() < Pepper::MIN_BYTES => {
-                let least = Pepper::MIN_BYTES;
+            Ok(bytes) if bytes.len() < Pepper::SHORTEST => {
+                let least = Pepper::SHORTEST;
                 item.fault_unseen(format!("the file {path:?} is shorter than {least} bytes"));
                 return None;
             }

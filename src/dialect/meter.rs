@@ -17,6 +17,8 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use bytes::Bytes;
 
 pub use crate::dialect::meter::events::LONGEST_EVENT;
@@ -102,6 +104,13 @@ enum Reader {
     Body(Box<Scan>),
     /// Nothing is read.
     Blind,
+}
+
+/// What was counted, never what was read.
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter").field("reported", &self.reported()).finish_non_exhaustive()
+    }
 }
 
 impl Meter {

@@ -65,7 +65,7 @@ pub async fn read(plane: &Arc<Plane>, settings: &Settings, deadline: &Deadline, 
         return Err(too_large);
     }
     let mut share = Share { plane: Arc::clone(plane), bytes: 0 };
-    let mut pace = Pace::new(plane, settings);
+    let pace = Pace::new(plane, settings);
     let mut gathered = BytesMut::new();
     let mut first: Option<Bytes> = None;
     while !body.is_end_stream() {

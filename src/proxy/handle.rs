@@ -24,6 +24,7 @@ use crate::proxy::receive::{self, Received};
 use crate::proxy::relay::{self, AnswerBody};
 use crate::proxy::wire::WireNotes;
 use crate::telemetry::access_log::AccessLine;
+use crate::units::ModelName;
 use crate::upstream::route::Way;
 
 /// What is written down about a request while it goes through the stages: for the log, the metrics and the words of a refusal.
@@ -91,7 +92,9 @@ async fn decide(
     let (charge, way) = authorize(&live, &caller, &received.route, &described.facts)?;
     trace.line.upstream = Some(way.upstream.settings.name.clone());
     let admitted = reserve(plane, &live, caller, &described, charge)?;
-    let prepared = Prepared { route: &received.route, head, described, held, way, deadline };
+    let (model, size) = (described.facts.model.as_ref().map(ModelName::as_str), described.size);
+    let prompt_tokens = plane.estimator.prompt(model, size.text_bytes, size.media_items);
+    let prepared = Prepared { route: &received.route, head, described, prompt_tokens, held, way, deadline };
     Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &trace.line.request_id))))
 }
 

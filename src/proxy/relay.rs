@@ -11,7 +11,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::admission::Admitted;
-use crate::dialect::describe::PromptSize;
+use crate::dialect::estimate::PromptSize;
 use crate::dialect::meter::{Coding, Framing, Meter};
 use crate::dialect::{self, Dialect, LimitKind};
 use crate::policy::{CutReason, OnDisconnect, RequestFacts, Usage};

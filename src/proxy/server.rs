@@ -236,11 +236,12 @@ fn run_worker(
     local.block_on(&runtime, async {
         tokio::task::spawn_local(tick(Rc::clone(&worker)));
         let connections = Rc::new(());
+        let told = draining.clone();
         loop {
             tokio::select! {
                 accepted = taken.recv() => match accepted {
                     Some(accepted) => {
-                        let (worker, draining, open) = (Rc::clone(&worker), draining.clone(), Rc::clone(&connections));
+                        let (worker, draining, open) = (Rc::clone(&worker), told.clone(), Rc::clone(&connections));
                         tokio::task::spawn_local(async move {
                             connection(worker, accepted, draining).await;
                             drop(open);

@@ -2,4 +2,4 @@
 
 pub mod settings;
 
-pub use settings::{Backend, Pepper, PepperSource, Settings};
+pub use settings::{Backend, PepperSource, Settings};

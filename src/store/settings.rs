@@ -23,7 +23,7 @@ pub enum Backend {
 /// Where the pepper comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PepperSource {
-    /// A file, made with mode 0600 at the first start when missing; at least [`Pepper::MIN_BYTES`] when there.
+    /// A file, made with mode 0600 at the first start when missing; at least [`Pepper::SHORTEST`] when there.
     File(PathBuf),
     /// Given by the operator.
     Given(Pepper),

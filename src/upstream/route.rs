@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderValue;
 
-use crate::dialect::models::ModelEntry;
+use crate::dialect::ModelEntry;
 use crate::policy::DialectName;
 use crate::units::ModelName;
 use crate::upstream::settings::{Address, Kind, UpstreamSettings};
