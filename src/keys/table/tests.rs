@@ -1,0 +1,264 @@
+//! The merge rules, and what a reader may see of a change.
+
+use std::thread;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::keys::change::{PreviousSecret, diff};
+use crate::policy::{QuotaReset, QuotaRule};
+
+const NOW: Now = Now { monotonic_ns: 0, unix_ms: 1_000_000 };
+
+fn id(n: u64) -> KeyId {
+    KeyId(Uuid::from_u128(u128::from(n)))
+}
+
+fn digest(n: u64) -> KeyDigest {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    bytes[8..16].copy_from_slice(&n.to_le_bytes());
+    KeyDigest(bytes)
+}
+
+fn record(key: u64, secret: u64) -> KeyRecord {
+    KeyRecord {
+        policy: KeyPolicy::unlimited(id(key), "k", "p"),
+        current: digest(secret),
+        previous: Vec::new(),
+        source: Source::Api,
+    }
+}
+
+fn put(record: KeyRecord) -> KeyChange {
+    KeyChange::Put(Box::new(record))
+}
+
+fn before(secret: u64, until_unix_ms: i64) -> PreviousSecret {
+    PreviousSecret { digest: digest(secret), until_unix_ms }
+}
+
+fn table(records: impl IntoIterator<Item = KeyRecord>) -> KeyTable {
+    let table = KeyTable::new();
+    table.apply_all(records.into_iter().map(put).collect()).unwrap();
+    table
+}
+
+#[test]
+fn a_key_is_found_by_its_secret_and_by_its_id() {
+    let table = table([record(1, 10), record(2, 20)]);
+    assert_eq!(table.find(&digest(20)).map(|slot| slot.entry().id()), Some(id(2)));
+    assert!(table.find(&digest(1)).is_none());
+    assert_eq!(table.get(id(1)).map(|entry| entry.id()), Some(id(1)));
+    assert_eq!((table.len(), table.ids(Source::Api).len(), table.ids(Source::File).len()), (2, 2, 0));
+}
+
+#[test]
+fn a_rotation_keeps_the_key_its_limits_and_the_running_streams() {
+    let table = table([record(1, 10)]);
+    let (entry, old) = (table.get(id(1)).unwrap(), table.find(&digest(10)).unwrap());
+    assert!(entry.limits().standing(&entry.policy(), NOW).quota.is_none());
+    let state = Arc::clone(entry.limits());
+    let rotated = KeyRecord { previous: vec![before(10, NOW.unix_ms + 5)], ..record(1, 11) };
+    table.apply(put(rotated)).unwrap();
+    let new = table.find(&digest(11)).unwrap();
+    assert!(Arc::ptr_eq(new.entry(), &entry) && Arc::ptr_eq(new.entry().limits(), &state));
+    assert!(!new.is_previous() && old.is_previous());
+    assert!(Arc::ptr_eq(&table.find(&digest(10)).unwrap(), &old), "the slot a stream holds is the one in the table");
+    assert_eq!(old.may_continue(NOW), Ok(()));
+    assert_eq!(old.may_continue(NOW.plus_ns(5_000_000)), Err(CutReason::GraceEnded));
+    assert_eq!(new.may_continue(NOW.plus_ns(5_000_000)), Ok(()));
+    let secrets: Vec<_> = table.secrets_of(id(1)).iter().map(|slot| slot.digest()).collect();
+    assert_eq!(secrets, [digest(11), digest(10)]);
+}
+
+#[test]
+fn a_secret_past_its_grace_is_found_until_the_record_drops_it() {
+    let ended = KeyRecord { previous: vec![before(10, NOW.unix_ms - 5)], ..record(1, 11) };
+    let table = table([ended]);
+    let old = table.find(&digest(10)).unwrap();
+    assert!(old.grace_ended(NOW));
+    assert_eq!(old.until_unix_ms(), Some(NOW.unix_ms - 5));
+    table.apply(put(record(1, 11))).unwrap();
+    assert!(table.find(&digest(10)).is_none());
+    assert!(table.find(&digest(11)).is_some());
+}
+
+#[test]
+fn a_secret_no_longer_listed_is_gone_and_cuts_what_runs_on_it() {
+    let table = table([record(1, 10)]);
+    let old = table.find(&digest(10)).unwrap();
+    table.apply(put(record(1, 11))).unwrap();
+    assert!(table.find(&digest(10)).is_none());
+    assert_eq!(old.may_continue(NOW), Err(CutReason::GraceEnded));
+    table.apply(put(KeyRecord { previous: vec![before(11, i64::MAX - 1)], ..record(1, 10) })).unwrap();
+    assert!(!table.find(&digest(10)).unwrap().is_previous(), "brought back as the current one");
+}
+
+#[test]
+fn disabling_expiring_and_removing_reach_what_runs() {
+    let table = table([record(1, 10)]);
+    let slot = table.find(&digest(10)).unwrap();
+    let mut changed = record(1, 10);
+    changed.policy.expires_at_ms = Some(NOW.unix_ms);
+    table.apply(put(changed.clone())).unwrap();
+    assert_eq!(slot.may_continue(NOW), Err(CutReason::Expired), "the end is exclusive");
+    changed.policy.is_disabled = true;
+    table.apply(put(changed)).unwrap();
+    assert_eq!(slot.may_continue(NOW), Err(CutReason::Disabled));
+    table.apply(KeyChange::Remove(id(1))).unwrap();
+    assert_eq!(slot.may_continue(NOW), Err(CutReason::Deleted));
+    assert!(table.find(&digest(10)).is_none() && table.get(id(1)).is_none() && table.is_empty());
+    table.apply(KeyChange::Remove(id(1))).unwrap();
+    table.apply(put(record(1, 10))).unwrap();
+    assert_eq!(slot.may_continue(NOW), Err(CutReason::Deleted), "a key made again is another key");
+}
+
+#[test]
+fn a_secret_has_one_key_and_a_key_one_source() {
+    let table = table([record(1, 10), KeyRecord { previous: vec![before(21, 5)], ..record(2, 20) }]);
+    let taken = |id, holder| Err(ChangeRefused::DigestTaken { id, holder });
+    assert_eq!(table.apply(put(record(1, 20))), taken(id(1), id(2)));
+    assert_eq!(table.apply(put(record(3, 21))), taken(id(3), id(2)), "a previous secret is one too");
+    assert_eq!(table.apply(put(KeyRecord { previous: vec![before(30, 5)], ..record(3, 30) })), taken(id(3), id(3)));
+    let file = KeyRecord { source: Source::File, ..record(1, 10) };
+    let conflict = ChangeRefused::SourceConflict { id: id(1), source_of: Source::Api };
+    assert_eq!(table.apply(put(file)), Err(conflict));
+    assert_eq!((table.len(), table.find(&digest(10)).is_some()), (2, true));
+}
+
+#[test]
+fn a_reload_is_made_whole_or_not_at_all() {
+    let table = table([record(1, 10), record(2, 20), record(3, 30)]);
+    let refused = table.apply_all(vec![KeyChange::Remove(id(3)), put(record(1, 11)), put(record(4, 20))]);
+    assert_eq!(refused, Err(ChangeRefused::DigestTaken { id: id(4), holder: id(2) }));
+    assert!(table.get(id(3)).is_some() && table.find(&digest(10)).is_some());
+    // Two keys swap their secrets, a third hands its own on.
+    let changes = vec![KeyChange::Remove(id(3)), put(record(1, 20)), put(record(2, 10)), put(record(4, 30))];
+    let state = Arc::clone(table.get(id(1)).unwrap().limits());
+    table.apply_all(changes).unwrap();
+    let holder = |secret| table.find(&digest(secret)).map(|slot| slot.entry().id());
+    assert_eq!([holder(20), holder(10), holder(30)], [Some(id(1)), Some(id(2)), Some(id(4))]);
+    assert!(Arc::ptr_eq(table.get(id(1)).unwrap().limits(), &state));
+}
+
+#[test]
+fn of_several_changes_to_a_key_in_one_go_the_last_counts() {
+    let table = table([record(1, 10)]);
+    table
+        .apply_all(vec![put(record(1, 11)), KeyChange::Remove(id(1)), put(record(2, 11)), put(record(1, 12))])
+        .unwrap();
+    let holder = |secret| table.find(&digest(secret)).map(|slot| slot.entry().id());
+    assert_eq!([holder(10), holder(11), holder(12)], [None, Some(id(2)), Some(id(1))]);
+    assert_eq!((table.len(), table.secrets.len()), (2, 2));
+}
+
+#[test]
+fn uses_of_a_previous_secret_are_counted_from_the_rotation_on() {
+    let table = table([record(1, 10)]);
+    let slot = table.find(&digest(10)).unwrap();
+    assert_eq!(slot.last_used_unix_ms(), None);
+    slot.note_use(NOW);
+    assert_eq!((slot.uses(), slot.last_used_unix_ms()), (0, Some(NOW.unix_ms)));
+    table.apply(put(KeyRecord { previous: vec![before(10, i64::MAX - 1)], ..record(1, 11) })).unwrap();
+    slot.note_use(NOW.plus_ns(999_000_000));
+    slot.note_use(NOW.plus_ns(1_000_000_000));
+    slot.note_use(NOW);
+    assert_eq!((slot.uses(), slot.last_used_unix_ms()), (3, Some(NOW.unix_ms + 1_000)));
+}
+
+#[test]
+fn a_policy_change_is_told_to_the_limits() {
+    let daily = |reset| {
+        let mut record = record(1, 10);
+        record.policy.quota = Some(QuotaRule { limit: 10, reset });
+        record
+    };
+    let table = table([daily(QuotaReset::Daily)]);
+    let entry = table.get(id(1)).unwrap();
+    entry.limits().restore_quota_used(NOW.unix_ms, 7);
+    assert_eq!(entry.limits().standing(&entry.policy(), NOW).quota.unwrap().used, 7);
+    table.apply(put(daily(QuotaReset::None))).unwrap();
+    let next_week = Now { unix_ms: NOW.unix_ms + 7 * 86_400_000, ..NOW };
+    assert_eq!(entry.limits().standing(&entry.policy(), next_week).quota.unwrap().used, 7);
+}
+
+#[test]
+fn a_rotating_key_is_never_unknown_to_a_reader() {
+    let table = table([record(1, 0), record(2, 1_000_000)]);
+    thread::scope(|scope| {
+        let rotating = scope.spawn(|| {
+            for n in 1..3_000 {
+                let rotated = KeyRecord { previous: vec![before(n - 1, i64::MAX - 1)], ..record(1, n) };
+                table.apply(put(rotated)).unwrap();
+                let other = KeyRecord { previous: vec![before(1_000_001 - n % 2, 7)], ..record(2, 1_000_000 + n % 2) };
+                table.apply(put(other)).unwrap();
+            }
+        });
+        let mut looks = 0_u64;
+        while !rotating.is_finished() || looks == 0 {
+            assert!(table.get(id(1)).is_some());
+            assert!(table.find(&digest(1_000_000)).is_some(), "current or previous, it is listed all the time");
+            looks += 1;
+        }
+    });
+    assert_eq!(table.secrets_of(id(1)).len(), 2);
+    assert_eq!(table.secrets.len(), 4);
+}
+
+fn records() -> impl Strategy<Value = Vec<KeyRecord>> {
+    // Secrets are drawn so that keys often hand them to each other; duplicates are dropped.
+    let one = (0_u64..12, 0_u64..24, prop::collection::vec((0_u64..24, any::<i64>()), 0..3), any::<bool>());
+    prop::collection::vec(one, 0..12).prop_map(|rows| {
+        let (mut ids, mut digests) = (std::collections::HashSet::new(), std::collections::HashSet::new());
+        let mut records = Vec::new();
+        for (key, secret, previous, is_disabled) in rows {
+            if !ids.insert(key) || !digests.insert(secret) {
+                continue;
+            }
+            let mut record = record(key, secret);
+            record.policy.is_disabled = is_disabled;
+            record.previous = previous
+                .into_iter()
+                .filter(|(old, _)| digests.insert(*old))
+                .map(|(old, until)| before(old, until))
+                .collect();
+            records.push(record);
+        }
+        records
+    })
+}
+
+proptest! {
+    #[test]
+    fn after_any_reloads_the_table_is_the_last_file(files in prop::collection::vec(records(), 1..6)) {
+        let table = KeyTable::new();
+        let mut old: Vec<KeyRecord> = Vec::new();
+        for new in files {
+            let kept: Vec<_> = old.iter().filter_map(|record| table.get(record.policy.id)).collect();
+            table.apply_all(diff(&old, &new)).unwrap();
+            prop_assert_eq!(table.len(), new.len());
+            prop_assert_eq!(table.secrets.len(), new.iter().map(|record| record.secrets().count()).sum::<usize>());
+            for record in &new {
+                let entry = table.get(record.policy.id).unwrap();
+                prop_assert_eq!(&*entry.policy(), &record.policy);
+                for (digest, until) in record.secrets() {
+                    let slot = table.find(&digest).unwrap();
+                    prop_assert!(Arc::ptr_eq(slot.entry(), &entry));
+                    prop_assert_eq!(slot.until_unix_ms().unwrap_or(NO_END), until);
+                }
+                let listed: Vec<_> = record.secrets().map(|(digest, _)| digest).collect();
+                let shown: Vec<_> = table.secrets_of(record.policy.id).iter().map(|slot| slot.digest()).collect();
+                prop_assert_eq!(shown, listed);
+            }
+            for entry in kept {
+                let stays = new.iter().any(|record| record.policy.id == entry.id());
+                prop_assert_eq!(entry.is_removed(), !stays);
+            }
+            old = new;
+        }
+        table.apply_all(diff(&old, &[])).unwrap();
+        prop_assert!(table.is_empty() && table.secrets.is_empty() && table.writer().is_empty());
+    }
+}
