@@ -1,1 +1,151 @@
 //! The decision: may this caller's request go on, and the proof that it was paid for.
+//!
+//! Two steps with a body in between: [`identify`] from the head alone, so that nothing is read for an unknown caller, and
+//! [`admit`], which takes from every limit or from none. `policy::authorize` stands between them and says what is to be taken.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::clock::{Clock, Now};
+use crate::keys::{KeyTable, SecretSlot};
+use crate::limits::{LimitSettings, Reservation, Settled, reserve};
+use crate::policy::{Charge, KeyPolicy, Refusal, RequestFacts, Standing, Usage};
+use crate::units::{KeyDigest, Tokens};
+
+/// Who is calling: a secret that works, with the policy of its key as it was when it was looked up.
+#[derive(Clone)]
+pub struct Caller {
+    slot: Arc<SecretSlot>,
+    policy: Arc<KeyPolicy>,
+}
+
+impl Caller {
+    /// The secret it came with.
+    pub fn slot(&self) -> &Arc<SecretSlot> {
+        &self.slot
+    }
+
+    /// What it may do.
+    pub fn policy(&self) -> &Arc<KeyPolicy> {
+        &self.policy
+    }
+
+    /// Where its key stands in its limits.
+    pub fn standing(&self, now: Now) -> Standing {
+        self.slot.entry().limits().standing(&self.policy, now)
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("key", &self.policy.id).finish_non_exhaustive()
+    }
+}
+
+/// Finds the key of a secret and checks that it may be used, now and from here (POLICY 3.1 and 3.2). A secret that works is
+/// noted as used. `digest` is `None` where there was no secret, or one that cannot be one.
+///
+/// # Errors
+/// In this order: [`Refusal::InvalidKey`], [`Refusal::KeyDisabled`], [`Refusal::KeyExpired`], [`Refusal::GraceEnded`],
+/// [`Refusal::AddressNotAllowed`]. Ends are exclusive.
+pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, now: Now) -> Result<Caller, Refusal> {
+    let slot = digest.and_then(|digest| table.find(&digest)).ok_or(Refusal::InvalidKey)?;
+    // Both can only be seen when a change overtakes the lookup.
+    if slot.entry().is_removed() || slot.is_withdrawn() {
+        return Err(Refusal::InvalidKey);
+    }
+    let policy = slot.entry().policy();
+    if policy.is_disabled {
+        return Err(Refusal::KeyDisabled);
+    }
+    if let Some(at_unix_ms) = policy.expires_at_ms.filter(|end| now.unix_ms >= *end) {
+        return Err(Refusal::KeyExpired { at_unix_ms });
+    }
+    if let Some(at_unix_ms) = slot.until_unix_ms().filter(|until| now.unix_ms >= *until) {
+        return Err(Refusal::GraceEnded { at_unix_ms });
+    }
+    if !policy.allowed_ips.is_empty() && !policy.allowed_ips.contains(address) {
+        return Err(Refusal::AddressNotAllowed { address });
+    }
+    slot.note_use(now);
+    Ok(Caller { slot, policy })
+}
+
+/// A request that was decided and paid for. Only [`admit`] makes one, and forwarding needs one.
+#[derive(Debug)]
+#[must_use = "an admitted request is settled, voided, or charged as metered so far when it is dropped"]
+pub struct Admitted {
+    caller: Caller,
+    facts: RequestFacts,
+    reservation: Reservation,
+}
+
+/// Takes `charge` from every limit of the caller's key, or from none (POLICY 3.6 and 3.7). `charge` is what
+/// `policy::authorize` said of these `facts`.
+///
+/// # Errors
+/// What [`reserve`] refuses with; the caller comes back, for what is to be said to it.
+pub fn admit(
+    caller: Caller,
+    facts: RequestFacts,
+    charge: Charge,
+    settings: &LimitSettings,
+    clock: &Clock,
+    now: Now,
+) -> Result<Admitted, (Caller, Refusal)> {
+    match reserve(caller.slot.entry().limits(), &caller.policy, charge, settings, clock, now) {
+        Ok(reservation) => Ok(Admitted { caller, facts, reservation }),
+        Err(refusal) => Err((caller, refusal)),
+    }
+}
+
+impl Admitted {
+    /// Whose request it is.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// What it wants.
+    pub fn facts(&self) -> &RequestFacts {
+        &self.facts
+    }
+
+    /// When a quota covers only part of the output: how many output tokens each answer (choice) may have.
+    pub fn clamp(&self) -> Option<Tokens> {
+        self.reservation.clamp()
+    }
+
+    /// What it holds: to mark it forwarded and to note what was metered.
+    pub fn reservation(&mut self) -> &mut Reservation {
+        &mut self.reservation
+    }
+
+    /// The parts: who, what, and what is held, which is still to be settled.
+    pub fn into_parts(self) -> (Caller, RequestFacts, Reservation) {
+        (self.caller, self.facts, self.reservation)
+    }
+
+    /// What it holds, still to be settled.
+    pub fn into_reservation(self) -> Reservation {
+        self.reservation
+    }
+
+    /// Where the key stands now, this request included.
+    pub fn standing(&self, now: Now) -> Standing {
+        self.reservation.standing(now)
+    }
+
+    /// Charges `usage` and ends it. See [`Reservation::settle`].
+    pub fn settle(self, usage: Usage, now: Now) -> Settled {
+        self.reservation.settle(usage, now)
+    }
+
+    /// Ends it without a charge. See [`Reservation::void`].
+    pub fn void(self, now: Now) {
+        self.reservation.void(now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,3 +3,7 @@
 pub mod change;
 pub mod secret;
 pub mod table;
+
+pub use change::{ChangeRefused, KeyChange, KeyRecord, PreviousSecret, Source, diff};
+pub use secret::{Digester, Pepper, Secret, Shape};
+pub use table::{KeyEntry, KeyTable, SecretSlot};

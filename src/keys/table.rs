@@ -1,1 +1,334 @@
 //! The table: digest to key, shared by every worker.
+//!
+//! Two sets of pointers, one by digest for the data plane, one by id for whoever changes keys. Readers take a shard's read lock
+//! for the time of one lookup and allocate nothing; changes come one at a time and touch one key's pointers.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+
+use crate::clock::Now;
+use crate::keys::change::{ChangeRefused, KeyChange, KeyRecord, Source};
+use crate::limits::KeyLimits;
+use crate::policy::{CutReason, KeyPolicy};
+use crate::units::{KeyDigest, KeyId};
+
+mod batch;
+
+/// Shards of each set: small ones, so that one of them growing holds readers up for tens of microseconds at most.
+const SHARDS: usize = 256;
+
+/// `until` of a current secret.
+const NO_END: i64 = i64::MAX;
+
+/// `until` of a secret that its key no longer lists.
+const WITHDRAWN: i64 = i64::MIN;
+
+/// How far behind the time of last use may lag, milliseconds: not every request writes to memory that all workers share.
+const USE_LAG_MS: i64 = 1_000;
+
+/// Every key.
+#[derive(Debug)]
+pub struct KeyTable {
+    secrets: DashMap<ByDigest, (), BuildHasherDefault<DigestHasher>>,
+    keys: DashMap<ById, ()>,
+    /// The secrets of keys in rotation, beside the current one; the lock that makes changes come one at a time.
+    writer: Mutex<batch::Previous>,
+}
+
+/// A key: what it may do now, and the state of its limits for life.
+#[derive(Debug)]
+pub struct KeyEntry {
+    id: KeyId,
+    policy: ArcSwap<KeyPolicy>,
+    /// Made at the first use: most keys of a large table sleep.
+    limits: OnceLock<Arc<KeyLimits>>,
+    current: Mutex<Weak<SecretSlot>>,
+    is_removed: AtomicBool,
+    source: Source,
+}
+
+/// A secret of a key: the current one or one before it. A running request holds on to the one it came with.
+#[derive(Debug)]
+pub struct SecretSlot {
+    digest: KeyDigest,
+    entry: Arc<KeyEntry>,
+    until_unix_ms: AtomicI64,
+    uses: AtomicU64,
+    last_used_unix_ms: AtomicI64,
+}
+
+impl KeyEntry {
+    /// Its identity.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// What it may do now.
+    pub fn policy(&self) -> Arc<KeyPolicy> {
+        self.policy.load_full()
+    }
+
+    /// The state of its limits.
+    pub fn limits(&self) -> &Arc<KeyLimits> {
+        self.limits.get_or_init(Arc::default)
+    }
+
+    /// Who declares it.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Whether it is gone; what still holds it must end.
+    pub fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Acquire)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Weak<SecretSlot>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SecretSlot {
+    fn new(digest: KeyDigest, entry: Arc<KeyEntry>, until_unix_ms: i64) -> Arc<Self> {
+        Arc::new(Self {
+            digest,
+            entry,
+            until_unix_ms: AtomicI64::new(until_unix_ms),
+            uses: AtomicU64::new(0),
+            last_used_unix_ms: AtomicI64::new(i64::MIN),
+        })
+    }
+
+    /// Its key.
+    pub fn entry(&self) -> &Arc<KeyEntry> {
+        &self.entry
+    }
+
+    /// What it is found by.
+    pub fn digest(&self) -> KeyDigest {
+        self.digest
+    }
+
+    /// Whether another secret has taken its place.
+    pub fn is_previous(&self) -> bool {
+        self.until_unix_ms.load(Ordering::Acquire) != NO_END
+    }
+
+    /// When it ends (exclusive), milliseconds since 1970; `None` for a current secret.
+    pub fn until_unix_ms(&self) -> Option<i64> {
+        let until = self.until_unix_ms.load(Ordering::Acquire);
+        (until != NO_END).then_some(until)
+    }
+
+    /// Whether its key no longer lists it: it is in no table any more.
+    pub fn is_withdrawn(&self) -> bool {
+        self.until_unix_ms.load(Ordering::Acquire) == WITHDRAWN
+    }
+
+    /// Whether its grace is over.
+    pub fn grace_ended(&self, now: Now) -> bool {
+        self.until_unix_ms().is_some_and(|until| now.unix_ms >= until)
+    }
+
+    /// Whether a request that came with it may run on: what a stream asks again and again.
+    ///
+    /// # Errors
+    /// [`CutReason::Deleted`], [`CutReason::Disabled`], [`CutReason::Expired`], or [`CutReason::GraceEnded`], which a secret that
+    /// its key no longer lists has too.
+    pub fn may_continue(&self, now: Now) -> Result<(), CutReason> {
+        if self.entry.is_removed() {
+            return Err(CutReason::Deleted);
+        }
+        let policy = self.entry.policy.load();
+        if policy.is_disabled {
+            return Err(CutReason::Disabled);
+        }
+        if policy.expires_at_ms.is_some_and(|end| now.unix_ms >= end) {
+            return Err(CutReason::Expired);
+        }
+        if self.grace_ended(now) { Err(CutReason::GraceEnded) } else { Ok(()) }
+    }
+
+    /// Notes a use. Those of a previous secret are counted; the time of any is kept to the second.
+    pub fn note_use(&self, now: Now) {
+        if self.is_previous() {
+            self.uses.fetch_add(1, Ordering::Relaxed);
+        }
+        let last = self.last_used_unix_ms.load(Ordering::Relaxed);
+        if now.unix_ms >= last.saturating_add(USE_LAG_MS) {
+            self.last_used_unix_ms.fetch_max(now.unix_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Uses since another secret took its place.
+    pub fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
+    }
+
+    /// The last use, to the second; milliseconds since 1970.
+    pub fn last_used_unix_ms(&self) -> Option<i64> {
+        let last = self.last_used_unix_ms.load(Ordering::Relaxed);
+        (last != i64::MIN).then_some(last)
+    }
+}
+
+impl Default for KeyTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl KeyTable {
+    /// A table without keys.
+    pub fn new() -> Self {
+        Self {
+            secrets: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
+            keys: DashMap::with_hasher_and_shard_amount(std::hash::RandomState::new(), SHARDS),
+            writer: Mutex::default(),
+        }
+    }
+
+    /// The secret with this digest: current, or previous and still listed, its grace over or not. O(1), no allocation.
+    pub fn find(&self, digest: &KeyDigest) -> Option<Arc<SecretSlot>> {
+        self.secrets.get(digest).map(|found| Arc::clone(&found.key().0))
+    }
+
+    /// The key with this id.
+    pub fn get(&self, id: KeyId) -> Option<Arc<KeyEntry>> {
+        self.keys.get(&id).map(|found| Arc::clone(&found.key().0))
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Every key, in no order. Holds each shard for the time of its copy.
+    pub fn entries(&self) -> Vec<Arc<KeyEntry>> {
+        self.keys.iter().map(|found| Arc::clone(&found.key().0)).collect()
+    }
+
+    /// The ids of what `source` declares, in no order.
+    pub fn ids(&self, source: Source) -> Vec<KeyId> {
+        self.keys.iter().filter(|found| found.key().0.source == source).map(|found| found.key().0.id).collect()
+    }
+
+    /// The secrets of a key, the current one first.
+    pub fn secrets_of(&self, id: KeyId) -> Vec<Arc<SecretSlot>> {
+        let writer = self.writer();
+        let current = self.get(id).and_then(|entry| entry.current().upgrade());
+        current.into_iter().chain(writer.get(&id).into_iter().flatten().cloned()).collect()
+    }
+
+    /// Makes one change; the very next request sees it.
+    ///
+    /// # Errors
+    /// [`ChangeRefused`], and nothing is changed.
+    pub fn apply(&self, change: KeyChange) -> Result<(), ChangeRefused> {
+        self.apply_all(vec![change])
+    }
+
+    /// Makes all of `changes` or none: what a reload does. Of several changes to one key the last counts. A secret may move from
+    /// one of the keys named to another. Requests go on meanwhile and see each key as it was or as it is to be.
+    ///
+    /// # Errors
+    /// [`ChangeRefused`] for the first change that cannot be made, and nothing is changed.
+    pub fn apply_all(&self, changes: Vec<KeyChange>) -> Result<(), ChangeRefused> {
+        let changes = batch::last_of_each(changes);
+        let mut writer = self.writer();
+        batch::check(self, &changes)?;
+        for change in &changes {
+            batch::release(self, &mut writer, change);
+        }
+        for change in changes {
+            if let KeyChange::Put(record) = change {
+                batch::put(self, &mut writer, *record);
+            }
+        }
+        Ok(())
+    }
+
+    fn writer(&self) -> MutexGuard<'_, batch::Previous> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A slot in the set of secrets, equal by digest.
+#[derive(Debug)]
+struct ByDigest(Arc<SecretSlot>);
+
+impl Borrow<KeyDigest> for ByDigest {
+    fn borrow(&self) -> &KeyDigest {
+        &self.0.digest
+    }
+}
+
+impl PartialEq for ByDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.digest == other.0.digest
+    }
+}
+
+impl Eq for ByDigest {}
+
+impl Hash for ByDigest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.digest.hash(state);
+    }
+}
+
+/// An entry in the set of keys, equal by id.
+#[derive(Debug)]
+struct ById(Arc<KeyEntry>);
+
+impl Borrow<KeyId> for ById {
+    fn borrow(&self) -> &KeyId {
+        &self.0.id
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+/// Takes the first eight bytes of a digest for its hash. A digest is keyed with the pepper, so nobody outside can aim it.
+#[derive(Debug, Default)]
+struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    // The length that is hashed before the bytes says nothing.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests;
