@@ -44,7 +44,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the proxy.
-    #[command(after_help = "Example:\n  keyward serve --config /etc/keyward/keyward.toml\n\nSIGHUP reloads, SIGTERM drains, a second one stops at once.")]
+    #[command(
+        after_help = "Example:\n  keyward serve --config /etc/keyward/keyward.toml\n\nSIGHUP reloads, SIGTERM drains, a second one stops at once."
+    )]
     Serve {
         /// The configuration file.
         #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]

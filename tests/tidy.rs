@@ -22,16 +22,34 @@ const RANKS: &[&[&str]] = &[
 ];
 
 /// Of one rank, and allowed all the same: upstream and ledger speak of what they do through telemetry and store.
-const SAME_RANK: &[(&str, &str)] = &[("clock", "units"), ("upstream", "telemetry"), ("ledger", "store"), ("ledger", "telemetry"), ("store", "telemetry")];
+const SAME_RANK: &[(&str, &str)] = &[
+    ("clock", "units"),
+    ("upstream", "telemetry"),
+    ("ledger", "store"),
+    ("ledger", "telemetry"),
+    ("store", "telemetry"),
+];
 
 /// Higher modules do not reach past their neighbours: `proxy` never names `store`; only `app` and `cli` import `config`.
 const NEVER: &[(&str, &str)] = &[("proxy", "store"), ("proxy", "admin"), ("admin", "proxy")];
 
 const CORE: &[&str] = &["units", "clock", "policy", "dialect", "limits", "keys", "admission"];
-const NOT_IN_CORE: &[&str] =
-    &["async fn", ".await", "hyper::", "tokio::", "tracing::", "std::fs", "std::net::Tcp", "std::io::", "reqwest", "println!", "eprintln!"];
+const NOT_IN_CORE: &[&str] = &[
+    "async fn",
+    ".await",
+    "hyper::",
+    "tokio::",
+    "tracing::",
+    "std::fs",
+    "std::net::Tcp",
+    "std::io::",
+    "reqwest",
+    "println!",
+    "eprintln!",
+];
 
-const BANNED_NAMES: &[&str] = &["manager", "handler", "context", "utils", "util", "helpers", "helper", "common", "types"];
+const BANNED_NAMES: &[&str] =
+    &["manager", "handler", "context", "utils", "util", "helpers", "helper", "common", "types"];
 
 const BANNED_MARKS: &[&str] = &["todo!", "unimplemented!", "dbg!", "#[ignore", "#[allow(", "#![allow(", "FIXME", "XXX"];
 
@@ -132,7 +150,10 @@ fn modules_import_only_what_is_below_them() {
             }
         }
     }
-    none(broken, "the import law (low to high, see RANKS): move the thing imported to a lower module, or the importer up");
+    none(
+        broken,
+        "the import law (low to high, see RANKS): move the thing imported to a lower module, or the importer up",
+    );
 }
 
 #[test]
@@ -177,9 +198,18 @@ fn functions_fit_on_a_screen() {
             let lines = text.lines().collect::<Vec<_>>();
             for (start, line) in lines.iter().enumerate() {
                 let bare = line.trim_start();
-                let is_function = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "async fn ", "pub async fn ", "const fn ", "pub const fn "]
-                    .iter()
-                    .any(|head| bare.starts_with(head));
+                let is_function = [
+                    "fn ",
+                    "pub fn ",
+                    "pub(crate) fn ",
+                    "pub(super) fn ",
+                    "async fn ",
+                    "pub async fn ",
+                    "const fn ",
+                    "pub const fn ",
+                ]
+                .iter()
+                .any(|head| bare.starts_with(head));
                 if !is_function {
                     continue;
                 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::{self, FileKey, Faults};
+use crate::config::{self, Faults, FileKey};
 use crate::keys::change::{ChangeRefused, KeyRecord, PreviousSecret, Source, diff};
 use crate::keys::secret::Digester;
 use crate::keys::table::KeyTable;

@@ -12,7 +12,9 @@ use crate::store::PepperSource;
 #[derive(Debug, thiserror::Error)]
 pub enum PepperFault {
     /// The file could not be read or made.
-    #[error("{path}: {error}; the pepper is what stored keys are recognised by, so the program cannot start without it")]
+    #[error(
+        "{path}: {error}; the pepper is what stored keys are recognised by, so the program cannot start without it"
+    )]
     File {
         /// Which file.
         path: String,
@@ -20,7 +22,9 @@ pub enum PepperFault {
         error: io::Error,
     },
     /// It is too short to be a secret.
-    #[error("{path}: holds fewer than {minimum} bytes; restore the file the keys were made with, or remove it to make a new one")]
+    #[error(
+        "{path}: holds fewer than {minimum} bytes; restore the file the keys were made with, or remove it to make a new one"
+    )]
     Short {
         /// Which file.
         path: String,

@@ -164,7 +164,9 @@ pub fn run(
         });
         let (changed, changes) = mpsc::unbounded_channel();
         let files = admin.reloader.as_ref().map_or_else(Vec::new, |reloader| reloader.files());
-        let _watching = watch::watch(files, move || drop(changed.send(()))).map_err(machine("the file watch"))?;
+        // Once the receiver is gone, the program is ending and nothing is reloaded any more.
+        let on_change = move || changed.send(()).unwrap_or_default();
+        let _watching = watch::watch(files, on_change).map_err(machine("the file watch"))?;
         for address in &server.addresses {
             tracing::info!(%address, "listening");
         }

@@ -26,9 +26,9 @@ pub fn check(path: &Path, json: bool) -> u8 {
         drawn.push_str(&format!("{fault}\n"));
         lines.push(fault.to_string());
     }
-    let warnings = config.as_ref().map_or_else(|_| Vec::new(), |config| {
-        config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
-    });
+    let warnings = config
+        .as_ref()
+        .map_or_else(|_| Vec::new(), |config| config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>());
     let is_fine = lines.is_empty();
     if json {
         let verdict = serde_json::json!({ "ok": is_fine, "faults": lines, "warnings": warnings });

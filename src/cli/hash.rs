@@ -32,10 +32,14 @@ pub fn hash(generate: bool) -> u8 {
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
     match secret::shape(secret) {
         Shape::Malformed => {
-            eprintln!("keyward: not a key: expected 8 to 128 of A-Z a-z 0-9 + - _ / = and one newline at most after them");
+            eprintln!(
+                "keyward: not a key: expected 8 to 128 of A-Z a-z 0-9 + - _ / = and one newline at most after them"
+            );
             return NOT_IN_ORDER;
         }
-        Shape::Mistyped => eprintln!("keyward: warning: it looks like one of our keys, but its checksum is wrong: mistyped?"),
+        Shape::Mistyped => {
+            eprintln!("keyward: warning: it looks like one of our keys, but its checksum is wrong: mistyped?")
+        }
         Shape::Ours | Shape::Chosen => {}
     }
     println!("sha256:{}", secret::sha256_hex(secret));

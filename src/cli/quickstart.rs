@@ -40,7 +40,8 @@ pub fn quickstart(listen: SocketAddr, admin: SocketAddr, ready_file: Option<&Pat
     };
     let (ordinary, sandbox) = (secret::generate(), secret::generate());
     let digester = Digester::new(&Pepper::generate());
-    let records = [record(&ordinary, "quickstart", false, &digester), record(&sandbox, "quickstart-sandbox", true, &digester)];
+    let records =
+        [record(&ordinary, "quickstart", false, &digester), record(&sandbox, "quickstart-sandbox", true, &digester)];
     let plane = app::serve::plane(&config, digester);
     for record in records {
         if let Err(refused) = plane.keys.apply(KeyChange::Put(Box::new(record))) {

@@ -131,7 +131,7 @@ pub fn prefix(secret: impl AsRef<[u8]>) -> String {
 }
 
 /// The key of every digest: made on first start or given by the operator. `Debug` hides it, memory is wiped.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pepper(Zeroizing<Vec<u8>>);
 
 /// A pepper shorter than [`Pepper::SHORTEST`] bytes.

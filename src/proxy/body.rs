@@ -57,7 +57,12 @@ impl Drop for Share {
 ///
 /// # Errors
 /// [`Refusal::BodyTooLarge`], [`Refusal::BodyTooSlow`], [`BodyFlaw::Incomplete`], or [`Fault::Overloaded`].
-pub async fn read(plane: &Arc<Plane>, settings: &Settings, deadline: &Deadline, body: Incoming) -> Result<HeldBody, Stop> {
+pub async fn read(
+    plane: &Arc<Plane>,
+    settings: &Settings,
+    deadline: &Deadline,
+    body: Incoming,
+) -> Result<HeldBody, Stop> {
     let mut body = body;
     let declared = body.size_hint().exact();
     let too_large = Stop::Refusal(Refusal::BodyTooLarge { limit: settings.max_body });

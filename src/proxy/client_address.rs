@@ -15,7 +15,8 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &AddressRules)
         return peer;
     }
     let forwarded_for = entries(headers, "x-forwarded-for", plain);
-    let hops = if forwarded_for.is_empty() { entries(headers, FORWARDED.as_str(), for_parameter) } else { forwarded_for };
+    let hops =
+        if forwarded_for.is_empty() { entries(headers, FORWARDED.as_str(), for_parameter) } else { forwarded_for };
     let mut address = peer;
     for hop in hops.into_iter().rev() {
         let Some(hop) = hop else { break };

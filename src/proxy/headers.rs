@@ -1,6 +1,8 @@
 //! Which headers pass, in and out. Framing and credentials are ours to set; what is hop-by-hop ends here.
 
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue,
+};
 use http::{HeaderMap, header};
 
 use crate::dialect::credential::CREDENTIAL_HEADERS;
@@ -158,7 +160,13 @@ mod tests {
 
     #[test]
     fn an_answer_keeps_everything_but_the_hop() {
-        let headers = map(&[("connection", "x-hop"), ("x-hop", "1"), ("keep-alive", "5"), ("x-any", "1"), ("content-length", "3")]);
+        let headers = map(&[
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "5"),
+            ("x-any", "1"),
+            ("content-length", "3"),
+        ]);
         let passed = answer_headers(headers);
         assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>().len(), 2);
         assert!(passed.contains_key("x-any") && passed.contains_key("content-length"));

@@ -48,7 +48,11 @@ fn listed(routes: &Routes, caller: &Caller, route: &Route) -> Vec<dialect::Model
         if let Some(way) = way
             && !listed.iter().any(|entry| entry.id == name)
         {
-            listed.push(dialect::ModelEntry { id: name, owned_by: way.upstream.settings.name.clone(), created_unix: 0 });
+            listed.push(dialect::ModelEntry {
+                id: name,
+                owned_by: way.upstream.settings.name.clone(),
+                created_unix: 0,
+            });
         }
     }
     listed.sort_by(|a, b| a.id.cmp(&b.id));

@@ -28,7 +28,12 @@ pub struct Received {
 ///
 /// # Errors
 /// What is wrong with it, by the order of the edge's rules: framing, host, path, method, credential.
-pub fn receive(head: &request::Parts, notes: &WireNotes, peer: IpAddr, settings: &Settings) -> Result<Received, Refusal> {
+pub fn receive(
+    head: &request::Parts,
+    notes: &WireNotes,
+    peer: IpAddr,
+    settings: &Settings,
+) -> Result<Received, Refusal> {
     if let Some((flaw, _)) = notes.flaw() {
         return Err(Refusal::Head(flaw));
     }
@@ -114,7 +119,10 @@ mod tests {
         for good in ["a", "a.example:8080", "127.0.0.1", "[::1]", "[::1]:80", "a_b"] {
             assert!(is_bare_authority(good.as_bytes()), "{good}");
         }
-        for bad in ["", ":80", "a/b", "a?b", "a#b", "u@a", "a b", "a:", "a:x", "a:123456", "[::1", "[x]", "[::1]x", "a:80:80", "a%2f"] {
+        for bad in [
+            "", ":80", "a/b", "a?b", "a#b", "u@a", "a b", "a:", "a:x", "a:123456", "[::1", "[x]", "[::1]x", "a:80:80",
+            "a%2f",
+        ] {
             assert!(!is_bare_authority(bad.as_bytes()), "{bad}");
         }
     }

@@ -61,7 +61,13 @@ pub fn answer(worker: &Rc<Worker>, trace: Trace, forwarded: Forwarded) -> Respon
 }
 
 /// Request id, limits and clamp; the upstream's own limit headers go where the key has that limit.
-fn set_own_headers(headers: &mut HeaderMap, words: &dyn Dialect, worker: &Worker, admitted: &Admitted, line: &AccessLine) {
+fn set_own_headers(
+    headers: &mut HeaderMap,
+    words: &dyn Dialect,
+    worker: &Worker,
+    admitted: &Admitted,
+    line: &AccessLine,
+) {
     let now = worker.plane.clock.now();
     let standing = admitted.standing(now);
     let foreign = headers.keys().filter(|name| match words.limit_header_kind(name) {
@@ -101,7 +107,7 @@ pub struct AnswerBody(Source);
 
 #[derive(Debug)]
 enum Source {
-    Whole(Option<Bytes>, UnderWay),
+    Whole { bytes: Option<Bytes>, _under_way: UnderWay },
     Relay(Box<Relay>),
     Broken,
 }
@@ -109,7 +115,7 @@ enum Source {
 impl AnswerBody {
     /// An answer of our own.
     pub fn whole(bytes: Bytes, under_way: UnderWay) -> Self {
-        Self(Source::Whole((!bytes.is_empty()).then_some(bytes), under_way))
+        Self(Source::Whole { bytes: (!bytes.is_empty()).then_some(bytes), _under_way: under_way })
     }
 
     /// Nothing but a broken connection.
@@ -133,7 +139,7 @@ impl Body for AnswerBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match &mut self.get_mut().0 {
-            Source::Whole(bytes, _) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Whole { bytes, .. } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Relay(relay) => relay.poll(cx),
             Source::Broken => Poll::Ready(Some(Err(Cut("internal")))),
         }
@@ -141,7 +147,7 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Source::Whole(bytes, _) => bytes.is_none(),
+            Source::Whole { bytes, .. } => bytes.is_none(),
             Source::Relay(relay) => relay.is_over(),
             Source::Broken => false,
         }
@@ -149,7 +155,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Source::Whole(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Source::Relay(_) | Source::Broken => SizeHint::default(),
         }
     }

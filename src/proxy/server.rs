@@ -226,13 +226,8 @@ fn run_worker(
     };
     let local = LocalSet::new();
     let clock = plane.clock.clone();
-    let worker = Rc::new(Worker {
-        pool: Pool::new(tls, clock.clone()),
-        deadlines: Deadlines::new(clock),
-        ids,
-        load,
-        plane,
-    });
+    let worker =
+        Rc::new(Worker { pool: Pool::new(tls, clock.clone()), deadlines: Deadlines::new(clock), ids, load, plane });
     local.block_on(&runtime, async {
         tokio::task::spawn_local(tick(Rc::clone(&worker)));
         let connections = Rc::new(());

@@ -7,8 +7,6 @@
 
 mod framing;
 pub mod head;
-#[cfg(test)]
-mod tests;
 
 use std::cell::Cell;
 use std::io;
@@ -207,7 +205,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             }
             match wire.end {
                 Some(End::Refused) => return Poll::Pending, // the answer to the marker closes the connection
-                Some(End::Broken) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request body framing"))),
+                Some(End::Broken) => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request body framing")));
+                }
                 None => {}
             }
             let start = buf.filled().len();

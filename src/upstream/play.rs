@@ -33,11 +33,8 @@ pub async fn send(ask: &Ask<'_>, first_byte_timeout: Duration) -> Result<Answere
             sleep(first_byte_timeout).await;
             return Err((Fault::UpstreamTimeout, "the sandbox is slow".to_owned()));
         }
-        Some(first) => {
-            if !first.after.is_zero() {
-                sleep(std::mem::take(&mut first.after)).await;
-            }
-        }
+        Some(first) if !first.after.is_zero() => sleep(std::mem::take(&mut first.after)).await,
+        Some(_) => {}
         None if play.end == End::Hang => {
             sleep(first_byte_timeout).await;
             return Err((Fault::UpstreamTimeout, "the sandbox hangs".to_owned()));

@@ -31,11 +31,7 @@ pub fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
 ///
 /// # Errors
 /// A name that no certificate can have, or a handshake that failed.
-pub async fn connect(
-    config: &Arc<ClientConfig>,
-    host: &str,
-    tcp: TcpStream,
-) -> std::io::Result<TlsStream<TcpStream>> {
+pub async fn connect(config: &Arc<ClientConfig>, host: &str, tcp: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a host name"))?;
     TlsConnector::from(Arc::clone(config)).connect(name, tcp).await

@@ -150,7 +150,8 @@ impl Framing {
                     let left = left - count;
                     *self = if left == 0 { Self::ChunkEnd { cr: false } } else { Self::ChunkData { left } };
                 }
-                Self::ChunkSize { .. } | Self::ChunkEnd { .. } | Self::Trailers { .. } => match self.line_byte(rest[0]) {
+                Self::ChunkSize { .. } | Self::ChunkEnd { .. } | Self::Trailers { .. } => match self.line_byte(rest[0])
+                {
                     Some(next) => {
                         *self = next;
                         at += 1;

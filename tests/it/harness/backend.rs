@@ -52,7 +52,10 @@ impl Reply {
     /// A whole JSON answer.
     pub async fn json(&mut self, status: u16, body: &str) {
         let length = body.len();
-        self.raw(format!("HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")).await;
+        self.raw(format!(
+            "HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        ))
+        .await;
     }
 
     /// The head of an event stream in chunks.

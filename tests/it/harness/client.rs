@@ -77,7 +77,11 @@ impl Client {
                 if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                     break at + 4;
                 }
-                assert!(self.more().await, "the connection ended without an answer: {:?}", String::from_utf8_lossy(&self.buffer));
+                assert!(
+                    self.more().await,
+                    "the connection ended without an answer: {:?}",
+                    String::from_utf8_lossy(&self.buffer)
+                );
             };
             let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
             self.buffer.drain(..end);

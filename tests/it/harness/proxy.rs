@@ -52,7 +52,9 @@ impl Proxy {
 
     /// A key file with these keys: name, secret, further lines.
     pub fn keys_of(keys: &[(&str, &str, &str)]) -> String {
-        let one = |(name, secret, lines): &(&str, &str, &str)| format!("[[keys]]\nname = \"{name}\"\nkey = \"{secret}\"\n{lines}\n");
+        let one = |(name, secret, lines): &(&str, &str, &str)| {
+            format!("[[keys]]\nname = \"{name}\"\nkey = \"{secret}\"\n{lines}\n")
+        };
         keys.iter().map(one).collect()
     }
 
@@ -61,7 +63,7 @@ impl Proxy {
         let env = |_: &str| None;
         let config = config::parse(config_text, Path::new("keyward.toml"), &env)
             .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
-        let digester = Digester::new(&Pepper::generate().expect("random numbers"));
+        let digester = Digester::new(&Pepper::generate());
         let records = records(keys_text, &digester);
         let plane = Arc::new(Plane {
             live: ArcSwap::from_pointee(reload::live(&config, None)),
@@ -81,7 +83,8 @@ impl Proxy {
 
     /// The state of the key with this secret.
     pub fn entry(&self, secret: &str) -> Arc<KeyEntry> {
-        let slot = self.plane.keys.find(&self.plane.digester.digest(secret.as_bytes())).expect("a key with this secret");
+        let slot =
+            self.plane.keys.find(&self.plane.digester.digest(secret.as_bytes())).expect("a key with this secret");
         Arc::clone(slot.entry())
     }
 
