@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use http::header::{CONTENT_LENGTH, HeaderValue};
 use tokio::time::{Sleep, sleep};
 
 use crate::policy::Fault;
@@ -45,6 +46,9 @@ pub async fn send(ask: &Ask<'_>, first_byte_timeout: Duration) -> Result<Answere
     let mut response = Response::new(());
     *response.status_mut() = play.status;
     *response.headers_mut() = play.headers;
+    if let (1, End::Clean, Some(only)) = (frames.len(), play.end, frames.front()) {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(only.bytes.len()));
+    }
     let (parts, ()) = response.into_parts();
     Ok(Answered { parts, body: UpstreamBody::Sandbox(Playing { frames, end: play.end, waiting: None }) })
 }

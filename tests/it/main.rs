@@ -1,3 +1,17 @@
 //! The proxy as its users meet it, one module a behaviour. Each test starts what it needs on ports of its own.
 
 mod harness;
+
+mod bodies;
+mod canary;
+mod disconnect;
+mod edge;
+mod forwarding;
+mod leaks;
+mod limits;
+mod quickstart;
+mod refusals;
+mod relay;
+mod reload;
+mod revocation;
+mod upstream_faults;

@@ -1,5 +1,7 @@
 //! A proxy, a scripted backend and a plain client, all in this process, so that time can stand still and nothing is hidden.
 
+#![expect(dead_code, unused_imports, reason = "not every behaviour needs every tool")]
+
 pub mod backend;
 pub mod client;
 pub mod proxy;

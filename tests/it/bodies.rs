@@ -1,0 +1,1 @@
+//! Bodies that two parsers could read as two: none of them reaches the backend.

@@ -1,0 +1,1 @@
+//! No secret stands in anything the program puts out.

@@ -1,0 +1,1 @@
+//! What reaches the backend: headers, credentials, paths, aliases, splices.

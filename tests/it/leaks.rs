@@ -1,0 +1,1 @@
+//! Whatever becomes of a request, nothing it held is held after it.

@@ -1,0 +1,1 @@
+//! Limits under concurrency, to the request and to the token.

@@ -1,0 +1,1 @@
+//! Each refusal over the wire, in the caller's own dialect.

@@ -1,0 +1,1 @@
+//! Files that change under a running program.

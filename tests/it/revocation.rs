@@ -1,0 +1,1 @@
+//! A key that is switched off, removed or expired ends its running streams.

@@ -1,0 +1,1 @@
+//! Backends that refuse, hang, break off or lie.
