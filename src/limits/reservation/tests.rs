@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::clock::{NS_PER_MINUTE, NS_PER_SECOND};
-use crate::policy::{Estimate, Price, QuotaReset, QuotaRule};
+use crate::policy::{Estimate, Price, QuotaRule};
 use crate::units::{KeyId, Parallel, Rpm, Tpm};
 
 const START: Now = Now { monotonic_ns: NS_PER_MINUTE, unix_ms: 1_717_416_000_000 };
