@@ -1,13 +1,9 @@
 //! Which headers pass, in and out. Framing and credentials are ours to set; what is hop-by-hop ends here.
 
-use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue,
-};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, header};
 
 use crate::dialect::credential::CREDENTIAL_HEADERS;
-use crate::policy::DialectName;
-use crate::upstream::Credential;
 
 /// Headers about one connection (RFC 9110 7.6.1 and the usual ones that were never registered).
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -64,21 +60,6 @@ pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
         }
     }
     passed
-}
-
-/// Puts the operator's credential where a backend of this dialect looks for it.
-pub fn set_credential(headers: &mut HeaderMap, dialect: DialectName, credential: &Credential) {
-    let (name, text) = match dialect {
-        DialectName::OpenAi => (AUTHORIZATION, format!("Bearer {}", credential.expose())),
-        DialectName::Anthropic => (HeaderName::from_static("x-api-key"), credential.expose().to_owned()),
-        DialectName::Gemini => (HeaderName::from_static("x-goog-api-key"), credential.expose().to_owned()),
-        DialectName::Azure => (HeaderName::from_static("api-key"), credential.expose().to_owned()),
-    };
-    // A credential is checked to be plain ASCII when it is made, so it is always a header value.
-    if let Ok(mut value) = HeaderValue::from_str(&text) {
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
 }
 
 /// Asks for codings a copy of which can be decoded to be metered, or for none at all.
