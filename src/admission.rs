@@ -50,11 +50,7 @@ impl fmt::Debug for Caller {
 /// In this order: [`Refusal::InvalidKey`], [`Refusal::KeyDisabled`], [`Refusal::KeyExpired`], [`Refusal::GraceEnded`],
 /// [`Refusal::AddressNotAllowed`]. Ends are exclusive.
 pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, now: Now) -> Result<Caller, Refusal> {
-    let slot = digest.and_then(|digest| table.find(&digest)).ok_or(Refusal::InvalidKey)?;
-    // Both can only be seen when a change overtakes the lookup.
-    if slot.entry().is_removed() || slot.is_withdrawn() {
-        return Err(Refusal::InvalidKey);
-    }
+    let slot = digest.and_then(|digest| find(table, &digest)).ok_or(Refusal::InvalidKey)?;
     let policy = slot.entry().policy();
     if policy.is_disabled {
         return Err(Refusal::KeyDisabled);
@@ -70,6 +66,14 @@ pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, no
     }
     slot.note_use(now);
     Ok(Caller { slot, policy })
+}
+
+/// The secret, if it works still. That it does not can only be seen when a change overtakes the lookup; then the secret is gone,
+/// or has gone over to another key, which a second look tells.
+fn find(table: &KeyTable, digest: &KeyDigest) -> Option<Arc<SecretSlot>> {
+    let works = |slot: &Arc<SecretSlot>| !slot.entry().is_removed() && !slot.is_withdrawn();
+    let slot = table.find(digest)?;
+    if works(&slot) { Some(slot) } else { table.find(digest).filter(works) }
 }
 
 /// A request that was decided and paid for. Only [`admit`] makes one, and forwarding needs one.

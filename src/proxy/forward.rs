@@ -8,11 +8,13 @@ use crate::admission::Admitted;
 use crate::dialect::describe::{Described, Edits};
 use crate::dialect::estimate::PromptSize;
 use crate::dialect::route::{self, Route};
-use crate::policy::{DialectName, Endpoint, Fault};
+use crate::policy::{DialectName, Endpoint, Fault, RequestFacts};
 use crate::proxy::body::HeldBody;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::headers;
-use crate::proxy::plane::Worker;
+use crate::proxy::plane::{Plane, Worker};
+use crate::proxy::relay;
+use crate::telemetry::access_log::AccessLine;
 use crate::telemetry::metrics::UpstreamLabel;
 use crate::units::{ModelName, Tokens};
 use crate::upstream::client::{self, Answered, Outgoing, Whole};
@@ -108,23 +110,50 @@ impl Sending {
     }
 }
 
+/// A request whose answer is awaited. When it is dropped, because the caller has gone or by a panic, the prompt is charged and
+/// written down.
+struct Waiting<'a> {
+    plane: &'a Plane,
+    admitted: Option<Admitted>,
+    line: &'a mut AccessLine,
+}
+
+impl Waiting<'_> {
+    /// What is held, for whoever ends it; it is there until this is called.
+    fn end(&mut self) -> Result<Admitted, Fault> {
+        self.admitted.take().ok_or(Fault::Internal)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Some(mut admitted) = self.admitted.take() else { return };
+        let now = self.plane.clock.now();
+        match admitted.reservation().seen() {
+            Some(usage) => relay::record(self.plane, self.line, &admitted.settle(usage, now)),
+            None => admitted.void(now),
+        }
+    }
+}
+
 /// Sends and waits for the answer's head. When there is none, everything reserved is given back; when the caller goes away meanwhile,
-/// the reservation is dropped, which charges the prompt.
+/// the prompt is charged, which `line` then says.
 ///
 /// # Errors
 /// What to tell the caller.
-pub async fn forward(worker: &Worker, sending: Sending) -> Result<Forwarded, Fault> {
+pub async fn forward(worker: &Worker, sending: Sending, line: &mut AccessLine) -> Result<Forwarded, Fault> {
     let Sending { mut admitted, outgoing, sandbox, way, deadline, strips_usage, size, _held } = sending;
     admitted.reservation().forwarded();
+    let RequestFacts { dialect, endpoint, stream, .. } = *admitted.facts();
+    let mut waiting = Waiting { plane: &worker.plane, admitted: Some(admitted), line };
     let settings = &way.upstream.settings;
     let result = match &sandbox {
         Some(ask) => {
-            let facts = admitted.facts();
             let ask = Ask {
-                dialect: facts.dialect,
-                endpoint: facts.endpoint,
+                dialect,
+                endpoint,
                 model: ask.model.as_ref().map_or("", ModelName::as_str),
-                stream: facts.stream,
+                stream,
                 sse: ask.sse,
                 content_type: ask.content_type.as_ref().map(HeaderValue::as_bytes),
                 body: &ask.body,
@@ -138,10 +167,13 @@ pub async fn forward(worker: &Worker, sending: Sending) -> Result<Forwarded, Fau
     let outcome = result.as_ref().map_or_else(|(fault, _)| fault.as_str(), |_| "answered");
     metrics.upstream.get_or_create(&UpstreamLabel { upstream: settings.name.to_string(), outcome }).inc();
     match result {
-        Ok(answered) => Ok(Forwarded { admitted, answered, deadline, strips_usage, size, way }),
+        Ok(answered) => {
+            let admitted = waiting.end()?;
+            Ok(Forwarded { admitted, answered, deadline, strips_usage, size, way })
+        }
         Err((fault, note)) => {
             tracing::warn!(upstream = &*settings.name, fault = fault.as_str(), note, "no answer from upstream");
-            admitted.void(worker.plane.clock.now());
+            waiting.end()?.void(worker.plane.clock.now());
             Err(fault)
         }
     }

@@ -114,8 +114,8 @@ async fn exchange(worker: Rc<Worker>, trace: Trace, sending: Sending) -> Respons
     }
 }
 
-async fn forward_and_relay(worker: Rc<Worker>, trace: Trace, sending: Sending) -> Response<AnswerBody> {
-    match forward::forward(&worker, sending).await {
+async fn forward_and_relay(worker: Rc<Worker>, mut trace: Trace, sending: Sending) -> Response<AnswerBody> {
+    match forward::forward(&worker, sending, &mut trace.line).await {
         Ok(forwarded) => relay::answer(&worker, trace, forwarded),
         Err(fault) => fault::answer(&worker, trace, &Stop::Fault(fault)),
     }

@@ -14,13 +14,14 @@ use crate::admission::Admitted;
 use crate::dialect::estimate::PromptSize;
 use crate::dialect::meter::{Coding, Framing, Meter};
 use crate::dialect::{self, Dialect, LimitKind};
+use crate::limits::Settled;
 use crate::policy::{CutReason, OnDisconnect, RequestFacts, Usage};
 use crate::proxy::deadline::{Deadline, Due};
 use crate::proxy::fault;
 use crate::proxy::forward::Forwarded;
 use crate::proxy::handle::Trace;
 use crate::proxy::headers;
-use crate::proxy::plane::{UnderWay, Worker};
+use crate::proxy::plane::{Plane, UnderWay, Worker};
 use crate::telemetry::access_log::AccessLine;
 use crate::telemetry::metrics::{Kind, Reason};
 use crate::upstream::client::UpstreamBody;
@@ -382,16 +383,27 @@ impl Settlement {
         {
             plane.estimator.learn(model.as_str(), self.size.text_bytes, self.size.media_items, &usage);
         }
-        let settled = admitted.settle(usage, now);
-        self.line.usage = settled.usage;
-        self.line.units = settled.units;
-        let metrics = &plane.metrics;
-        metrics.units.inc_by(settled.units);
-        metrics.tokens.get_or_create(&Kind { kind: "input" }).inc_by(settled.usage.input);
-        metrics.tokens.get_or_create(&Kind { kind: "cached_input" }).inc_by(settled.usage.cached_input);
-        metrics.tokens.get_or_create(&Kind { kind: "output" }).inc_by(settled.usage.output);
-        if settled.usage.estimated {
-            metrics.estimated.inc();
-        }
+        record(plane, &mut self.line, &admitted.settle(usage, now));
+    }
+}
+
+/// Whatever ends the answer, also a panic or the end of the program, is paid for and written down.
+impl Drop for Settlement {
+    fn drop(&mut self) {
+        self.settle(false);
+    }
+}
+
+/// Writes down what a request was charged.
+pub fn record(plane: &Plane, line: &mut AccessLine, settled: &Settled) {
+    line.usage = settled.usage;
+    line.units = settled.units;
+    let metrics = &plane.metrics;
+    metrics.units.inc_by(settled.units);
+    metrics.tokens.get_or_create(&Kind { kind: "input" }).inc_by(settled.usage.input);
+    metrics.tokens.get_or_create(&Kind { kind: "cached_input" }).inc_by(settled.usage.cached_input);
+    metrics.tokens.get_or_create(&Kind { kind: "output" }).inc_by(settled.usage.output);
+    if settled.usage.estimated {
+        metrics.estimated.inc();
     }
 }

@@ -268,15 +268,29 @@ async fn drained(worker: &Worker, connections: &Rc<()>) {
 async fn tick(worker: Rc<Worker>) {
     let mut ticks = interval(TICK);
     let mut until_sweep = SWEEP_TICKS;
+    let mut shown = [0; 3];
     loop {
         ticks.tick().await;
         worker.deadlines.tick();
+        shown = show(&worker, shown);
         until_sweep -= 1;
         if until_sweep == 0 {
             until_sweep = SWEEP_TICKS;
             worker.pool.sweep();
         }
     }
+}
+
+/// Adds to the gauges, which sum up all workers, how far this worker's own numbers have moved.
+fn show(worker: &Worker, shown: [i64; 3]) -> [i64; 3] {
+    let metrics = &worker.plane.metrics;
+    let counts = [worker.deadlines.count(), worker.pool.idle_count(), worker.pool.outstanding_count()];
+    let now = counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    let gauges = [&metrics.time_limits, &metrics.upstream_idle, &metrics.upstream_in_flight];
+    for ((gauge, now), shown) in gauges.into_iter().zip(now).zip(shown) {
+        gauge.inc_by(now - shown);
+    }
+    now
 }
 
 /// Serves one connection to its end.
