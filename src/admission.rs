@@ -52,15 +52,7 @@ impl fmt::Debug for Caller {
 pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, now: Now) -> Result<Caller, Refusal> {
     let slot = digest.and_then(|digest| find(table, &digest)).ok_or(Refusal::InvalidKey)?;
     let policy = slot.entry().policy();
-    if policy.is_disabled {
-        return Err(Refusal::KeyDisabled);
-    }
-    if let Some(at_unix_ms) = policy.expires_at_ms.filter(|end| now.unix_ms >= *end) {
-        return Err(Refusal::KeyExpired { at_unix_ms });
-    }
-    if let Some(at_unix_ms) = slot.until_unix_ms().filter(|until| now.unix_ms >= *until) {
-        return Err(Refusal::GraceEnded { at_unix_ms });
-    }
+    check_state(&slot, &policy, now)?;
     if !policy.allowed_ips.is_empty() && !policy.allowed_ips.contains(address) {
         return Err(Refusal::AddressNotAllowed { address });
     }
@@ -76,6 +68,20 @@ fn find(table: &KeyTable, digest: &KeyDigest) -> Option<Arc<SecretSlot>> {
     if works(&slot) { Some(slot) } else { table.find(digest).filter(works) }
 }
 
+/// Whether a secret that was found may be used now.
+fn check_state(slot: &SecretSlot, policy: &KeyPolicy, now: Now) -> Result<(), Refusal> {
+    if policy.is_disabled {
+        return Err(Refusal::KeyDisabled);
+    }
+    if let Some(at_unix_ms) = policy.expires_at_ms.filter(|end| now.unix_ms >= *end) {
+        return Err(Refusal::KeyExpired { at_unix_ms });
+    }
+    match slot.until_unix_ms().filter(|until| now.unix_ms >= *until) {
+        Some(at_unix_ms) => Err(Refusal::GraceEnded { at_unix_ms }),
+        None => Ok(()),
+    }
+}
+
 /// A request that was decided and paid for. Only [`admit`] makes one, and forwarding needs one.
 #[derive(Debug)]
 #[must_use = "an admitted request is settled, voided, or charged as metered so far when it is dropped"]
@@ -89,7 +95,7 @@ pub struct Admitted {
 /// `policy::authorize` said of these `facts`.
 ///
 /// # Errors
-/// What [`reserve`] refuses with; the caller comes back, for what is to be said to it.
+/// What [`identify`] would refuse the secret with by now, else what [`reserve`] refuses with; the caller comes back, for what is to be said to it.
 pub fn admit(
     caller: Caller,
     facts: RequestFacts,
@@ -98,10 +104,21 @@ pub fn admit(
     clock: &Clock,
     now: Now,
 ) -> Result<Admitted, (Caller, Refusal)> {
+    if let Err(refusal) = still_works(&caller.slot, now) {
+        return Err((caller, refusal));
+    }
     match reserve(caller.slot.entry().limits(), &caller.policy, charge, settings, clock, now) {
         Ok(reservation) => Ok(Admitted { caller, facts, reservation }),
         Err(refusal) => Err((caller, refusal)),
     }
+}
+
+/// A body may take a while: what was switched off, removed or ended meanwhile is not forwarded any more.
+fn still_works(slot: &SecretSlot, now: Now) -> Result<(), Refusal> {
+    if slot.entry().is_removed() || slot.is_withdrawn() {
+        return Err(Refusal::InvalidKey);
+    }
+    check_state(slot, &slot.entry().policy(), now)
 }
 
 impl Admitted {
