@@ -31,6 +31,14 @@ impl Caller {
         &self.policy
     }
 
+    /// Whether its secret works still.
+    ///
+    /// # Errors
+    /// What a new request with it would be refused with; see [`identify`].
+    pub fn recheck(&self, now: Now) -> Result<(), Refusal> {
+        still_works(&self.slot, now).map(drop)
+    }
+
     /// Where its key stands in its limits.
     pub fn standing(&self, now: Now) -> Standing {
         self.slot.entry().limits().standing(&self.policy, now)
@@ -51,7 +59,17 @@ impl fmt::Debug for Caller {
 /// [`Refusal::AddressNotAllowed`]. Ends are exclusive.
 pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, now: Now) -> Result<Caller, Refusal> {
     let slot = digest.and_then(|digest| table.find(&digest)).ok_or(Refusal::InvalidKey)?;
-    // Both can only be seen when a change overtakes the lookup.
+    let policy = still_works(&slot, now)?;
+    if !policy.allowed_ips.is_empty() && !policy.allowed_ips.contains(address) {
+        return Err(Refusal::AddressNotAllowed { address });
+    }
+    slot.note_use(now);
+    Ok(Caller { slot, policy })
+}
+
+/// Whether a secret works at this moment, wherever it comes from.
+fn still_works(slot: &SecretSlot, now: Now) -> Result<Arc<KeyPolicy>, Refusal> {
+    // At a lookup both can only be seen when a change overtakes it.
     if slot.entry().is_removed() || slot.is_withdrawn() {
         return Err(Refusal::InvalidKey);
     }
@@ -65,11 +83,7 @@ pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, no
     if let Some(at_unix_ms) = slot.until_unix_ms().filter(|until| now.unix_ms >= *until) {
         return Err(Refusal::GraceEnded { at_unix_ms });
     }
-    if !policy.allowed_ips.is_empty() && !policy.allowed_ips.contains(address) {
-        return Err(Refusal::AddressNotAllowed { address });
-    }
-    slot.note_use(now);
-    Ok(Caller { slot, policy })
+    Ok(policy)
 }
 
 /// A request that was decided and paid for. Only [`admit`] makes one, and forwarding needs one.
