@@ -31,6 +31,14 @@ impl Caller {
         &self.policy
     }
 
+    /// Whether its secret works still.
+    ///
+    /// # Errors
+    /// What a new request with it would be refused with; see [`identify`].
+    pub fn recheck(&self, now: Now) -> Result<(), Refusal> {
+        still_works(&self.slot, now).map(drop)
+    }
+
     /// Where its key stands in its limits.
     pub fn standing(&self, now: Now) -> Standing {
         self.slot.entry().limits().standing(&self.policy, now)
@@ -51,8 +59,7 @@ impl fmt::Debug for Caller {
 /// [`Refusal::AddressNotAllowed`]. Ends are exclusive.
 pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, now: Now) -> Result<Caller, Refusal> {
     let slot = digest.and_then(|digest| find(table, &digest)).ok_or(Refusal::InvalidKey)?;
-    let policy = slot.entry().policy();
-    check_state(&slot, &policy, now)?;
+    let policy = still_works(&slot, now)?;
     if !policy.allowed_ips.is_empty() && !policy.allowed_ips.contains(address) {
         return Err(Refusal::AddressNotAllowed { address });
     }
@@ -68,18 +75,23 @@ fn find(table: &KeyTable, digest: &KeyDigest) -> Option<Arc<SecretSlot>> {
     if works(&slot) { Some(slot) } else { table.find(digest).filter(works) }
 }
 
-/// Whether a secret that was found may be used now.
-fn check_state(slot: &SecretSlot, policy: &KeyPolicy, now: Now) -> Result<(), Refusal> {
+/// Whether a secret works at this moment, wherever it comes from.
+fn still_works(slot: &SecretSlot, now: Now) -> Result<Arc<KeyPolicy>, Refusal> {
+    // At a lookup both can only be seen when a change overtakes it.
+    if slot.entry().is_removed() || slot.is_withdrawn() {
+        return Err(Refusal::InvalidKey);
+    }
+    let policy = slot.entry().policy();
     if policy.is_disabled {
         return Err(Refusal::KeyDisabled);
     }
     if let Some(at_unix_ms) = policy.expires_at_ms.filter(|end| now.unix_ms >= *end) {
         return Err(Refusal::KeyExpired { at_unix_ms });
     }
-    match slot.until_unix_ms().filter(|until| now.unix_ms >= *until) {
-        Some(at_unix_ms) => Err(Refusal::GraceEnded { at_unix_ms }),
-        None => Ok(()),
+    if let Some(at_unix_ms) = slot.until_unix_ms().filter(|until| now.unix_ms >= *until) {
+        return Err(Refusal::GraceEnded { at_unix_ms });
     }
+    Ok(policy)
 }
 
 /// A request that was decided and paid for. Only [`admit`] makes one, and forwarding needs one.
@@ -104,21 +116,14 @@ pub fn admit(
     clock: &Clock,
     now: Now,
 ) -> Result<Admitted, (Caller, Refusal)> {
-    if let Err(refusal) = still_works(&caller.slot, now) {
+    // Its body may have taken a while: what was switched off, removed or ended meanwhile is not forwarded any more.
+    if let Err(refusal) = caller.recheck(now) {
         return Err((caller, refusal));
     }
     match reserve(caller.slot.entry().limits(), &caller.policy, charge, settings, clock, now) {
         Ok(reservation) => Ok(Admitted { caller, facts, reservation }),
         Err(refusal) => Err((caller, refusal)),
     }
-}
-
-/// A body may take a while: what was switched off, removed or ended meanwhile is not forwarded any more.
-fn still_works(slot: &SecretSlot, now: Now) -> Result<(), Refusal> {
-    if slot.entry().is_removed() || slot.is_withdrawn() {
-        return Err(Refusal::InvalidKey);
-    }
-    check_state(slot, &slot.entry().policy(), now)
 }
 
 impl Admitted {

@@ -35,9 +35,9 @@ impl From<Fault> for Stop {
 pub fn answer(worker: &Worker, trace: Trace, stop: &Stop) -> Response<AnswerBody> {
     let plane = &worker.plane;
     let now = plane.clock.now();
-    let words = dialect::of(trace.line.dialect);
+    let words = dialect::of(trace.account.line.dialect);
     let notes = Notes {
-        request_id: &trace.line.request_id,
+        request_id: &trace.account.line.request_id,
         now,
         quota_status: trace.live.limits.quota_status,
         stream: trace.streams,
@@ -66,7 +66,8 @@ pub fn answer(worker: &Worker, trace: Trace, stop: &Stop) -> Response<AnswerBody
 
 /// Sends an answer of our own, counts it and writes its access line.
 pub fn finish(worker: &Worker, trace: Trace, answer: Answer, decision: &'static str) -> Response<AnswerBody> {
-    let Trace { mut line, under_way, .. } = trace;
+    let Trace { mut account, under_way, .. } = trace;
+    let line = &mut account.line;
     let words = dialect::of(line.dialect);
     let mut response = Response::new(AnswerBody::whole(answer.body, under_way));
     *response.status_mut() = answer.status;

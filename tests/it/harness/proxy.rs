@@ -60,6 +60,7 @@ impl Proxy {
 
     /// A proxy from the text of both files.
     pub fn start(config_text: &str, keys_text: &str, clock: Clock) -> Self {
+        super::log::install();
         let env = |_: &str| None;
         let config = config::parse(config_text, Path::new("keyward.toml"), &env)
             .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
