@@ -36,7 +36,7 @@ pub fn check(path: &Path, json: bool) -> u8 {
         eprint!("{drawn}");
         match (is_fine, files) {
             (true, Ok((_, keys))) => println!("{}: in order, {} key(s) by file", path.display(), keys.len()),
-            _ => eprintln!("keyward: {} fault(s)", lines.len()),
+            _ => eprintln!("\nkeyward: {} fault(s)", lines.len()),
         }
     }
     if is_fine { OK } else { NOT_IN_ORDER }
