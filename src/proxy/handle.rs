@@ -123,7 +123,7 @@ async fn forward_and_relay(worker: Rc<Worker>, trace: Trace, sending: Sending) -
 
 fn trace(worker: &Worker, notes: Rc<WireNotes>, head: &request::Parts) -> Trace {
     let plane = &worker.plane;
-    let dialect = match notes.flaw() {
+    let dialect = match notes.flaw_of(&head.headers) {
         Some((_, nearest)) => nearest,
         None => route::nearest(head.uri.path(), &head.headers),
     };

@@ -300,7 +300,7 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
             told = true;
             serving.as_mut().graceful_shutdown();
         }
-        if notes.deadline().poll_due(cx).is_ready() {
+        if notes.poll_cut(cx).is_ready() {
             return Poll::Ready(Err(()));
         }
         serving.as_mut().poll(cx).map_err(|error| tracing::debug!(%error, "client connection ended"))
