@@ -1,7 +1,11 @@
 //! What the strict edge must not get in the way of, and what becomes of it: split anywhere, pipelined, from old clients; and of a good
 //! request's headers only what is the backend's business arrives.
 
-use super::{After, Attack, Edge, chat_with, line, smuggled};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::{Attack, Edge, chat_with, line, smuggled};
 use crate::harness::{self, Backend, Client, Proxy, proxy::ALICE};
 
 fn start() -> (Backend, Proxy) {
@@ -75,6 +79,31 @@ async fn pipelined_requests_are_answered_in_order_up_to_a_bad_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_waits_does_not_hold_a_stream_back() {
+    let go_on = Arc::new(Notify::new());
+    let told = Arc::clone(&go_on);
+    let backend = Backend::start(move |_, mut reply| {
+        let told = Arc::clone(&told);
+        async move {
+            reply.stream_head().await;
+            reply.chunk(b"data: 1\n\n").await;
+            told.notified().await;
+            reply.end().await;
+            reply
+        }
+    });
+    let proxy = Proxy::with_key(&backend, "");
+    let mut client = Client::connect(proxy.address).await;
+    let stream = harness::post("/v1/chat/completions", ALICE, &harness::chat("m", true));
+    client.send(&[stream, harness::get("/v1/models", ALICE)].concat()).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200"));
+    assert_eq!(client.chunk().await.as_deref(), Some(&b"data: 1\n\n"[..]));
+    go_on.notify_one();
+    assert_eq!(client.chunk().await.as_deref(), Some(&b""[..]));
+    assert_eq!(client.answer().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_inside_a_body_is_a_body() {
     let edge = Edge::start();
     let inner = smuggled();
@@ -83,7 +112,6 @@ async fn a_request_inside_a_body_is_a_body() {
     let outer = chat_with(&format!("content-length: {length}\r\n"), &inner);
     let chunked = chat_with("transfer-encoding: chunked\r\n", &format!("{length:x}\r\n{inner}\r\n0\r\n\r\n"));
     edge.refuses(&[Attack::that_leaves_open(outer, 400), Attack::that_leaves_open(chunked, 400)]).await;
-    let _ = After::Open;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
