@@ -304,8 +304,9 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
         async move { Ok::<_, Infallible>(handle(worker, notes, peer.ip(), request).await) }
     });
     let mut builder = http1::Builder::new();
-    // The wire has checked the limits already; hyper's own must not be the tighter ones.
-    builder.half_close(false).max_headers(MAX_HEADERS + 1).max_buf_size(MAX_HEADERS_BYTES * 2).pipeline_flush(true);
+    // The wire has checked the limits already; hyper's own must not be the tighter ones. (`pipeline_flush` stays off: with it, an answer to
+    // a body that is not read to its end is never flushed.)
+    builder.half_close(false).max_headers(MAX_HEADERS + 1).max_buf_size(MAX_HEADERS_BYTES * 2);
     let mut serving = pin!(builder.serve_connection(io, service));
     let mut is_draining = pin!(draining.wait_for(|draining| *draining));
     let mut told = false;
@@ -314,7 +315,7 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
             told = true;
             serving.as_mut().graceful_shutdown();
         }
-        if notes.deadline().poll_due(cx).is_ready() {
+        if notes.poll_cut(cx).is_ready() {
             return Poll::Ready(Err(()));
         }
         serving.as_mut().poll(cx).map_err(|error| tracing::debug!(%error, "client connection ended"))

@@ -101,6 +101,11 @@ impl Proxy {
         self.plane.live.load_full()
     }
 
+    /// All metrics, as they are scraped.
+    pub fn metrics_text(&self) -> String {
+        self.plane.metrics.render()
+    }
+
     /// Waits until nothing is under way any more; fails when something leaked.
     pub async fn quiet(&self) {
         let quiet = async {
