@@ -143,7 +143,11 @@ fn read_json(input: &BodyInput<'_>) -> Result<Reading, BodyFlaw> {
     let reader = Reader { dialect: input.dialect, endpoint: input.endpoint, path_model: input.path_model };
     let found = reader.read(input.body)?;
     let prompts = if input.endpoint == Endpoint::Completions { found.prompts.max(1) } else { 1 };
-    let stream = found.stream || input.path_stream || input.endpoint == Endpoint::StreamGenerateContent;
+    // Gemini's verb decides, whatever its body says.
+    let stream = match input.dialect {
+        DialectName::Gemini => input.path_stream || input.endpoint == Endpoint::StreamGenerateContent,
+        _ => input.path_stream || found.stream,
+    };
     let stated = found.limits.iter().flatten().filter_map(|limit| limit.value).max();
     let size = PromptSize {
         text_bytes: (input.body.len() as u64).saturating_sub(found.media_bytes),

@@ -43,10 +43,8 @@ pub(super) fn form(endpoint: Endpoint, content_type: Option<&[u8]>) -> Result<Fo
 
 /// The type itself, trimmed, and everything behind the first semicolon.
 fn split(value: &[u8]) -> (&[u8], &[u8]) {
-    match memchr::memchr(b';', value) {
-        Some(at) => (value[..at].trim_ascii(), &value[at + 1..]),
-        None => (value.trim_ascii(), &[]),
-    }
+    let (essence, rest) = value.split_at(memchr::memchr(b';', value).unwrap_or(value.len()));
+    (essence.trim_ascii(), rest.strip_prefix(b";").unwrap_or_default())
 }
 
 /// RFC 8259 knows no parameter; many clients send this one, and it changes nothing.

@@ -1,5 +1,6 @@
 //! Bodies by exact bytes: hostile ones with the flaw each must be refused for, and good ones of every client.
 
+mod corpus;
 mod good;
 mod hostile;
 mod rendering;

@@ -266,7 +266,7 @@ impl Reader<'_> {
                 Some((name, Generation::Output)) => {
                     seen.note(1, name)?;
                     let value = cursor.integer(name, TOKENS, TOKENS_EXPECTED)?;
-                    if self.dialect == DialectName::Gemini {
+                    if matches!(self.endpoint, Endpoint::GenerateContent | Endpoint::StreamGenerateContent) {
                         found.limits[0] = Some(Limit { range: start..cursor.offset(), value });
                     }
                 }

@@ -30,7 +30,7 @@ pub(super) fn end(body: &[u8], start: usize) -> Result<(usize, bool), BodyFlaw> 
 /// The first quotation mark, backslash or control character from `at` on; the length of `body` when there is none. Most
 /// strings are short, so words come first; long ones (base64) are then passed in blocks that the compiler makes vectors of.
 fn next_special(body: &[u8], mut at: usize) -> usize {
-    let words_end = at.saturating_add(2 * BLOCK);
+    let mut words_end = at.saturating_add(4 * WORD);
     while let Some(word) = chunk::<WORD>(body, at) {
         if let Some(index) = special_in_word(*word) {
             return at + index;
@@ -40,6 +40,7 @@ fn next_special(body: &[u8], mut at: usize) -> usize {
             while chunk::<BLOCK>(body, at).is_some_and(|block| !has_special(block)) {
                 at += BLOCK;
             }
+            words_end = at.saturating_add(BLOCK);
         }
     }
     let tail = body.get(at..).unwrap_or_default();
@@ -50,8 +51,13 @@ fn chunk<const N: usize>(body: &[u8], at: usize) -> Option<&[u8; N]> {
     body.get(at..).and_then(|rest| rest.first_chunk())
 }
 
+/// Flipping bit 1 brings the quotation mark (0x22) next to the control characters and leaves those below 0x20, so that one
+/// comparison finds both.
+const FLIP: u8 = 0x02;
+const BELOW: u8 = 0x21;
+
 fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+    ((byte ^ FLIP) < BELOW) | (byte == b'\\')
 }
 
 fn has_special(block: &[u8; BLOCK]) -> bool {
@@ -62,11 +68,10 @@ fn has_special(block: &[u8; BLOCK]) -> bool {
 /// the first hit, so the lowest mark is exact.
 fn special_in_word(word: [u8; WORD]) -> Option<usize> {
     let word = u64::from_le_bytes(word);
-    let quote = word ^ (ONES * u64::from(b'"'));
+    let flipped = word ^ (ONES * u64::from(FLIP));
     let backslash = word ^ (ONES * u64::from(b'\\'));
-    let marks = (word.wrapping_sub(ONES * 0x20) & !word)
-        | (quote.wrapping_sub(ONES) & !quote)
-        | (backslash.wrapping_sub(ONES) & !backslash);
+    let marks =
+        (flipped.wrapping_sub(ONES * u64::from(BELOW)) & !flipped) | (backslash.wrapping_sub(ONES) & !backslash);
     let marks = marks & (ONES << 7);
     (marks != 0).then(|| (marks.trailing_zeros() / 8) as usize)
 }
