@@ -1,19 +1,13 @@
 //! Keys declared by file, on their way into the table.
 
-use std::path::Path;
-
-use crate::config::{self, Faults, FileKey};
+use crate::config::FileKey;
 use crate::keys::change::{ChangeRefused, KeyRecord, PreviousSecret, Source, diff};
 use crate::keys::secret::Digester;
 use crate::keys::table::KeyTable;
 
-/// The keys of the file, checked whole and digested.
-///
-/// # Errors
-/// Every fault of the file.
-pub fn read(path: &Path, digester: &Digester) -> Result<Vec<KeyRecord>, Faults> {
-    let keys = config::load_keys(path, &|name| std::env::var(name).ok())?;
-    Ok(keys.into_iter().map(|key| record(key, digester)).collect())
+/// The keys of a checked file, digested.
+pub fn records(keys: Vec<FileKey>, digester: &Digester) -> Vec<KeyRecord> {
+    keys.into_iter().map(|key| record(key, digester)).collect()
 }
 
 fn record(key: FileKey, digester: &Digester) -> KeyRecord {

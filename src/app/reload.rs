@@ -1,6 +1,6 @@
 //! Reloading configuration and key file: parsed and checked whole, applied in one step or not at all.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::app::keys;
@@ -74,8 +74,9 @@ impl Reloader {
     }
 
     fn read_and_apply(&self, state: &mut State) -> Result<(), Refused> {
-        let known_keys_file = state.config.keys_file.as_deref();
-        let (config, records) = read(&self.path, known_keys_file, &self.plane).map_err(|faults| lines(&faults))?;
+        let env = |name: &str| std::env::var(name).ok();
+        let (config, file_keys) = config::load_both(&self.path, &env).map_err(|faults| lines(&faults))?;
+        let records = keys::records(file_keys, &self.plane.digester);
         for setting in config::needs_restart(&state.config, &config) {
             tracing::warn!(setting, "changed in the file, but takes effect only at the next start");
         }
@@ -90,24 +91,6 @@ impl Reloader {
         state.keys = records;
         tracing::info!(keys = self.plane.keys.len(), changed, "configuration in force");
         Ok(())
-    }
-}
-
-/// Both files, or all faults of both. Where the first is too broken to name the second, the one named last is checked.
-fn read(path: &Path, known_keys_file: Option<&Path>, plane: &Plane) -> Result<(Config, Vec<KeyRecord>), Faults> {
-    let config = config::load(path, &|name| std::env::var(name).ok());
-    let keys_file = match &config {
-        Ok(config) => config.keys_file.as_deref(),
-        Err(_) => known_keys_file,
-    };
-    let records = keys_file.map_or_else(|| Ok(Vec::new()), |file| keys::read(file, &plane.digester));
-    match (config, records) {
-        (Ok(config), Ok(records)) => Ok((config, records)),
-        (Err(mut faults), Err(more)) => {
-            faults.append(more);
-            Err(faults)
-        }
-        (Err(faults), Ok(_)) | (Ok(_), Err(faults)) => Err(faults),
     }
 }
 

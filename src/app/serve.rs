@@ -72,12 +72,10 @@ fn machine<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> StartF
 /// # Errors
 /// Why it did not start.
 pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
-    let config = config::load(&options.config, &|name| std::env::var(name).ok()).map_err(StartFault::Config)?;
+    let env = |name: &str| std::env::var(name).ok();
+    let (config, file_keys) = config::load_both(&options.config, &env).map_err(StartFault::Config)?;
     let digester = Digester::new(&pepper::load(&config.storage.pepper)?);
-    let records = match &config.keys_file {
-        Some(file) => keys::read(file, &digester).map_err(StartFault::Config)?,
-        None => Vec::new(),
-    };
+    let records = keys::records(file_keys, &digester);
     reload::log_warnings(&config.warnings);
     let plane = plane(&config, digester);
     keys::apply(&plane.keys, &[], &records).map_err(|refused| {

@@ -4,6 +4,7 @@
 //! Pure but for the secrets it is told to read (`env:`, `file:`) and for [`watch`], which says when a file has changed.
 
 mod admin;
+mod both;
 mod excerpt;
 mod fault;
 mod item;
@@ -32,6 +33,7 @@ use crate::units::ModelName;
 use crate::upstream::UpstreamSettings;
 use crate::{admin as operators, proxy, store};
 
+pub use both::load_both;
 pub use fault::{Fault, Faults, Place};
 pub use keys::{FileKey, load_keys, parse_keys};
 pub use restart::needs_restart;

@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 
 use crate::clock::Now;
@@ -18,6 +18,7 @@ use crate::policy::{CutReason, KeyPolicy};
 use crate::units::{KeyDigest, KeyId};
 
 mod batch;
+mod cold;
 
 /// Shards of each set: small ones, so that one of them growing holds readers up for tens of microseconds at most.
 const SHARDS: usize = 256;
@@ -36,20 +37,29 @@ const USE_LAG_MS: i64 = 1_000;
 pub struct KeyTable {
     secrets: DashMap<ByDigest, (), BuildHasherDefault<DigestHasher>>,
     keys: DashMap<ById, ()>,
-    /// The secrets of keys in rotation, beside the current one; the lock that makes changes come one at a time.
-    writer: Mutex<batch::Previous>,
+    /// The lock that makes changes come one at a time.
+    writer: Mutex<batch::Writer>,
 }
 
 /// A key: what it may do now, and the state of its limits for life.
 #[derive(Debug)]
 pub struct KeyEntry {
     id: KeyId,
-    policy: ArcSwap<KeyPolicy>,
+    /// What it may do; `None` while it sleeps folded up. Changed only under the lock of `cold`.
+    policy: ArcSwapOption<KeyPolicy>,
     /// Made at the first use: most keys of a large table sleep.
     limits: OnceLock<Arc<KeyLimits>>,
-    current: Mutex<Weak<SecretSlot>>,
+    cold: Mutex<Cold>,
     is_removed: AtomicBool,
     source: Source,
+}
+
+/// What only changes and the first use of a key look at.
+#[derive(Debug)]
+struct Cold {
+    current: Weak<SecretSlot>,
+    /// `None` once `policy` is there.
+    folded: Option<Box<cold::Folded>>,
 }
 
 /// A secret of a key: the current one or one before it. A running request holds on to the one it came with.
@@ -70,7 +80,22 @@ impl KeyEntry {
 
     /// What it may do now.
     pub fn policy(&self) -> Arc<KeyPolicy> {
-        self.policy.load_full()
+        self.policy.load_full().unwrap_or_else(|| self.unfold())
+    }
+
+    /// The first use: the policy is made whole and stays so.
+    fn unfold(&self) -> Arc<KeyPolicy> {
+        let mut cold = self.cold();
+        match (self.policy.load_full(), cold.folded.take()) {
+            (None, Some(folded)) => {
+                let policy = Arc::new(folded.unfold(self.id));
+                self.policy.store(Some(Arc::clone(&policy)));
+                policy
+            }
+            (Some(policy), _) => policy,
+            // Not reached: one of the two is always there. A key that may do nothing is the safe answer.
+            (None, None) => Arc::new(KeyPolicy { is_disabled: true, ..KeyPolicy::unlimited(self.id, "", "") }),
+        }
     }
 
     /// The state of its limits.
@@ -88,8 +113,12 @@ impl KeyEntry {
         self.is_removed.load(Ordering::Acquire)
     }
 
-    fn current(&self) -> MutexGuard<'_, Weak<SecretSlot>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> Option<Arc<SecretSlot>> {
+        self.cold().current.upgrade()
+    }
+
+    fn cold(&self) -> MutexGuard<'_, Cold> {
+        self.cold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,7 +173,7 @@ impl SecretSlot {
         if self.entry.is_removed() {
             return Err(CutReason::Deleted);
         }
-        let policy = self.entry.policy.load();
+        let policy = self.entry.policy();
         if policy.is_disabled {
             return Err(CutReason::Disabled);
         }
@@ -226,8 +255,8 @@ impl KeyTable {
     /// The secrets of a key, the current one first.
     pub fn secrets_of(&self, id: KeyId) -> Vec<Arc<SecretSlot>> {
         let writer = self.writer();
-        let current = self.get(id).and_then(|entry| entry.current().upgrade());
-        current.into_iter().chain(writer.get(&id).into_iter().flatten().cloned()).collect()
+        let current = self.get(id).and_then(|entry| entry.current());
+        current.into_iter().chain(writer.previous.get(&id).into_iter().flatten().cloned()).collect()
     }
 
     /// Makes one change; the very next request sees it.
@@ -258,7 +287,7 @@ impl KeyTable {
         Ok(())
     }
 
-    fn writer(&self) -> MutexGuard<'_, batch::Previous> {
+    fn writer(&self) -> MutexGuard<'_, batch::Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

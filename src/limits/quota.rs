@@ -13,7 +13,7 @@ pub mod period;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::policy::{Charge, QuotaReset, QuotaRule, QuotaStanding, Refusal};
+use crate::policy::{Charge, QuotaReset, QuotaRule, QuotaStanding, Refusal, Usage};
 use crate::units::{Tokens, Units};
 
 /// The day before every day: never touched.
@@ -218,7 +218,7 @@ fn reset_of(rule: Option<QuotaRule>) -> QuotaReset {
 /// The largest hold within `left` that covers the prompt and at least one token for every answer.
 fn clamped(charge: &Charge, left: Units) -> Option<Held> {
     let choices = charge.estimate.choices.max(1);
-    let besides = crate::policy::Usage { input: charge.estimate.prompt, ..Default::default() };
+    let besides = Usage { input: charge.estimate.prompt, ..Usage::default() };
     let covered = charge.price.output_covered(&besides, left).min(charge.estimate.output);
     let each = covered / choices;
     (each >= 1).then(|| Held { units: charge.units_for_output(each * choices), clamp: Some(each) })

@@ -9,7 +9,7 @@ use crate::limits::quota::{Held, QuotaState};
 use crate::limits::requests::Requests;
 use crate::limits::settings::{LimitSettings, OnLowQuota};
 use crate::limits::tokens::TokenBucket;
-use crate::policy::{Charge, KeyPolicy, ParallelStanding, Refusal, Standing, Usage};
+use crate::policy::{Charge, KeyPolicy, ParallelStanding, QuotaReset, Refusal, Standing, Usage};
 use crate::units::{Tokens, Units};
 
 /// The most tokens of a kind that one answer is believed to have used. A backend that says more is clamped and the usage marked
@@ -75,7 +75,7 @@ impl KeyLimits {
 
     /// Takes note of a new policy, so that requests still running under an old one settle by the new reset rule.
     pub fn adopt(&self, policy: &KeyPolicy) {
-        self.quota.adopt(policy.quota.map_or(crate::policy::QuotaReset::None, |rule| rule.reset));
+        self.quota.adopt(policy.quota.map_or(QuotaReset::None, |rule| rule.reset));
     }
 }
 

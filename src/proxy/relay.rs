@@ -53,7 +53,13 @@ pub fn answer(worker: &Rc<Worker>, trace: Trace, forwarded: Forwarded) -> Respon
     }
     let settlement = Settlement { worker: Rc::clone(worker), admitted: Some(admitted), meter, size, line, status };
     let running = Running { body: answered.body, settlement, deadline, idle_ns };
-    let relay = Relay { running: Some(running), out: VecDeque::new(), failure: None, _under_way: under_way };
+    let relay = Relay {
+        running: Some(running),
+        out: VecDeque::new(),
+        failure: None,
+        has_flushed: false,
+        _under_way: under_way,
+    };
     let mut response = Response::new(AnswerBody::relay(relay));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -169,6 +175,8 @@ struct Relay {
     out: VecDeque<Bytes>,
     /// Set when what is in `out` is to be followed by a visible cut.
     failure: Option<&'static str>,
+    /// Whether what came before the failure was given time to leave.
+    has_flushed: bool,
     _under_way: UnderWay,
 }
 
@@ -187,9 +195,7 @@ impl Relay {
             if let Some(bytes) = self.out.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            let Some(running) = &mut self.running else {
-                return Poll::Ready(self.failure.take().map(|why| Err(Cut(why))));
-            };
+            let Some(running) = &mut self.running else { return self.poll_end(cx) };
             let out = &mut self.out;
             match running.poll(cx, &mut |bytes| out.push_back(bytes)) {
                 Poll::Pending => return Poll::Pending,
@@ -198,6 +204,17 @@ impl Relay {
                 Poll::Ready(Progress::Cut(reason)) => self.cut(reason),
             }
         }
+    }
+
+    /// The end, or the visible cut. hyper drops what it has not written yet when a body fails, so it is left to write first: what the
+    /// upstream said before it broke off is the client's.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if self.failure.is_some() && !self.has_flushed {
+            self.has_flushed = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.failure.take().map(|why| Err(Cut(why))))
     }
 
     /// Nothing more comes and nothing is left to pass on.

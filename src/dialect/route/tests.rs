@@ -1,3 +1,5 @@
+//! Good paths and bad ones, by table.
+
 use super::*;
 use http::HeaderValue;
 use proptest::prelude::*;

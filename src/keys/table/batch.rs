@@ -4,8 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use super::*;
 
-/// The secrets before the current one, of keys that have any.
-pub(super) type Previous = HashMap<KeyId, Vec<Arc<SecretSlot>>>;
+/// What only whoever makes changes needs.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    /// The secrets before the current one, of keys that have any.
+    pub(super) previous: HashMap<KeyId, Vec<Arc<SecretSlot>>>,
+    rules: cold::RuleBook,
+}
 
 /// Leaves of several changes to one key the last, where it stands.
 pub(super) fn last_of_each(changes: Vec<KeyChange>) -> Vec<KeyChange> {
@@ -43,7 +48,7 @@ pub(super) fn check(table: &KeyTable, changes: &[KeyChange]) -> Result<(), Chang
 
 /// Makes room: ends what is removed, and the secrets that a record no longer lists. A secret listed again, in whatever place,
 /// is not touched, so that a rotation leaves no moment at which it is unknown.
-pub(super) fn release(table: &KeyTable, previous: &mut Previous, change: &KeyChange) {
+pub(super) fn release(table: &KeyTable, writer: &mut Writer, change: &KeyChange) {
     let id = change.id();
     let Some(entry) = table.get(id) else { return };
     let listed: HashSet<KeyDigest> = match change {
@@ -54,48 +59,58 @@ pub(super) fn release(table: &KeyTable, previous: &mut Previous, change: &KeyCha
             HashSet::new()
         }
     };
-    let current = entry.current().upgrade();
-    for slot in current.into_iter().chain(previous.get(&id).into_iter().flatten().cloned()) {
+    let current = entry.current();
+    for slot in current.into_iter().chain(writer.previous.get(&id).into_iter().flatten().cloned()) {
         if !listed.contains(&slot.digest) {
             slot.until_unix_ms.store(WITHDRAWN, Ordering::Release);
             table.secrets.remove(&slot.digest);
         }
     }
-    previous.remove(&id);
+    writer.previous.remove(&id);
 }
 
 /// Makes or replaces a key whose digests are free or its own.
-pub(super) fn put(table: &KeyTable, previous: &mut Previous, record: KeyRecord) {
+pub(super) fn put(table: &KeyTable, writer: &mut Writer, record: KeyRecord) {
     let id = record.policy.id;
     let secrets: Vec<_> = record.secrets().collect();
-    let policy = Arc::new(record.policy);
     let known = table.get(id);
-    let entry = known.clone().unwrap_or_else(|| {
-        Arc::new(KeyEntry {
+    let entry = match &known {
+        Some(entry) => {
+            replace(entry, writer, record.policy);
+            Arc::clone(entry)
+        }
+        None => Arc::new(KeyEntry {
             id,
-            policy: ArcSwap::new(Arc::clone(&policy)),
+            policy: ArcSwapOption::empty(),
             limits: OnceLock::new(),
-            current: Mutex::default(),
+            cold: Mutex::new(Cold { current: Weak::new(), folded: Some(Box::new(writer.rules.fold(record.policy))) }),
             is_removed: AtomicBool::new(false),
             source: record.source,
-        })
-    });
-    if known.is_some() {
-        entry.policy.store(Arc::clone(&policy));
-        if let Some(limits) = entry.limits.get() {
-            limits.adopt(&policy);
-        }
-    }
+        }),
+    };
     let mut slots = secrets.into_iter().map(|(digest, until)| place(table, &entry, digest, until));
     if let Some(current) = slots.next() {
-        *entry.current() = Arc::downgrade(&current);
+        entry.cold().current = Arc::downgrade(&current);
     }
     let before: Vec<_> = slots.collect();
     if !before.is_empty() {
-        previous.insert(id, before);
+        writer.previous.insert(id, before);
     }
     if known.is_none() {
         table.keys.insert(ById(entry), ());
+    }
+}
+
+/// Gives a key another policy. One that sleeps sleeps on.
+fn replace(entry: &KeyEntry, writer: &mut Writer, policy: KeyPolicy) {
+    if let Some(limits) = entry.limits.get() {
+        limits.adopt(&policy);
+    }
+    let mut cold = entry.cold();
+    if cold.folded.is_some() {
+        cold.folded = Some(Box::new(writer.rules.fold(policy)));
+    } else {
+        entry.policy.store(Some(Arc::new(policy)));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicI64;
 use std::thread;
 
 use super::*;
-use crate::policy::{Estimate, Price, Usage};
+use crate::policy::{Estimate, Price};
 
 const DAY: i64 = 86_400_000;
 /// Monday 2024-06-03, noon.

@@ -10,7 +10,7 @@ use keyward::app::{keys, reload};
 use keyward::clock::Clock;
 use keyward::config;
 use keyward::dialect::estimate::Estimator;
-use keyward::keys::change::{KeyChange, KeyRecord, PreviousSecret, Source};
+use keyward::keys::change::{KeyChange, KeyRecord};
 use keyward::keys::secret::{Digester, Pepper};
 use keyward::keys::table::{KeyEntry, KeyTable};
 use keyward::limits::attempts::Attempts;
@@ -115,18 +115,7 @@ impl Proxy {
 fn records(keys_text: &str, digester: &Digester) -> Vec<KeyRecord> {
     let keys = config::parse_keys(keys_text, Path::new("keys.toml"), &|_| None)
         .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
-    keys.into_iter()
-        .map(|key| KeyRecord {
-            current: digester.digest_of_sha256(&key.secret_sha256),
-            previous: key
-                .previous
-                .iter()
-                .map(|(hash, until)| PreviousSecret { digest: digester.digest_of_sha256(hash), until_unix_ms: *until })
-                .collect(),
-            policy: key.policy,
-            source: Source::File,
-        })
-        .collect()
+    keys::records(keys, digester)
 }
 
 impl Drop for Proxy {

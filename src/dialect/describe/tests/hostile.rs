@@ -72,6 +72,13 @@ fn what_lenient_parsers_take_for_json() {
         (b"{\"model\" \"m\"}", Syntax(9)),
         (b"{\"model\"=\"m\"}", Syntax(8)),
         (b"{\"model\"::\"m\"}", Syntax(9)),
+    ];
+    refused(&Call::chat(), rows);
+}
+
+#[test]
+fn what_lenient_parsers_take_for_json_inside_a_value() {
+    let rows: &[(&[u8], Flaw)] = &[
         (b"{\"a\"::1}", Syntax(5)),
         (b"{model:\"m\"}", Syntax(1)),
         (b"{'model':'m'}", Syntax(1)),
