@@ -1,6 +1,6 @@
 //! One request head, checked byte by byte (RFC 9112 2-6).
 
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use memchr::{memchr, memmem};
 
 use super::framing::BodyLength;
@@ -129,10 +129,23 @@ fn check_request_line(line: &[u8]) -> Result<(&[u8], bool), HeadFlaw> {
     if memchr(b'#', target).is_some() {
         return Err(HeadFlaw::Path); // a fragment is never sent (RFC 9110 7.1); hyper would drop it silently
     }
+    check_target(target)?;
     match version {
         b"HTTP/1.1" => Ok((method, true)),
         b"HTTP/1.0" => Ok((method, false)),
         _ => Err(HeadFlaw::Syntax),
+    }
+}
+
+/// Refuses the targets that hyper would refuse by itself, with a bare 400 that speaks no caller's dialect (RFC 3986 2, RFC 9112 3.2).
+fn check_target(target: &[u8]) -> Result<(), HeadFlaw> {
+    if target.first() != Some(&b'/') {
+        return Uri::try_from(target).map(drop).map_err(|_| HeadFlaw::Path);
+    }
+    match target.iter().position(|b| matches!(b, b'"' | b'<' | b'>' | b'`')) {
+        None => Ok(()),
+        Some(at) if memchr(b'?', &target[..at]).is_some() => Err(HeadFlaw::Query),
+        Some(_) => Err(HeadFlaw::Path),
     }
 }
 
