@@ -84,7 +84,7 @@ async fn decide(
     trace.account.line.key = Some(caller.policy().id);
     trace.caller = Some(caller.clone());
     if received.route.endpoint.is_local() {
-        return Ok(Decision::Local(local::answer(worker, &live, &caller, &received.route).await?));
+        return Ok(Decision::Local(local::answer(plane, &live, &caller, &received.route)?));
     }
     let deadline = worker.deadlines.register();
     let (held, described) = describe(plane, &live, &deadline, &received.route, head, body).await?;
