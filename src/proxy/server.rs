@@ -290,8 +290,9 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
         async move { Ok::<_, Infallible>(handle(worker, notes, peer.ip(), request).await) }
     });
     let mut builder = http1::Builder::new();
-    // The wire has checked the limits already; hyper's own must not be the tighter ones.
-    builder.half_close(false).max_headers(MAX_HEADERS + 1).max_buf_size(MAX_HEADERS_BYTES * 2).pipeline_flush(true);
+    // The wire has checked the limits already; hyper's own must not be the tighter ones. No `pipeline_flush`: it buffers answers
+    // without bound, and holds back the first bytes of one while the next request waits.
+    builder.half_close(false).max_headers(MAX_HEADERS + 1).max_buf_size(MAX_HEADERS_BYTES * 2);
     let mut serving = pin!(builder.serve_connection(io, service));
     let mut is_draining = pin!(draining.wait_for(|draining| *draining));
     let mut told = false;
