@@ -286,8 +286,8 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
     let notes = WireNotes::new(worker.deadlines.register(), wire_times(&worker.plane));
     let io = TokioIo::new(Wire::new(stream, Rc::clone(&notes)));
     let service = service_fn(|request| {
-        let (worker, notes) = (Rc::clone(&worker), Rc::clone(&notes));
-        async move { Ok::<_, Infallible>(handle(worker, notes, peer.ip(), request).await) }
+        let answering = handle(Rc::clone(&worker), Rc::clone(&notes), peer.ip(), request);
+        async move { Ok::<_, Infallible>(answering.await) }
     });
     let mut builder = http1::Builder::new();
     // The wire has checked the limits already; hyper's own must not be the tighter ones. No `pipeline_flush`: it buffers answers

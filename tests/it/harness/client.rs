@@ -147,6 +147,12 @@ impl Client {
         Some(chunk)
     }
 
+    /// Everything that still comes before the connection closes, as it is.
+    pub async fn remaining(&mut self) -> Vec<u8> {
+        while self.more().await {}
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Whether the server closes the connection without another byte.
     pub async fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && !self.more().await
