@@ -1,13 +1,15 @@
 //! A proxy, a scripted backend and a plain client, all in this process, so that time can stand still and nothing is hidden.
 
-#![expect(dead_code, unused_imports, reason = "not every behaviour needs every tool")]
+#![expect(dead_code, reason = "not every behaviour needs every tool")]
 
 pub mod backend;
 pub mod client;
+pub mod dice;
 pub mod proxy;
 
 pub use backend::{Backend, Reply, Seen};
 pub use client::{Answer, Client};
+pub use dice::Dice;
 pub use proxy::Proxy;
 
 /// A body of the chat endpoint.
