@@ -8,7 +8,8 @@ use keyward::policy::Standing;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::harness::{Answer, Backend, Client, Dice, Proxy, Reply, Seen, post};
+use crate::harness::dice::Dice;
+use crate::harness::{Answer, Backend, Client, Proxy, Reply, Seen, post};
 
 const NOW: Now = Now { monotonic_ns: 1_000_000_000_000, unix_ms: 1_750_000_000_000 };
 const NS_PER_MINUTE: u64 = 60_000_000_000;

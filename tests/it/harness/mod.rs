@@ -9,7 +9,6 @@ pub mod proxy;
 
 pub use backend::{Backend, Reply, Seen};
 pub use client::{Answer, Client};
-pub use dice::Dice;
 pub use proxy::Proxy;
 
 /// A body of the chat endpoint.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::harness::Dice;
+use crate::harness::dice::Dice;
 
 use super::*;
 
