@@ -50,7 +50,26 @@ impl fmt::Debug for Caller {
 /// In this order: [`Refusal::InvalidKey`], [`Refusal::KeyDisabled`], [`Refusal::KeyExpired`], [`Refusal::GraceEnded`],
 /// [`Refusal::AddressNotAllowed`]. Ends are exclusive.
 pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, now: Now) -> Result<Caller, Refusal> {
-    let slot = digest.and_then(|digest| find(table, &digest)).ok_or(Refusal::InvalidKey)?;
+    let find = || digest.and_then(|digest| table.find(&digest)).ok_or(Refusal::InvalidKey);
+    let mut slot = find()?;
+    loop {
+        let verdict = judge(&slot, address, now);
+        if !slot.is_gone() {
+            let policy = verdict?;
+            slot.note_use(now);
+            return Ok(Caller { slot, policy });
+        }
+        // A change has overtaken the lookup. The secret is gone, or has gone over to another key, which one more look tells.
+        let other = find()?;
+        if Arc::ptr_eq(&slot, &other) {
+            return Err(Refusal::InvalidKey);
+        }
+        slot = other;
+    }
+}
+
+/// What is to be said of a secret that is in the table.
+fn judge(slot: &SecretSlot, address: IpAddr, now: Now) -> Result<Arc<KeyPolicy>, Refusal> {
     let policy = slot.entry().policy();
     if policy.is_disabled {
         return Err(Refusal::KeyDisabled);
@@ -64,16 +83,7 @@ pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, no
     if !policy.allowed_ips.is_empty() && !policy.allowed_ips.contains(address) {
         return Err(Refusal::AddressNotAllowed { address });
     }
-    slot.note_use(now);
-    Ok(Caller { slot, policy })
-}
-
-/// The secret, if it works still. That it does not can only be seen when a change overtakes the lookup; then the secret is gone,
-/// or has gone over to another key, which a second look tells.
-fn find(table: &KeyTable, digest: &KeyDigest) -> Option<Arc<SecretSlot>> {
-    let works = |slot: &Arc<SecretSlot>| !slot.entry().is_removed() && !slot.is_withdrawn();
-    let slot = table.find(digest)?;
-    if works(&slot) { Some(slot) } else { table.find(digest).filter(works) }
+    Ok(policy)
 }
 
 /// A request that was decided and paid for. Only [`admit`] makes one, and forwarding needs one.
