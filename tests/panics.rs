@@ -13,7 +13,9 @@ use std::time::Duration;
 use harness::{Answer, Backend, Client, Proxy, Reply, Seen};
 use keyward::clock::{Clock, Now};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Metadata, Subscriber, span};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 const NOW: Now = Now { monotonic_ns: 1_000_000_000_000, unix_ms: 1_750_000_000_000 };
 
@@ -29,7 +31,6 @@ impl Visit for Look {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         self.is_wanted |= match field.name() {
-            // The access line has an id too, but not this one's kind.
             "request_id" => value.starts_with("fail-the-log"),
             "upstream" => value == "fails-the-log",
             _ => false,
@@ -37,20 +38,8 @@ impl Visit for Look {
     }
 }
 
-impl Subscriber for Faulty {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
+impl<S: Subscriber> Layer<S> for Faulty {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut look = Look { is_wanted: false };
         event.record(&mut look);
         // A second panic while the first one unwinds would end the process.
@@ -58,15 +47,11 @@ impl Subscriber for Faulty {
             panic!("the log is broken");
         }
     }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }
 
 fn break_the_log() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing::subscriber::set_global_default(Faulty).expect("the only subscriber"));
+    ONCE.call_once(|| tracing_subscriber::registry().with(Faulty).init());
 }
 
 const BODY: usize = 300;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -35,6 +35,21 @@ fn config(keys_file: &str) -> String {
     format!("keys_file = \"{keys_file}\"\n{CONFIG}")
 }
 
+/// Real time since a moment.
+struct Stopwatch(Clock, u64);
+
+impl Stopwatch {
+    fn start() -> Self {
+        let clock = Clock::system();
+        let began_ns = clock.now().monotonic_ns;
+        Self(clock, began_ns)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.0.now().monotonic_ns - self.1)
+    }
+}
+
 /// The program, running; ended when dropped.
 struct Running {
     child: Child,
@@ -55,14 +70,14 @@ impl Running {
             .stderr(log)
             .spawn()
             .expect("the binary starts");
-        let until = Instant::now() + PATIENCE;
+        let began = Stopwatch::start();
         let ready: Value = loop {
             if let Ok(ready) = fs::read(home.path().join("ready")) {
                 break serde_json::from_slice(&ready).expect("JSON");
             }
             let log = || fs::read_to_string(home.path().join("log")).unwrap_or_default();
             assert!(child.try_wait().expect("a child").is_none(), "ended: {}", log());
-            assert!(Instant::now() < until, "does not listen: {}", log());
+            assert!(began.elapsed() < PATIENCE, "does not listen: {}", log());
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok()).expect("an address");
@@ -83,7 +98,7 @@ impl Running {
 
     /// Waits until `secret` works, and says how long that took.
     async fn until_works(&self, secret: &str) -> Duration {
-        let began = Instant::now();
+        let began = Stopwatch::start();
         while holder(self.data, secret).await.is_none() {
             assert!(began.elapsed() < PATIENCE, "{secret} never works:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -99,7 +114,7 @@ impl Running {
 
     /// Waits until readiness says that the files are refused, or in force, and gives the faults.
     async fn until_refused(&self, is_refused: bool) -> Vec<String> {
-        let began = Instant::now();
+        let began = Stopwatch::start();
         loop {
             let ready = self.readyz().await;
             if (ready["config"] != "in force") == is_refused {
@@ -213,7 +228,7 @@ async fn a_bad_file_changes_nothing_and_is_told_everywhere_alike() {
     let bad_keys = format!("[[keys]]\nname = \"a\"\nkey = \"{}\"\nrpm_limit = 0\nmodels_alowed = [\"x\"]\n", secret(1));
     running.write("keys.toml", &bad_keys);
     running.write("keyward.toml", &config("keys.toml").replace("workers = 1", "workers = \"many\""));
-    let began = Instant::now();
+    let began = Stopwatch::start();
     let faults = loop {
         let faults = running.until_refused(true).await;
         if faults.len() == 3 || began.elapsed() > PATIENCE {

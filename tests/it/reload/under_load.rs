@@ -65,7 +65,7 @@ async fn a_thousand_reloads_fail_no_request() {
     const RELOADS: usize = 1_000;
     let backend = Backend::json(ANSWER);
     let file = |n: usize| {
-        let (one, two) = if n % 2 == 0 { ("secret-one", "secret-two") } else { ("secret-two", "secret-one") };
+        let (one, two) = if n.is_multiple_of(2) { ("secret-one", "secret-two") } else { ("secret-two", "secret-one") };
         let policy = format!("rpm_limit = {}\nmetadata = {{ n = \"{n}\" }}", 1_000_000 + n);
         Proxy::keys_of(&[
             ("stays", "secret-stays", ""),
@@ -112,7 +112,7 @@ async fn the_state_of_limits_survives_each() {
     let limits = "rpm_limit = 10\ntpm_limit = 60000\nquota_limit = 100000\nmax_parallel = 4";
     let file = |n: usize, limits: &str| {
         // Neighbours come and go, a name changes its place in the file, and every other time the policy is another one.
-        let allowed = if n % 2 == 0 { "" } else { "models_allowed = [\"m\", \"n\"]\n" };
+        let allowed = if n.is_multiple_of(2) { "" } else { "models_allowed = [\"m\", \"n\"]\n" };
         let (policy, neighbour) = (format!("{limits}\n{allowed}"), format!("neighbour-{n}"));
         let mut entries = vec![("alice", "secret-alice", &*policy), (&*neighbour, "secret-neighbour", "")];
         entries.rotate_left(n % 2);
