@@ -1,10 +1,11 @@
 //! A proxy, a scripted backend and a plain client, all in this process, so that time can stand still and nothing is hidden.
 
-#![expect(dead_code, unused_imports, reason = "not every behaviour needs every tool")]
+#![expect(dead_code, reason = "not every behaviour needs every tool")]
 
 pub mod apis;
 pub mod backend;
 pub mod client;
+pub mod dice;
 pub mod log;
 pub mod proxy;
 pub mod raw_backend;
