@@ -69,7 +69,7 @@ impl Refusing {
     }
 
     /// Nothing reached the backend, and nothing was held or counted as anybody's fault.
-    pub async fn is_unharmed(self) {
+    pub async fn is_unharmed(&self) {
         assert_eq!(self.backend.seen().len(), 0, "{:?}", self.backend.seen().first());
         self.proxy.quiet().await;
         assert_eq!(self.proxy.plane.body_budget.held(), 0);
