@@ -100,6 +100,10 @@ pub fn set_accept_encoding(headers: &mut HeaderMap, must_be_identity: bool) {
 pub fn answer_headers(from_upstream: HeaderMap) -> HeaderMap {
     let mut headers = from_upstream;
     let named = named_by_connection(&headers);
+    // The chunks were believed, so the length must not be told (RFC 9112 6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     for name in HOP_BY_HOP {
         headers.remove(&name);
     }
