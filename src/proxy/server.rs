@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::{interval, timeout};
 
-use crate::proxy::deadline::{Deadlines, TICK};
+use crate::proxy::deadline::{Deadlines, Due, TICK};
 use crate::proxy::handle::handle;
 use crate::proxy::plane::{Load, Plane, Worker};
 use crate::proxy::request_id::RequestIds;
@@ -301,10 +301,15 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
             told = true;
             serving.as_mut().graceful_shutdown();
         }
-        if notes.deadline().poll_due(cx).is_ready() {
+        let due = notes.deadline().poll_due(cx);
+        if due == Poll::Ready(Due::TimeUp) {
             return Poll::Ready(Err(()));
         }
-        serving.as_mut().poll(cx).map_err(|error| tracing::debug!(%error, "client connection ended"))
+        match serving.as_mut().poll(cx) {
+            // Its answer ends with an error event, but nobody takes it: the upstream is not kept waiting for that.
+            Poll::Pending if due.is_ready() && notes.is_stalled() => Poll::Ready(Err(())),
+            polled => polled.map_err(|error| tracing::debug!(%error, "client connection ended")),
+        }
     })
     .await;
     if outcome.is_err() {

@@ -8,11 +8,11 @@
 mod framing;
 pub mod head;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -38,6 +38,10 @@ pub struct WireNotes {
     /// When the peer must have sent or taken something.
     deadline: Deadline,
     in_request: Cell<bool>,
+    /// The peer takes nothing at the moment.
+    is_stalled: Cell<bool>,
+    /// Who waits for it to take something again.
+    waits_for_room: RefCell<Option<Waker>>,
     limits: WireTimes,
 }
 
@@ -56,7 +60,14 @@ impl WireNotes {
     /// Notes for a new connection; its first head is due within the head time.
     pub fn new(deadline: Deadline, limits: WireTimes) -> Rc<Self> {
         deadline.set_in(limits.head_ns);
-        Rc::new(Self { flaw: Cell::new(None), deadline, in_request: Cell::new(false), limits })
+        Rc::new(Self {
+            flaw: Cell::new(None),
+            deadline,
+            in_request: Cell::new(false),
+            is_stalled: Cell::new(false),
+            waits_for_room: RefCell::default(),
+            limits,
+        })
     }
 
     /// Takes the flaw of a refused head.
@@ -78,17 +89,40 @@ impl WireNotes {
     /// An answer has ended: the next request may take its time.
     pub fn request_ended(&self) {
         self.in_request.set(false);
+        self.deadline.unwatch();
         self.deadline.set_in(self.limits.keep_alive_ns);
     }
 
-    /// The peer takes nothing of what is written.
-    fn write_stalled(&self) {
-        self.deadline.set_in(self.limits.write_stall_ns);
+    /// Whether the peer takes nothing of what is written.
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled.get()
     }
 
-    /// The peer took something again.
-    fn write_resumed(&self) {
-        if self.in_request.get() { self.deadline.clear() } else { self.deadline.set_in(self.limits.keep_alive_ns) }
+    /// Ready when the peer has taken what it was last offered.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_stalled() {
+            return Poll::Ready(());
+        }
+        *self.waits_for_room.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Notes whether the peer took something. One that takes nothing for too long loses the connection; one that takes something
+    /// starts the time anew.
+    fn note_write(&self, is_stalled: bool) {
+        if self.is_stalled.replace(is_stalled) == is_stalled {
+            return;
+        }
+        if is_stalled {
+            self.deadline.set_in(self.limits.write_stall_ns);
+            return;
+        }
+        if self.in_request.get() {
+            self.deadline.clear()
+        } else {
+            self.deadline.set_in(self.limits.keep_alive_ns)
+        }
+        self.waits_for_room.take().into_iter().for_each(Waker::wake);
     }
 }
 
@@ -103,7 +137,6 @@ pub struct Wire<S> {
     replay: Vec<u8>,
     replayed: usize,
     end: Option<End>,
-    write_is_stalled: bool,
     /// Bytes read away since the last answer, once we are closing.
     lingered: Option<usize>,
     notes: Rc<WireNotes>,
@@ -127,7 +160,6 @@ impl<S> Wire<S> {
             replay: Vec::new(),
             replayed: 0,
             end: None,
-            write_is_stalled: false,
             lingered: None,
             notes,
         }
@@ -223,29 +255,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Wire<S> {
-    /// A peer that takes nothing for too long loses the connection; one that takes something starts the time anew.
-    fn note_write(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &result {
-            Poll::Pending if !self.write_is_stalled => {
-                self.write_is_stalled = true;
-                self.notes.write_stalled();
-            }
-            Poll::Ready(_) if self.write_is_stalled => {
-                self.write_is_stalled = false;
-                self.notes.write_resumed();
-            }
-            _ => {}
-        }
-        result
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
         let result = Pin::new(&mut wire.io).poll_write(cx, bytes);
-        wire.note_write(result)
+        wire.notes.note_write(result.is_pending());
+        result
     }
 
     fn poll_write_vectored(
@@ -255,7 +270,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     ) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
         let result = Pin::new(&mut wire.io).poll_write_vectored(cx, slices);
-        wire.note_write(result)
+        wire.notes.note_write(result.is_pending());
+        result
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -297,5 +313,41 @@ impl<S: AsyncRead + Unpin> Wire<S> {
                 Ok(()) | Err(_) => return Poll::Ready(()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::clock::{Clock, Now};
+    use crate::proxy::deadline::Deadlines;
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_room_is_woken_when_the_peer_takes_something() {
+        let deadlines = Deadlines::new(Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 }));
+        let times = WireTimes { head_ns: 1, keep_alive_ns: 1, write_stall_ns: 1 };
+        let notes = WireNotes::new(deadlines.register(), times);
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        assert!(notes.poll_room(&mut cx).is_ready());
+        notes.note_write(true);
+        assert!(notes.poll_room(&mut cx).is_pending());
+        notes.note_write(true);
+        assert!(!woken.0.load(Ordering::SeqCst));
+        notes.note_write(false);
+        assert!(woken.0.load(Ordering::SeqCst) && notes.poll_room(&mut cx).is_ready());
     }
 }
