@@ -125,6 +125,16 @@ impl Deadline {
         self.change(|slot| slot.watched = Some(secret));
     }
 
+    /// No longer due by any revocation.
+    pub fn unwatch(&self) {
+        self.change(|slot| {
+            slot.watched = None;
+            if matches!(slot.due, Some(Due::Revoked(_))) {
+                slot.due = None;
+            }
+        });
+    }
+
     /// Ready with what is due; else the task is woken when something is.
     pub fn poll_due(&self, cx: &mut Context<'_>) -> Poll<Due> {
         let mut slots = self.home.slots.borrow_mut();

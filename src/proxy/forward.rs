@@ -98,6 +98,8 @@ pub struct Forwarded {
     pub answered: Answered,
     /// Its time limit, which also watches the key where streams are to be cut.
     pub deadline: Deadline,
+    /// Whether it does.
+    pub is_watched: bool,
     /// Whether the usage event we asked for is to be taken out again.
     pub strips_usage: bool,
     /// Where it went.
@@ -144,7 +146,8 @@ pub async fn forward(worker: &Worker, live: &Live, account: &mut Account, sendin
     let (caller, clamp, facts) = (admitted.caller().clone(), admitted.clamp(), admitted.facts());
     let (dialect, endpoint, stream) = (facts.dialect, facts.endpoint, facts.stream);
     account.owe(admitted, size);
-    if live.settings.cut_streams {
+    let is_watched = live.settings.cut_streams;
+    if is_watched {
         deadline.watch(Arc::clone(caller.slot()));
     }
     let settings = &way.upstream.settings;
@@ -166,7 +169,9 @@ pub async fn forward(worker: &Worker, live: &Live, account: &mut Account, sendin
     let outcome = result.as_ref().map_or_else(|(fault, _)| fault.as_str(), |_| "answered");
     metrics.upstream.get_or_create(&UpstreamLabel { upstream: settings.name.to_string(), outcome }).inc();
     match result {
-        Ok(answered) => Ok(Forwarded { caller, dialect, endpoint, clamp, answered, deadline, strips_usage, way }),
+        Ok(answered) => {
+            Ok(Forwarded { caller, dialect, endpoint, clamp, answered, deadline, is_watched, strips_usage, way })
+        }
         Err((fault, note)) => {
             tracing::warn!(upstream = &*settings.name, fault = fault.as_str(), note, "no answer from upstream");
             account.void();

@@ -318,7 +318,10 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
         if notes.poll_cut(cx).is_ready() {
             return Poll::Ready(Err(()));
         }
-        serving.as_mut().poll(cx).map_err(|error| tracing::debug!(%error, "client connection ended"))
+        match serving.as_mut().poll(cx) {
+            Poll::Pending if notes.is_abandoned() => Poll::Ready(Err(())),
+            polled => polled.map_err(|error| tracing::debug!(%error, "client connection ended")),
+        }
     })
     .await;
     if outcome.is_err() {

@@ -41,7 +41,6 @@ pub struct Wire<S> {
     replay: Vec<u8>,
     replayed: usize,
     end: Option<End>,
-    write_is_stalled: bool,
     /// Bytes read away since the last answer, once we are closing.
     lingered: Option<usize>,
     notes: Rc<WireNotes>,
@@ -65,7 +64,6 @@ impl<S> Wire<S> {
             replay: Vec::new(),
             replayed: 0,
             end: None,
-            write_is_stalled: false,
             lingered: None,
             notes,
         }
@@ -164,29 +162,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Wire<S> {
-    /// A peer that takes nothing for too long loses the connection; one that takes something starts the time anew.
-    fn note_write(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &result {
-            Poll::Pending if !self.write_is_stalled => {
-                self.write_is_stalled = true;
-                self.notes.write_stalled();
-            }
-            Poll::Ready(_) if self.write_is_stalled => {
-                self.write_is_stalled = false;
-                self.notes.write_resumed();
-            }
-            _ => {}
-        }
-        result
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
         let result = Pin::new(&mut wire.io).poll_write(cx, bytes);
-        wire.note_write(result)
+        wire.notes.note_write(result.is_pending());
+        result
     }
 
     fn poll_write_vectored(
@@ -196,7 +177,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     ) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
         let result = Pin::new(&mut wire.io).poll_write_vectored(cx, slices);
-        wire.note_write(result)
+        wire.notes.note_write(result.is_pending());
+        result
     }
 
     fn is_write_vectored(&self) -> bool {

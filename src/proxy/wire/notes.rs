@@ -1,15 +1,17 @@
 //! What the wire tells the service about its connection, and when the peer must have sent or taken something.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 
 use http::HeaderMap;
 use http::header::HOST;
 
 use crate::clock::NS_PER_SECOND;
+use crate::keys::table::SecretSlot;
 use crate::policy::{DialectName, HeadFlaw};
-use crate::proxy::deadline::Deadline;
+use crate::proxy::deadline::{Deadline, Due};
 
 /// How long a connection that is over reads what its client still sends. See [`super::Wire`].
 const LINGER_NS: u64 = 2 * NS_PER_SECOND;
@@ -35,6 +37,12 @@ pub struct WireNotes {
     body_is_open: Cell<bool>,
     head_is_overdue: Cell<bool>,
     is_over: Cell<bool>,
+    /// The peer takes nothing at the moment.
+    is_stalled: Cell<bool>,
+    /// Who waits for it to take something again.
+    waits_for_room: RefCell<Option<Waker>>,
+    /// The key of the answer under way was revoked.
+    is_revoked: Cell<bool>,
     limits: WireTimes,
 }
 
@@ -62,6 +70,9 @@ impl WireNotes {
             body_is_open: Cell::new(false),
             head_is_overdue: Cell::new(false),
             is_over: Cell::new(false),
+            is_stalled: Cell::new(false),
+            waits_for_room: RefCell::default(),
+            is_revoked: Cell::new(false),
             limits,
         };
         notes.due(&notes.send_due_ns, limits.head_ns);
@@ -89,6 +100,8 @@ impl WireNotes {
     /// An answer has ended: the next request may take its time.
     pub fn request_ended(&self) {
         self.in_request.set(false);
+        self.is_revoked.set(false);
+        self.deadline.unwatch();
         let next = if self.head_is_open.get() { self.limits.head_ns } else { self.limits.keep_alive_ns };
         self.due(&self.send_due_ns, next);
     }
@@ -96,7 +109,11 @@ impl WireNotes {
     /// Ready when the peer has taken too long and the connection is to be dropped. A head that is overdue is refused first, as far as the peer
     /// takes the answer.
     pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.deadline.poll_due(cx));
+        if let Due::Revoked(_) = ready!(self.deadline.poll_due(cx)) {
+            // The relay ends its answer with an error event; see `is_abandoned`.
+            self.is_revoked.set(true);
+            return Poll::Pending;
+        }
         let takes = self.deadline.now_ns() < self.take_due_ns.get();
         let is_head = self.head_is_open.get() && !self.in_request.get() && !self.is_over.get();
         if !takes || !is_head || self.head_is_overdue.replace(true) {
@@ -130,14 +147,40 @@ impl WireNotes {
         self.body_is_open.set(is_open);
     }
 
-    /// The peer takes nothing of what is written.
-    pub(super) fn write_stalled(&self) {
-        self.due(&self.take_due_ns, self.limits.write_stall_ns);
+    /// Whether the peer takes nothing of what is written.
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled.get()
     }
 
-    /// The peer took something again.
-    pub(super) fn write_resumed(&self) {
-        self.due(&self.take_due_ns, NEVER);
+    /// Whether the answer under way was ended by a revocation and nobody takes its end: the upstream is not kept waiting for that.
+    pub fn is_abandoned(&self) -> bool {
+        self.is_revoked.get() && self.is_stalled()
+    }
+
+    /// Ends the answer under way, too, when this secret's key is revoked.
+    pub fn watch(&self, secret: Arc<SecretSlot>) {
+        self.deadline.watch(secret);
+    }
+
+    /// Ready when the peer has taken what it was last offered.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_stalled() {
+            return Poll::Ready(());
+        }
+        *self.waits_for_room.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Notes whether the peer took something. One that takes nothing for too long loses the connection; one that takes something
+    /// starts the time anew.
+    pub(super) fn note_write(&self, is_stalled: bool) {
+        if self.is_stalled.replace(is_stalled) == is_stalled {
+            return;
+        }
+        self.due(&self.take_due_ns, if is_stalled { self.limits.write_stall_ns } else { NEVER });
+        if !is_stalled {
+            self.waits_for_room.take().into_iter().for_each(Waker::wake);
+        }
     }
 
     /// Everything is said; what the peer still sends is read away for a moment.
@@ -154,5 +197,41 @@ impl WireNotes {
         }
         which.set(if in_ns == NEVER { NEVER } else { self.deadline.now_ns().saturating_add(in_ns) });
         self.deadline.set_at(self.send_due_ns.get().min(self.take_due_ns.get()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::clock::{Clock, Now};
+    use crate::proxy::deadline::Deadlines;
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_room_is_woken_when_the_peer_takes_something() {
+        let deadlines = Deadlines::new(Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 }));
+        let times = WireTimes { head_ns: 1, keep_alive_ns: 1, write_stall_ns: 1 };
+        let notes = WireNotes::new(deadlines.register(), times);
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        assert!(notes.poll_room(&mut cx).is_ready());
+        notes.note_write(true);
+        assert!(notes.poll_room(&mut cx).is_pending());
+        notes.note_write(true);
+        assert!(!woken.0.load(Ordering::SeqCst));
+        notes.note_write(false);
+        assert!(woken.0.load(Ordering::SeqCst) && notes.poll_room(&mut cx).is_ready());
     }
 }
