@@ -31,6 +31,14 @@ impl Caller {
         &self.policy
     }
 
+    /// Whether its secret works still.
+    ///
+    /// # Errors
+    /// What a new request with it would be refused with; see [`identify`].
+    pub fn recheck(&self, now: Now) -> Result<(), Refusal> {
+        still_works(&self.slot, now).map(drop)
+    }
+
     /// Where its key stands in its limits.
     pub fn standing(&self, now: Now) -> Standing {
         self.slot.entry().limits().standing(&self.policy, now)
@@ -50,8 +58,26 @@ impl fmt::Debug for Caller {
 /// In this order: [`Refusal::InvalidKey`], [`Refusal::KeyDisabled`], [`Refusal::KeyExpired`], [`Refusal::GraceEnded`],
 /// [`Refusal::AddressNotAllowed`]. Ends are exclusive.
 pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, now: Now) -> Result<Caller, Refusal> {
-    let slot = digest.and_then(|digest| table.find(&digest)).ok_or(Refusal::InvalidKey)?;
-    // Both can only be seen when a change overtakes the lookup.
+    let slot = digest.and_then(|digest| find(table, &digest)).ok_or(Refusal::InvalidKey)?;
+    let policy = still_works(&slot, now)?;
+    if !policy.allowed_ips.is_empty() && !policy.allowed_ips.contains(address) {
+        return Err(Refusal::AddressNotAllowed { address });
+    }
+    slot.note_use(now);
+    Ok(Caller { slot, policy })
+}
+
+/// The secret, if it works still. That it does not can only be seen when a change overtakes the lookup; then the secret is gone,
+/// or has gone over to another key, which a second look tells.
+fn find(table: &KeyTable, digest: &KeyDigest) -> Option<Arc<SecretSlot>> {
+    let works = |slot: &Arc<SecretSlot>| !slot.entry().is_removed() && !slot.is_withdrawn();
+    let slot = table.find(digest)?;
+    if works(&slot) { Some(slot) } else { table.find(digest).filter(works) }
+}
+
+/// Whether a secret works at this moment, wherever it comes from.
+fn still_works(slot: &SecretSlot, now: Now) -> Result<Arc<KeyPolicy>, Refusal> {
+    // At a lookup both can only be seen when a change overtakes it.
     if slot.entry().is_removed() || slot.is_withdrawn() {
         return Err(Refusal::InvalidKey);
     }
@@ -65,11 +91,7 @@ pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, no
     if let Some(at_unix_ms) = slot.until_unix_ms().filter(|until| now.unix_ms >= *until) {
         return Err(Refusal::GraceEnded { at_unix_ms });
     }
-    if !policy.allowed_ips.is_empty() && !policy.allowed_ips.contains(address) {
-        return Err(Refusal::AddressNotAllowed { address });
-    }
-    slot.note_use(now);
-    Ok(Caller { slot, policy })
+    Ok(policy)
 }
 
 /// A request that was decided and paid for. Only [`admit`] makes one, and forwarding needs one.
@@ -85,7 +107,7 @@ pub struct Admitted {
 /// `policy::authorize` said of these `facts`.
 ///
 /// # Errors
-/// What [`reserve`] refuses with; the caller comes back, for what is to be said to it.
+/// What [`identify`] would refuse the secret with by now, else what [`reserve`] refuses with; the caller comes back, for what is to be said to it.
 pub fn admit(
     caller: Caller,
     facts: RequestFacts,
@@ -94,6 +116,10 @@ pub fn admit(
     clock: &Clock,
     now: Now,
 ) -> Result<Admitted, (Caller, Refusal)> {
+    // Its body may have taken a while: what was switched off, removed or ended meanwhile is not forwarded any more.
+    if let Err(refusal) = caller.recheck(now) {
+        return Err((caller, refusal));
+    }
     match reserve(caller.slot.entry().limits(), &caller.policy, charge, settings, clock, now) {
         Ok(reservation) => Ok(Admitted { caller, facts, reservation }),
         Err(refusal) => Err((caller, refusal)),

@@ -116,3 +116,22 @@ fn from_secret_to_settlement() {
     assert_eq!((settled.units, settled.tokens), (13, 13));
     assert_eq!(caller.standing(NOW).quota.unwrap().used, 13);
 }
+
+#[test]
+fn a_key_that_is_switched_off_while_its_request_is_read_is_not_admitted() {
+    let table = table(record(plain()));
+    let (clock, settings) = (Clock::manual(NOW), LimitSettings::default());
+    let change = |policy: KeyPolicy| table.apply(KeyChange::Put(Box::new(record(policy)))).unwrap();
+    let ask = |between: &dyn Fn()| {
+        let caller = identify(&table, Some(SECRET), home(), NOW).unwrap();
+        let charge = authorize(caller.policy(), &facts(), Price::TOKEN).unwrap();
+        between();
+        admit(caller, facts(), charge, &settings, &clock, NOW)
+            .map(|admitted| admitted.void(NOW))
+            .map_err(|(_, refusal)| refusal)
+    };
+    assert_eq!(ask(&|| {}), Ok(()));
+    assert_eq!(ask(&|| change(KeyPolicy { is_disabled: true, ..plain() })), Err(Refusal::KeyDisabled));
+    change(plain());
+    assert_eq!(ask(&|| table.apply(KeyChange::Remove(plain().id)).unwrap()), Err(Refusal::InvalidKey));
+}

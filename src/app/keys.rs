@@ -5,7 +5,7 @@ use crate::keys::change::{ChangeRefused, KeyRecord, PreviousSecret, Source, diff
 use crate::keys::secret::Digester;
 use crate::keys::table::KeyTable;
 
-/// The keys of a checked file, digested.
+/// The keys of the file, as the table takes them.
 pub fn records(keys: Vec<FileKey>, digester: &Digester) -> Vec<KeyRecord> {
     keys.into_iter().map(|key| record(key, digester)).collect()
 }
@@ -23,13 +23,13 @@ fn record(key: FileKey, digester: &Digester) -> KeyRecord {
     }
 }
 
-/// Brings the table from `old` to `new`. Says how many keys changed.
+/// Brings the table from `old` to `new`, whole. Says how many keys changed.
 ///
 /// # Errors
-/// The changes that the table refused, each beside the key's name; the others are in force.
-pub fn apply(table: &KeyTable, old: &[KeyRecord], new: &[KeyRecord]) -> Result<usize, Vec<ChangeRefused>> {
+/// The first change that the table refused; none is made then.
+pub fn apply(table: &KeyTable, old: &[KeyRecord], new: &[KeyRecord]) -> Result<usize, ChangeRefused> {
     let changes = diff(old, new);
     let count = changes.len();
-    let refused = changes.into_iter().filter_map(|change| table.apply(change).err()).collect::<Vec<_>>();
-    if refused.is_empty() { Ok(count) } else { Err(refused) }
+    table.apply_all(changes)?;
+    Ok(count)
 }

@@ -9,32 +9,34 @@ use super::{NOT_IN_ORDER, OK, is_coloured};
 
 /// Checks both files and prints every fault.
 pub fn check(path: &Path, json: bool) -> u8 {
-    let (mut lines, mut warnings, mut drawn, mut count) = (Vec::new(), Vec::new(), String::new(), 0);
-    match config::load_both(path, &|name| std::env::var(name).ok()) {
+    let env = |name: &str| std::env::var(name).ok();
+    let files = config::load_all(path, None, &env);
+    let pepper = files.as_ref().ok().and_then(|(config, _)| pepper::check(&config.storage.pepper).err());
+    let (mut lines, mut drawn, mut warnings) = (Vec::new(), String::new(), Vec::new());
+    match &files {
         Ok((config, keys)) => {
-            let unwise = config.warnings.iter().chain(keys.iter().flat_map(|key| &key.warnings));
-            warnings.extend(unwise.map(ToString::to_string));
-            count = keys.len();
-            if let Err(fault) = pepper::check(&config.storage.pepper) {
-                drawn = format!("{fault}\n");
-                lines.push(fault.to_string());
-            }
+            let of_keys = keys.iter().flat_map(|key| &key.warnings);
+            warnings.extend(config.warnings.iter().chain(of_keys).map(ToString::to_string));
         }
         Err(faults) => {
-            drawn = faults.render(is_coloured(&std::io::stderr()));
             lines.extend(faults.iter().map(ToString::to_string));
+            drawn.push_str(&faults.render(is_coloured(&std::io::stderr())));
         }
+    }
+    if let Some(fault) = pepper {
+        drawn.push_str(&format!("{fault}\n"));
+        lines.push(fault.to_string());
     }
     let is_fine = lines.is_empty();
     if json {
-        println!("{}", serde_json::json!({ "ok": is_fine, "faults": lines, "warnings": warnings }));
+        let verdict = serde_json::json!({ "ok": is_fine, "faults": lines, "warnings": warnings });
+        println!("{verdict}");
     } else {
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         eprint!("{drawn}");
-        if is_fine {
-            println!("{}: in order, {count} key(s) by file", path.display());
-        } else {
-            eprintln!("keyward: {} fault(s)", lines.len());
+        match (is_fine, files) {
+            (true, Ok((_, keys))) => println!("{}: in order, {} key(s) by file", path.display(), keys.len()),
+            _ => eprintln!("\nkeyward: {} fault(s)", lines.len()),
         }
     }
     if is_fine { OK } else { NOT_IN_ORDER }

@@ -268,7 +268,8 @@ impl KeyTable {
     }
 
     /// Makes all of `changes` or none: what a reload does. Of several changes to one key the last counts. A secret may move from
-    /// one of the keys named to another. Requests go on meanwhile and see each key as it was or as it is to be.
+    /// one of the keys named to another, and at no moment has it none. Requests go on meanwhile and see each key as it was or as
+    /// it is to be.
     ///
     /// # Errors
     /// [`ChangeRefused`] for the first change that cannot be made, and nothing is changed.
@@ -276,14 +277,16 @@ impl KeyTable {
         let changes = batch::last_of_each(changes);
         let mut writer = self.writer();
         batch::check(self, &changes)?;
-        for change in &changes {
-            batch::release(self, &mut writer, change);
-        }
+        let (mut removed, mut ended) = (Vec::new(), Vec::new());
         for change in changes {
-            if let KeyChange::Put(record) = change {
-                batch::put(self, &mut writer, *record);
+            match change {
+                KeyChange::Put(record) => batch::put(self, &mut writer, *record, &mut ended),
+                KeyChange::Remove(id) => removed.push(id),
             }
         }
+        // Last, so that a secret which another key takes over has always one of the two.
+        removed.into_iter().for_each(|id| batch::remove(self, &mut writer, id, &mut ended));
+        batch::withdraw(self, ended);
         Ok(())
     }
 

@@ -1,18 +1,25 @@
 //! To the upstream: the request is rebuilt from typed parts, paid for, sent, and the head of the answer awaited.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, request};
 
-use crate::admission::Admitted;
+use crate::admission::{Admitted, Caller};
 use crate::dialect::describe::{Described, Edits};
 use crate::dialect::estimate::PromptSize;
 use crate::dialect::route::{self, Route};
-use crate::policy::{DialectName, Endpoint, Fault};
+use crate::policy::{CutReason, DialectName, Endpoint, Refusal};
+use crate::proxy::account::Account;
 use crate::proxy::body::HeldBody;
-use crate::proxy::deadline::Deadline;
+use crate::proxy::deadline::{Deadline, Due};
+use crate::proxy::fault::Stop;
 use crate::proxy::headers;
-use crate::proxy::plane::Worker;
+use crate::proxy::plane::{Live, Worker};
 use crate::telemetry::metrics::UpstreamLabel;
 use crate::units::{ModelName, Tokens};
 use crate::upstream::client::{self, Answered, Outgoing, Whole};
@@ -61,19 +68,38 @@ struct SandboxAsk {
     prompt_tokens: Tokens,
 }
 
+impl SandboxAsk {
+    fn ask(&self, dialect: DialectName, endpoint: Endpoint, stream: bool) -> Ask<'_> {
+        Ask {
+            dialect,
+            endpoint,
+            model: self.model.as_ref().map_or("", ModelName::as_str),
+            stream,
+            sse: self.sse,
+            content_type: self.content_type.as_ref().map(HeaderValue::as_bytes),
+            body: &self.body,
+            prompt_tokens: self.prompt_tokens,
+        }
+    }
+}
+
 /// A request whose answer has begun.
 #[derive(Debug)]
 pub struct Forwarded {
-    /// What it holds.
-    pub admitted: Admitted,
+    /// Whose it is.
+    pub caller: Caller,
+    /// Whose API.
+    pub dialect: DialectName,
+    /// Which call.
+    pub endpoint: Endpoint,
+    /// How many output tokens it was lowered to.
+    pub clamp: Option<Tokens>,
     /// The answer.
     pub answered: Answered,
-    /// Its time limit.
+    /// Its time limit, which also watches the key where streams are to be cut.
     pub deadline: Deadline,
     /// Whether the usage event we asked for is to be taken out again.
     pub strips_usage: bool,
-    /// The prompt's size, for learning from the reported usage.
-    pub size: PromptSize,
     /// Where it went.
     pub way: Way,
 }
@@ -108,43 +134,55 @@ impl Sending {
     }
 }
 
-/// Sends and waits for the answer's head. When there is none, everything reserved is given back; when the caller goes away meanwhile,
-/// the reservation is dropped, which charges the prompt.
+/// Sends and waits for the answer's head. From here on the request is owed in `account`. When there is no answer, everything reserved
+/// is given back; when the caller goes away meanwhile or its key is revoked, the prompt is charged.
 ///
 /// # Errors
 /// What to tell the caller.
-pub async fn forward(worker: &Worker, sending: Sending) -> Result<Forwarded, Fault> {
-    let Sending { mut admitted, outgoing, sandbox, way, deadline, strips_usage, size, _held } = sending;
-    admitted.reservation().forwarded();
+pub async fn forward(worker: &Worker, live: &Live, account: &mut Account, sending: Sending) -> Result<Forwarded, Stop> {
+    let Sending { admitted, outgoing, sandbox, way, deadline, strips_usage, size, _held } = sending;
+    let (caller, clamp, facts) = (admitted.caller().clone(), admitted.clamp(), admitted.facts());
+    let (dialect, endpoint, stream) = (facts.dialect, facts.endpoint, facts.stream);
+    account.owe(admitted, size);
+    if live.settings.cut_streams {
+        deadline.watch(Arc::clone(caller.slot()));
+    }
     let settings = &way.upstream.settings;
-    let result = match &sandbox {
-        Some(ask) => {
-            let facts = admitted.facts();
-            let ask = Ask {
-                dialect: facts.dialect,
-                endpoint: facts.endpoint,
-                model: ask.model.as_ref().map_or("", ModelName::as_str),
-                stream: facts.stream,
-                sse: ask.sse,
-                content_type: ask.content_type.as_ref().map(HeaderValue::as_bytes),
-                body: &ask.body,
-                prompt_tokens: ask.prompt_tokens,
-            };
-            play::send(&ask, settings.first_byte_timeout).await
+    let answering = async {
+        match &sandbox {
+            Some(sandbox) => play::send(&sandbox.ask(dialect, endpoint, stream), settings.first_byte_timeout).await,
+            None => client::send(&worker.pool, &way.upstream, outgoing).await,
         }
-        None => client::send(&worker.pool, &way.upstream, outgoing).await,
+    };
+    let result = match unless_revoked(&deadline, answering).await {
+        Ok(result) => result,
+        Err(reason) => {
+            let _no_event_before_the_head = account.cut(reason);
+            let refusal = caller.recheck(worker.plane.clock.now()).err().unwrap_or(Refusal::InvalidKey);
+            return Err(Stop::Refusal(refusal));
+        }
     };
     let metrics = &worker.plane.metrics;
     let outcome = result.as_ref().map_or_else(|(fault, _)| fault.as_str(), |_| "answered");
     metrics.upstream.get_or_create(&UpstreamLabel { upstream: settings.name.to_string(), outcome }).inc();
     match result {
-        Ok(answered) => Ok(Forwarded { admitted, answered, deadline, strips_usage, size, way }),
+        Ok(answered) => Ok(Forwarded { caller, dialect, endpoint, clamp, answered, deadline, strips_usage, way }),
         Err((fault, note)) => {
             tracing::warn!(upstream = &*settings.name, fault = fault.as_str(), note, "no answer from upstream");
-            admitted.void(worker.plane.clock.now());
-            Err(fault)
+            account.void();
+            Err(Stop::Fault(fault))
         }
     }
+}
+
+/// What `answering` comes to, unless the key that `deadline` watches is revoked first.
+async fn unless_revoked<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, CutReason> {
+    let mut answering = pin!(answering);
+    poll_fn(|cx| match deadline.poll_due(cx) {
+        Poll::Ready(Due::Revoked(reason)) => Poll::Ready(Err(reason)),
+        Poll::Ready(Due::TimeUp) | Poll::Pending => answering.as_mut().poll(cx).map(Ok),
+    })
+    .await
 }
 
 /// Only streams of the two OpenAI calls that have the option, and only where the client did not ask itself.
@@ -172,7 +210,7 @@ fn outgoing_headers(
             Kind::Http(own) => own,
             Kind::Sandbox => dialect,
         };
-        headers::set_credential(&mut passed, spoken, credential);
+        credential.put_into(&mut passed, spoken);
     }
     if head.method == Method::GET {
         passed.remove(CONTENT_TYPE);

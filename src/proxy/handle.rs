@@ -14,6 +14,7 @@ use crate::dialect::Answer;
 use crate::dialect::describe::{self, BodyInput, Described};
 use crate::dialect::route::{self, Route};
 use crate::policy::{self, Charge, OnDisconnect, Refusal, RequestFacts};
+use crate::proxy::account::Account;
 use crate::proxy::body::{self, HeldBody};
 use crate::proxy::deadline::Deadline;
 use crate::proxy::fault::{self, Stop};
@@ -30,8 +31,8 @@ use crate::upstream::route::Way;
 /// What is written down about a request while it goes through the stages: for the log, the metrics and the words of a refusal.
 #[derive(Debug)]
 pub struct Trace {
-    /// The access line so far.
-    pub line: AccessLine,
+    /// The access line so far, and what is owed.
+    pub account: Account,
     /// The caller, once known: its limits are told with every answer.
     pub caller: Option<Caller>,
     /// Whether the answer was asked for as a stream.
@@ -77,25 +78,25 @@ async fn decide(
     let plane = &worker.plane;
     let live = Arc::clone(&trace.live);
     let received = receive::receive(head, trace.under_way.notes(), peer, &live.settings)?;
-    trace.line.dialect = received.route.dialect;
-    trace.line.endpoint = Some(received.route.endpoint);
+    trace.account.line.dialect = received.route.dialect;
+    trace.account.line.endpoint = Some(received.route.endpoint);
     let caller = identify(plane, &live, &received)?;
-    trace.line.key = Some(caller.policy().id);
+    trace.account.line.key = Some(caller.policy().id);
     trace.caller = Some(caller.clone());
     if received.route.endpoint.is_local() {
-        return Ok(Decision::Local(local::answer(plane, &live, &caller, &received.route)?));
+        return Ok(Decision::Local(local::answer(worker, &live, &caller, &received.route).await?));
     }
     let deadline = worker.deadlines.register();
     let (held, described) = describe(plane, &live, &deadline, &received.route, head, body).await?;
-    trace.line.model = described.facts.model.clone();
+    trace.account.line.model = described.facts.model.clone();
     trace.streams = described.facts.stream;
     let (charge, way) = authorize(&live, &caller, &received.route, &described.facts)?;
-    trace.line.upstream = Some(way.upstream.settings.name.clone());
+    trace.account.line.upstream = Some(way.upstream.settings.name.clone());
     let admitted = reserve(plane, &live, caller, &described, charge)?;
     let (model, size) = (described.facts.model.as_ref().map(ModelName::as_str), described.size);
     let prompt_tokens = plane.estimator.prompt(model, size.text_bytes, size.media_items);
     let prepared = Prepared { route: &received.route, head, described, prompt_tokens, held, way, deadline };
-    Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &trace.line.request_id))))
+    Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &trace.account.line.request_id))))
 }
 
 /// Forward, relay, settle. A key that wants its answers read to the end gets a task of its own, which a disconnect does not end.
@@ -114,21 +115,27 @@ async fn exchange(worker: Rc<Worker>, trace: Trace, sending: Sending) -> Respons
     }
 }
 
-async fn forward_and_relay(worker: Rc<Worker>, trace: Trace, sending: Sending) -> Response<AnswerBody> {
-    match forward::forward(&worker, sending).await {
+async fn forward_and_relay(worker: Rc<Worker>, mut trace: Trace, sending: Sending) -> Response<AnswerBody> {
+    match forward::forward(&worker, &trace.live, &mut trace.account, sending).await {
         Ok(forwarded) => relay::answer(&worker, trace, forwarded),
-        Err(fault) => fault::answer(&worker, trace, &Stop::Fault(fault)),
+        Err(stop) => fault::answer(&worker, trace, &stop),
     }
 }
 
 fn trace(worker: &Worker, notes: Rc<WireNotes>, head: &request::Parts) -> Trace {
     let plane = &worker.plane;
-    let dialect = match notes.flaw() {
+    let dialect = match notes.flaw_of(&head.headers) {
         Some((_, nearest)) => nearest,
         None => route::nearest(head.uri.path(), &head.headers),
     };
     let line = AccessLine::begin(worker.ids.of(&head.headers), dialect, plane.clock.clone());
-    Trace { line, caller: None, streams: false, live: plane.live.load_full(), under_way: UnderWay::new(worker, notes) }
+    Trace {
+        account: Account::open(plane, line),
+        caller: None,
+        streams: false,
+        live: plane.live.load_full(),
+        under_way: UnderWay::new(worker, notes),
+    }
 }
 
 /// Whose request it is. A secret that is in no table takes the same way as one that is, up to the answer.

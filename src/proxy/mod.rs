@@ -1,5 +1,6 @@
 //! The data plane: a request comes in, is decided, forwarded, relayed and settled. [`handle`](handle::handle) reads as its stages.
 
+pub mod account;
 pub mod body;
 pub mod client_address;
 pub mod deadline;

@@ -268,15 +268,29 @@ async fn drained(worker: &Worker, connections: &Rc<()>) {
 async fn tick(worker: Rc<Worker>) {
     let mut ticks = interval(TICK);
     let mut until_sweep = SWEEP_TICKS;
+    let mut shown = [0; 3];
     loop {
         ticks.tick().await;
         worker.deadlines.tick();
+        shown = show(&worker, shown);
         until_sweep -= 1;
         if until_sweep == 0 {
             until_sweep = SWEEP_TICKS;
             worker.pool.sweep();
         }
     }
+}
+
+/// Adds to the gauges, which sum up all workers, how far this worker's own numbers have moved.
+fn show(worker: &Worker, shown: [i64; 3]) -> [i64; 3] {
+    let metrics = &worker.plane.metrics;
+    let counts = [worker.deadlines.count(), worker.pool.idle_count(), worker.pool.outstanding_count()];
+    let now = counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    let gauges = [&metrics.time_limits, &metrics.upstream_idle, &metrics.upstream_in_flight];
+    for ((gauge, now), shown) in gauges.into_iter().zip(now).zip(shown) {
+        gauge.inc_by(now - shown);
+    }
+    now
 }
 
 /// Serves one connection to its end.
@@ -290,8 +304,9 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
         async move { Ok::<_, Infallible>(handle(worker, notes, peer.ip(), request).await) }
     });
     let mut builder = http1::Builder::new();
-    // The wire has checked the limits already; hyper's own must not be the tighter ones.
-    builder.half_close(false).max_headers(MAX_HEADERS + 1).max_buf_size(MAX_HEADERS_BYTES * 2).pipeline_flush(true);
+    // The wire has checked the limits already; hyper's own must not be the tighter ones. (`pipeline_flush` stays off: with it, an answer to
+    // a body that is not read to its end is never flushed.)
+    builder.half_close(false).max_headers(MAX_HEADERS + 1).max_buf_size(MAX_HEADERS_BYTES * 2);
     let mut serving = pin!(builder.serve_connection(io, service));
     let mut is_draining = pin!(draining.wait_for(|draining| *draining));
     let mut told = false;
@@ -300,7 +315,7 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
             told = true;
             serving.as_mut().graceful_shutdown();
         }
-        if notes.deadline().poll_due(cx).is_ready() {
+        if notes.poll_cut(cx).is_ready() {
             return Poll::Ready(Err(()));
         }
         serving.as_mut().poll(cx).map_err(|error| tracing::debug!(%error, "client connection ended"))

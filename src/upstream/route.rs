@@ -9,6 +9,7 @@ use http::HeaderValue;
 use crate::dialect::ModelEntry;
 use crate::policy::DialectName;
 use crate::units::ModelName;
+use crate::upstream::discovery::Discovered;
 use crate::upstream::settings::{Address, Kind, UpstreamSettings};
 
 /// A pool of endpoints that serve the same models, with everything about it that can be made once.
@@ -18,6 +19,8 @@ pub struct Upstream {
     pub settings: UpstreamSettings,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// The models it said it serves.
+    pub discovered: Discovered,
 }
 
 /// One address of an upstream.
@@ -47,7 +50,7 @@ impl Upstream {
                 })
             })
             .collect::<Option<Vec<_>>>()?;
-        Some(Self { settings, endpoints })
+        Some(Self { settings, endpoints, discovered: Discovered::default() })
     }
 
     /// Whether it answers calls of `dialect`.
@@ -58,7 +61,8 @@ impl Upstream {
         }
     }
 
-    fn serves(&self, model: &str) -> bool {
+    /// Whether its configuration says that it serves `model`.
+    pub fn serves(&self, model: &str) -> bool {
         self.settings.models.iter().any(|glob| glob.matches(model))
     }
 }

@@ -81,6 +81,11 @@ impl Reply {
         self.keeps = false;
     }
 
+    /// Whether a write has failed, or the script cut it.
+    pub fn is_gone(&self) -> bool {
+        !self.keeps
+    }
+
     /// Waits until the other side has gone.
     pub async fn until_gone(&mut self) {
         let mut scratch = [0_u8; 64];

@@ -140,6 +140,26 @@ impl Client {
         Some(chunk)
     }
 
+    /// The first bytes of what comes, as they are; fewer when the connection ends before.
+    pub async fn raw_start(&mut self, length: usize) -> Vec<u8> {
+        while self.buffer.len() < length && self.more().await {}
+        let length = length.min(self.buffer.len());
+        self.buffer[..length].to_vec()
+    }
+
+    /// The status of the next answer; `None` when the connection ends instead.
+    pub async fn first_status(&mut self) -> Option<u16> {
+        let start = self.raw_start(12).await;
+        (start.len() == 12).then(|| status(&String::from_utf8_lossy(&start)))
+    }
+
+    /// Says that nothing more will be sent and reads to the end; the status of the first answer, if one came.
+    pub async fn finish(&mut self) -> Option<u16> {
+        let _ = self.stream.shutdown().await;
+        while self.more().await {}
+        (!self.buffer.is_empty()).then(|| status(&String::from_utf8_lossy(&self.buffer)))
+    }
+
     /// Whether the server closes the connection without another byte.
     pub async fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && !self.more().await

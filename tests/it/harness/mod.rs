@@ -2,13 +2,17 @@
 
 #![expect(dead_code, unused_imports, reason = "not every behaviour needs every tool")]
 
+pub mod apis;
 pub mod backend;
 pub mod client;
+pub mod log;
 pub mod proxy;
+pub mod raw_backend;
 
 pub use backend::{Backend, Reply, Seen};
 pub use client::{Answer, Client};
 pub use proxy::Proxy;
+pub use raw_backend::RawBackend;
 
 /// A body of the chat endpoint.
 pub fn chat(model: &str, stream: bool) -> String {

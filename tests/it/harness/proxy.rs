@@ -60,6 +60,7 @@ impl Proxy {
 
     /// A proxy from the text of both files.
     pub fn start(config_text: &str, keys_text: &str, clock: Clock) -> Self {
+        super::log::install();
         let env = |_: &str| None;
         let config = config::parse(config_text, Path::new("keyward.toml"), &env)
             .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
@@ -98,6 +99,11 @@ impl Proxy {
     /// The configuration in force.
     pub fn live(&self) -> Arc<Live> {
         self.plane.live.load_full()
+    }
+
+    /// All metrics, as they are scraped.
+    pub fn metrics_text(&self) -> String {
+        self.plane.metrics.render()
     }
 
     /// Waits until nothing is under way any more; fails when something leaked.

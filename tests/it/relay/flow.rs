@@ -1,0 +1,172 @@
+//! Connections on both sides, and how fast what flows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use keyward::clock::{Clock, NS_PER_SECOND, Now};
+use tokio::time::sleep;
+
+use super::{charged, json_for, proxy};
+use crate::harness::proxy::ALICE;
+use crate::harness::{Backend, Client, Proxy, Reply, Seen, apis, get};
+
+const PIECE: usize = 64 * 1024;
+const PIECES: usize = 512;
+
+async fn json(seen: Seen, mut reply: Reply) -> Reply {
+    reply.json(200, json_for(seen.path())).await;
+    reply
+}
+
+/// Sends 32 MiB as audio and counts the pieces that were taken.
+fn flood(taken: &Arc<AtomicUsize>) -> Backend {
+    let taken = Arc::clone(taken);
+    Backend::start(move |_, mut reply: Reply| {
+        let taken = Arc::clone(&taken);
+        async move {
+            reply.raw("HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            for _ in 0..PIECES {
+                reply.chunk(&[7; PIECE]).await;
+                taken.fetch_add(1, Ordering::SeqCst);
+            }
+            reply.end().await;
+            reply
+        }
+    })
+}
+
+/// Waits until `count` has not moved for a while.
+async fn still(count: &AtomicUsize) -> usize {
+    let (mut last, mut quiet) = (0, 0);
+    while quiet < 8 {
+        sleep(Duration::from_millis(25)).await;
+        let now = count.load(Ordering::SeqCst);
+        quiet = if now == last && now > 0 { quiet + 1 } else { 0 };
+        last = now;
+    }
+    last
+}
+
+fn speech() -> Vec<u8> {
+    apis::OPENAI.request("/v1/audio/speech", ALICE, "", r#"{"model":"tts-1","input":"Hello","voice":"alloy"}"#)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_holds_the_backend_back_and_still_gets_everything() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let backend = flood(&taken);
+    let proxy = proxy(&backend);
+    let mut client = Client::connect(proxy.address).await;
+    client.send(&speech()).await;
+    let stalled = still(&taken).await;
+    // What the two sockets' buffers hold is the kernel's; the proxy itself holds a few pieces at most.
+    assert!(stalled < PIECES * 3 / 4, "the backend got rid of {stalled} of {PIECES} pieces");
+    let answer = client.answer().await;
+    assert_eq!((answer.body.len(), answer.is_whole), (PIECE * PIECES, true));
+    assert!(charged(&proxy).await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_is_not_the_upstreams_silence() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let backend = flood(&taken);
+    let clock = Clock::manual(Now { monotonic_ns: 60 * NS_PER_SECOND, unix_ms: 1_800_000_000_000 });
+    let text = apis::config(&[backend.address], "write_stall_timeout = \"1h\"", "idle_timeout = \"10s\"", "");
+    let proxy = Proxy::start(&text, &Proxy::keys_of(&[("alice", ALICE, "")]), clock.clone());
+    let mut client = Client::connect(proxy.address).await;
+    client.send(&speech()).await;
+    still(&taken).await;
+    clock.advance_ns(60 * NS_PER_SECOND);
+    sleep(Duration::from_millis(300)).await; // the deadlines are looked at every 100 ms
+    let answer = client.answer().await;
+    assert_eq!((answer.body.len(), answer.is_whole), (PIECE * PIECES, true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_takes_nothing_loses_its_connection_and_the_backend_is_let_go() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let backend = flood(&taken);
+    let clock = Clock::manual(Now { monotonic_ns: 60 * NS_PER_SECOND, unix_ms: 1_800_000_000_000 });
+    let text = apis::config(&[backend.address], "", "", "");
+    let proxy = Proxy::start(&text, &Proxy::keys_of(&[("alice", ALICE, "")]), clock.clone());
+    let mut client = Client::connect(proxy.address).await;
+    client.send(&speech()).await;
+    still(&taken).await;
+    clock.advance_ns(31 * NS_PER_SECOND);
+    assert!(charged(&proxy).await > 0);
+    assert!(!client.answer().await.is_whole);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pipelined_requests_are_answered_in_order() {
+    let backend = Backend::start(json);
+    let proxy = proxy(&backend);
+    let mut requests = Vec::new();
+    for api in apis::ALL {
+        requests.extend(api.call(ALICE, ""));
+        requests.extend(get("/v1/models", ALICE));
+    }
+    let mut client = Client::connect(proxy.address).await;
+    client.send(&requests).await;
+    for api in apis::ALL {
+        assert_eq!(client.answer().await.text(), api.json);
+        assert!(client.answer().await.json()["data"].is_array());
+    }
+    assert_eq!(charged(&proxy).await, 4 * apis::UNITS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_each_side_serves_many_requests() {
+    let backend = Backend::start(json);
+    let proxy = proxy(&backend);
+    let mut client = Client::connect(proxy.address).await;
+    for round in 1..=20 {
+        client.send(&apis::ANTHROPIC.call(ALICE, "")).await;
+        assert_eq!(client.answer().await.text(), apis::ANTHROPIC.json);
+        assert_eq!(charged(&proxy).await, round * apis::UNITS);
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_give_their_upstream_connection_back_too() {
+    let backend = Backend::start(|seen: Seen, mut reply: Reply| async move {
+        reply.stream_head().await;
+        for event in super::events_for(seen.path()) {
+            reply.chunk(event.as_bytes()).await;
+        }
+        reply.end().await;
+        reply
+    });
+    let proxy = proxy(&backend);
+    let mut client = Client::connect(proxy.address).await;
+    for _ in 0..10 {
+        client.send(&apis::OPENAI.stream_call(ALICE, "")).await;
+        assert_eq!(client.answer().await.text(), apis::OPENAI.plain_stream());
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_client_gets_its_answer_until_the_connection_closes() {
+    let backend = Backend::start(|seen: Seen, mut reply: Reply| async move {
+        assert!(seen.head.lines().next().is_some_and(|line| line.ends_with("HTTP/1.1")), "{}", seen.head);
+        reply.stream_head().await;
+        for event in super::events_for(seen.path()) {
+            reply.chunk(event.as_bytes()).await;
+        }
+        reply.end().await;
+        reply
+    });
+    let proxy = proxy(&backend);
+    let request =
+        String::from_utf8(apis::ANTHROPIC.stream_call(ALICE, "")).expect("text").replacen("HTTP/1.1", "HTTP/1.0", 1);
+    let mut client = Client::connect(proxy.address).await;
+    client.send(request.as_bytes()).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.header("transfer-encoding")), (200, None));
+    assert_eq!(answer.text(), apis::ANTHROPIC.whole_stream());
+    assert!(client.is_closed().await);
+    assert_eq!(charged(&proxy).await, apis::UNITS);
+}
