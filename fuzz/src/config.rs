@@ -1,7 +1,9 @@
 //! Any text as a configuration file and as a key file: a verdict, faults that can be told and drawn, and in neither of them a
 //! secret, wherever it stood.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use keyward::config::{Faults, parse, parse_keys};
 use toml::{Table, Value};
@@ -87,10 +89,11 @@ fn strings(value: &Value, secrets: &mut Vec<String>) {
 }
 
 fn is_known(name: &str) -> bool {
-    let settings = keyward::config::setting_names().into_iter().chain(keyward::config::key_setting_names());
-    settings
-        .flat_map(|path| path.split(['.', '[', ']']).map(str::to_owned).collect::<Vec<_>>())
-        .any(|part| part == name)
+    static KNOWN: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let settings = keyward::config::setting_names().into_iter().chain(keyward::config::key_setting_names());
+        settings.flat_map(|path| path.split(['.', '[', ']']).map(str::to_owned).collect::<Vec<_>>()).collect()
+    });
+    KNOWN.contains(name)
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

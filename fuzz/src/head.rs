@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 use std::task::{Context, Poll, Waker};
 
-use http::{HeaderName, request};
+use http::{HeaderMap, HeaderName, request};
 use keyward::clock::{Clock, NS_PER_SECOND, Now};
 use keyward::dialect::credential::{CREDENTIAL_HEADERS, credential};
 use keyward::dialect::route::query_without_key;
@@ -21,11 +21,14 @@ use keyward::proxy::headers::request_headers;
 use keyward::proxy::receive::{Received, check_encoding, receive};
 use keyward::proxy::request_id::RequestIds;
 use keyward::proxy::settings::Settings;
-use keyward::proxy::wire::{REFUSED_PATH, Wire, WireNotes, WireTimes};
+use keyward::proxy::wire::{Wire, WireNotes, WireTimes};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// The peer every request comes from, and whether it is trusted.
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
+/// What the service is given instead of a refused head.
+const MARKER: &[u8] = b"GET /-/refused HTTP/1.1\r\nconnection: close\r\n\r\n";
 
 /// How a connection's bytes came out of the wire.
 #[derive(Debug, PartialEq)]
@@ -77,11 +80,11 @@ fn through_the_wire(pieces: &[&[u8]], room: usize) -> Seen {
             Poll::Pending => break Ended::Refused,
         }
     };
-    assert_eq!(notes.flaw().is_some(), end == Ended::Refused, "a refusal and its reason come together");
+    let flaw = notes.flaw_of(&HeaderMap::new());
+    assert_eq!(flaw.is_some(), end == Ended::Refused, "a refusal and its reason come together");
     if end == Ended::Refused {
-        let marker = format!("GET {REFUSED_PATH} HTTP/1.1\r\n");
-        let at = passed.windows(marker.len()).rposition(|window| window == marker.as_bytes());
-        passed.truncate(at.expect("a refused head is replaced by the marker"));
+        let before = passed.strip_suffix(MARKER).map(<[u8]>::len);
+        passed.truncate(before.expect("a refused head is replaced by the marker"));
     }
     Seen { passed, end }
 }
@@ -114,7 +117,9 @@ impl AsyncRead for Peer {
 fn settings_of(choice: u8) -> &'static Settings {
     static SETTINGS: LazyLock<[Settings; 4]> = LazyLock::new(|| {
         ["", TRUSTED, PASSTHROUGH, &[TRUSTED, PASSTHROUGH].concat()].map(|more| {
-            let text = format!("{more}[[upstreams]]\nname = \"s\"\ndialect = \"openai\"\nurl = \"http://s\"\nmodels = [\"*\"]\n");
+            let text = format!(
+                "{more}[[upstreams]]\nname = \"s\"\ndialect = \"openai\"\nurl = \"http://s\"\nmodels = [\"*\"]\n"
+            );
             keyward::config::parse(&text, Path::new("keyward.toml"), &|_| None).expect("a configuration").server
         })
     });
