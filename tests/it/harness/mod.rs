@@ -1,6 +1,6 @@
 //! A proxy, a scripted backend and a plain client, all in this process, so that time can stand still and nothing is hidden.
 
-#![expect(dead_code, unused_imports, reason = "not every behaviour needs every tool")]
+#![expect(dead_code, reason = "not every behaviour needs every tool")]
 
 pub mod apis;
 pub mod backend;
