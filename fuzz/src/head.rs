@@ -21,14 +21,11 @@ use keyward::proxy::headers::request_headers;
 use keyward::proxy::receive::{Received, check_encoding, receive};
 use keyward::proxy::request_id::RequestIds;
 use keyward::proxy::settings::Settings;
-use keyward::proxy::wire::{Wire, WireNotes, WireTimes};
+use keyward::proxy::wire::{MARKER, Wire, WireNotes, WireTimes};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// The peer every request comes from, and whether it is trusted.
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-
-/// What the service is given instead of a refused head.
-const MARKER: &[u8] = b"GET /-/refused HTTP/1.1\r\nconnection: close\r\n\r\n";
 
 /// How a connection's bytes came out of the wire.
 #[derive(Debug, PartialEq)]
@@ -80,11 +77,14 @@ fn through_the_wire(pieces: &[&[u8]], room: usize) -> Seen {
             Poll::Pending => break Ended::Refused,
         }
     };
-    let flaw = notes.flaw_of(&HeaderMap::new());
-    assert_eq!(flaw.is_some(), end == Ended::Refused, "a refusal and its reason come together");
+    assert_eq!(
+        notes.flaw_of(&HeaderMap::new()).is_some(),
+        end == Ended::Refused,
+        "a refusal and its reason come together"
+    );
     if end == Ended::Refused {
-        let before = passed.strip_suffix(MARKER).map(<[u8]>::len);
-        passed.truncate(before.expect("a refused head is replaced by the marker"));
+        let at = passed.windows(MARKER.len()).rposition(|window| window == MARKER);
+        passed.truncate(at.expect("a refused head is replaced by the marker"));
     }
     Seen { passed, end }
 }

@@ -135,3 +135,32 @@ fn a_key_that_is_switched_off_while_its_request_is_read_is_not_admitted() {
     change(plain());
     assert_eq!(ask(&|| table.apply(KeyChange::Remove(plain().id)).unwrap()), Err(Refusal::InvalidKey));
 }
+
+#[test]
+fn a_secret_that_changes_hands_while_it_is_looked_up_is_one_keys_or_the_others() {
+    let record = |id: u128, secret: u8| KeyRecord {
+        policy: KeyPolicy::unlimited(KeyId(Uuid::from_u128(id)), "k", "p"),
+        current: KeyDigest([secret; 32]),
+        previous: Vec::new(),
+        source: Source::File,
+    };
+    let (table, address) = (KeyTable::new(), "127.0.0.1".parse().unwrap());
+    let put = |records: [KeyRecord; 2]| {
+        table.apply_all(records.map(|record| KeyChange::Put(Box::new(record))).into()).unwrap();
+    };
+    put([record(1, 1), record(2, 2)]);
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            for _ in 0..2_000 {
+                put([record(1, 2), record(2, 1)]);
+                put([record(1, 1), record(2, 2)]);
+            }
+        });
+        let mut looks = 0_u64;
+        while !changing.is_finished() || looks == 0 {
+            let caller = identify(&table, Some(KeyDigest([1; 32])), address, NOW);
+            assert!(caller.is_ok(), "{caller:?}");
+            looks += 1;
+        }
+    });
+}

@@ -71,7 +71,7 @@ struct Reading {
 /// # Errors
 /// [`Refusal::ContentTypeNotSupported`], or [`Refusal::Body`] with the first flaw found.
 pub fn describe(input: &BodyInput<'_>, estimator: &Estimator) -> Result<Described, Refusal> {
-    if input.endpoint == Endpoint::Passthrough && input.model_free {
+    if input.endpoint == Endpoint::Passthrough && (input.model_free || input.body.is_empty()) {
         return Ok(undescribed(input));
     }
     let mut reading = match media_type::form(input.endpoint, input.content_type)? {
@@ -92,14 +92,15 @@ pub fn describe(input: &BodyInput<'_>, estimator: &Estimator) -> Result<Describe
     Ok(Described { facts, splices: reading.splices, size: reading.size })
 }
 
-/// A body that reaches no model: nothing to learn, nothing to reserve, nothing to change.
+/// A body that reaches no model, or none at all: nothing to learn, nothing to reserve, nothing to change. Whether the key may go
+/// there is for the policy to say.
 fn undescribed(input: &BodyInput<'_>) -> Described {
     let facts = RequestFacts {
         dialect: input.dialect,
         endpoint: input.endpoint,
         model: None,
         other_models: Vec::new(),
-        model_free: true,
+        model_free: input.model_free,
         stream: false,
         estimate: Estimate { choices: 1, ..Estimate::default() },
     };
@@ -107,11 +108,11 @@ fn undescribed(input: &BodyInput<'_>) -> Described {
 }
 
 /// The one model: the path's where it has one (the body was checked against it), else the body's. Gemini's is always in the
-/// path; only moderations have a default of their own.
+/// path; only moderations have a default of their own, and only the operator's own paths may have no model.
 fn resolve_model(input: &BodyInput<'_>, named: Option<ModelName>) -> Result<Option<ModelName>, BodyFlaw> {
     let named = if input.dialect == DialectName::Gemini { None } else { named };
     match input.path_model.cloned().or(named) {
-        None if input.endpoint != Endpoint::Moderations => Err(BodyFlaw::ModelMissing),
+        None if !matches!(input.endpoint, Endpoint::Moderations | Endpoint::Passthrough) => Err(BodyFlaw::ModelMissing),
         model => Ok(model),
     }
 }

@@ -159,6 +159,11 @@ impl SecretSlot {
         self.until_unix_ms.load(Ordering::Acquire) == WITHDRAWN
     }
 
+    /// Whether it is nobody's any more: its key is removed or no longer lists it. Never undone.
+    pub fn is_gone(&self) -> bool {
+        self.is_withdrawn() || self.entry.is_removed()
+    }
+
     /// Whether its grace is over.
     pub fn grace_ended(&self, now: Now) -> bool {
         self.until_unix_ms().is_some_and(|until| now.unix_ms >= until)

@@ -111,7 +111,9 @@ impl Account {
             owed.admitted.void(now);
             return;
         }
-        let usage = owed.usage();
+        let mut usage = owed.usage();
+        // Whatever was reported so far, of a cut answer it need not be the last word (POLICY 6).
+        usage.estimated |= !is_whole && !owed.is_complete();
         if is_whole
             && !usage.estimated
             && let Some(model) = &owed.admitted.facts().model
@@ -133,6 +135,11 @@ impl Account {
 }
 
 impl Owed {
+    /// Whether the answer came to its own end, even if the connection did not.
+    fn is_complete(&self) -> bool {
+        self.answer.as_ref().is_some_and(|(_, meter)| meter.is_complete())
+    }
+
     /// What is to be charged for the answer as far as it came.
     fn usage(&self) -> Usage {
         let facts = self.admitted.facts();

@@ -43,19 +43,22 @@ pub struct Trace {
     pub under_way: UnderWay,
 }
 
-/// Answers one request. Never fails: what goes wrong is an answer too.
-pub async fn handle(
+/// Answers one request. Never fails: what goes wrong is an answer too. It is written down from here on, even if its client has gone
+/// by the time the answer is first asked for.
+pub fn handle(
     worker: Rc<Worker>,
     notes: Rc<WireNotes>,
     peer: IpAddr,
     request: Request<Incoming>,
-) -> Response<AnswerBody> {
+) -> impl Future<Output = Response<AnswerBody>> {
     let (head, body) = request.into_parts();
     let mut trace = trace(&worker, notes, &head);
-    match decide(&worker, &mut trace, peer, &head, body).await {
-        Ok(Decision::Local(answer)) => fault::finish(&worker, trace, answer, "allowed"),
-        Ok(Decision::Forward(sending)) => exchange(worker, trace, *sending).await,
-        Err(stop) => fault::answer(&worker, trace, &stop),
+    async move {
+        match decide(&worker, &mut trace, peer, &head, body).await {
+            Ok(Decision::Local(answer)) => fault::finish(&worker, trace, answer, "allowed"),
+            Ok(Decision::Forward(sending)) => exchange(worker, trace, *sending).await,
+            Err(stop) => fault::answer(&worker, trace, &stop),
+        }
     }
 }
 
@@ -84,7 +87,7 @@ async fn decide(
     trace.account.line.key = Some(caller.policy().id);
     trace.caller = Some(caller.clone());
     if received.route.endpoint.is_local() {
-        return Ok(Decision::Local(local::answer(worker, &live, &caller, &received.route).await?));
+        return Ok(Decision::Local(local::answer(plane, &live, &caller, &received.route)?));
     }
     let deadline = worker.deadlines.register();
     let (held, described) = describe(plane, &live, &deadline, &received.route, head, body).await?;

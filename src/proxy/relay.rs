@@ -33,6 +33,7 @@ pub fn answer(worker: &Rc<Worker>, trace: Trace, mut forwarded: Forwarded) -> Re
     let strips = forwarded.strips_usage && status.is_success();
     account.answered(status, meter(&forwarded, &from_upstream, strips));
     let headers = headers(worker, &account.line, &forwarded, from_upstream, strips);
+    let is_open_ended = !headers.contains_key(CONTENT_LENGTH);
     let line = &mut account.line;
     line.status = status.as_u16();
     line.decision = "allowed";
@@ -42,7 +43,7 @@ pub fn answer(worker: &Rc<Worker>, trace: Trace, mut forwarded: Forwarded) -> Re
     let Forwarded { answered, deadline, way, .. } = forwarded;
     let idle_ns = u64::try_from(way.upstream.settings.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
     deadline.set_in(idle_ns);
-    let running = Running { body: answered.body, account, deadline, idle_ns };
+    let running = Running { body: answered.body, account, deadline, idle_ns, is_open_ended };
     let mut response = Response::new(AnswerBody::relay(Relay::new(running, under_way)));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -176,6 +177,8 @@ struct Running {
     account: Account,
     deadline: Deadline,
     idle_ns: u64,
+    /// No length was promised, so that an event of ours can be added.
+    is_open_ended: bool,
 }
 
 impl Relay {
@@ -230,7 +233,8 @@ impl Relay {
     /// client could take the end for a clean one.
     fn cut(&mut self, reason: CutReason) {
         let Some(mut running) = self.running.take() else { return };
-        match running.account.cut(reason) {
+        let event = running.account.cut(reason);
+        match event.filter(|_| running.is_open_ended) {
             Some(event) => {
                 self.out.push_back(event);
                 self.failure = (reason == CutReason::Upstream).then_some("upstream cut");

@@ -300,12 +300,12 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
     let notes = WireNotes::new(worker.deadlines.register(), wire_times(&worker.plane));
     let io = TokioIo::new(Wire::new(stream, Rc::clone(&notes)));
     let service = service_fn(|request| {
-        let (worker, notes) = (Rc::clone(&worker), Rc::clone(&notes));
-        async move { Ok::<_, Infallible>(handle(worker, notes, peer.ip(), request).await) }
+        let answering = handle(Rc::clone(&worker), Rc::clone(&notes), peer.ip(), request);
+        async move { Ok::<_, Infallible>(answering.await) }
     });
     let mut builder = http1::Builder::new();
-    // The wire has checked the limits already; hyper's own must not be the tighter ones. (`pipeline_flush` stays off: with it, an answer to
-    // a body that is not read to its end is never flushed.)
+    // The wire has checked the limits already; hyper's own must not be the tighter ones. No `pipeline_flush`: it buffers answers
+    // without bound, and holds back the first bytes of one while the next request waits.
     builder.half_close(false).max_headers(MAX_HEADERS + 1).max_buf_size(MAX_HEADERS_BYTES * 2);
     let mut serving = pin!(builder.serve_connection(io, service));
     let mut is_draining = pin!(draining.wait_for(|draining| *draining));

@@ -24,7 +24,7 @@ pub use notes::{WireNotes, WireTimes};
 
 /// The harmless request that stands in for one the wire refused. A client that asks for its path itself gets the 404 of any other.
 /// Without a `Host`, which no client's request passes without: nobody else can make one.
-const MARKER: &[u8] = b"GET /-/refused HTTP/1.1\r\nconnection: close\r\n\r\n";
+pub const MARKER: &[u8] = b"GET /-/refused HTTP/1.1\r\nconnection: close\r\n\r\n";
 
 /// How much of what a refused client still sends is read away (and no longer than [`WireNotes`] allows): closing at once would reset the
 /// connection, and the client would see that instead of the refusal (RFC 9112 9.6).

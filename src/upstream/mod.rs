@@ -1,7 +1,6 @@
 //! Where requests go: which upstream serves a model, its connections, and how it is spoken to.
 
 pub mod client;
-pub mod discovery;
 pub mod play;
 pub mod pool;
 pub mod route;

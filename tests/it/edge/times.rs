@@ -158,22 +158,25 @@ async fn a_head_begun_while_an_answer_runs_does_not_end_the_answer() {
         }
     });
     let (proxy, clock) = start(&backend, "header_timeout = \"10s\"");
-    let mut client = Client::connect(proxy.address).await;
     let next = line("GET /v1/models HTTP/1.1");
-    let (begin, rest) = next.split_at(20);
-    let mut bytes = harness::post("/v1/chat/completions", ALICE, &harness::chat("m", true));
-    bytes.extend(begin.as_bytes());
-    client.send(&bytes).await;
-    assert!(client.head().await.starts_with("HTTP/1.1 200"));
-    assert_eq!(client.chunk().await.as_deref(), Some(&b"data: 1\n\n"[..]));
-    // Another connection of the same worker shows that the deadlines have been looked at.
-    for _ in 0..2 {
-        let mut other = Client::connect(proxy.address).await;
-        assert!(moving(&clock, 11, other.is_closed()).await);
+    let (begin, rest) = next.as_bytes().split_at(20);
+    for comes_at_once in [true, false] {
+        let mut client = Client::connect(proxy.address).await;
+        let stream = harness::post("/v1/chat/completions", ALICE, &harness::chat("m", true));
+        let (at_once, later) = if comes_at_once { (begin, &b""[..]) } else { (&b""[..], begin) };
+        client.send(&[&stream, at_once].concat()).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 200"));
+        assert_eq!(client.chunk().await.as_deref(), Some(&b"data: 1\n\n"[..]));
+        client.send(later).await;
+        // Other connections of the same worker show that the deadlines have been looked at.
+        for _ in 0..2 {
+            let mut other = Client::connect(proxy.address).await;
+            assert!(moving(&clock, 11, other.is_closed()).await);
+        }
+        go_on.notify_one();
+        assert_eq!(client.chunk().await.as_deref(), Some(&b"data: 2\n\n"[..]));
+        assert_eq!(client.chunk().await.as_deref(), Some(&b""[..]));
+        client.send(rest).await;
+        assert_eq!(client.answer().await.status, 200, "and the head is still a head");
     }
-    go_on.notify_one();
-    assert_eq!(client.chunk().await.as_deref(), Some(&b"data: 2\n\n"[..]));
-    assert_eq!(client.chunk().await.as_deref(), Some(&b""[..]));
-    client.send(rest.as_bytes()).await;
-    assert_eq!(client.answer().await.status, 200, "and the head is still a head");
 }

@@ -150,6 +150,16 @@ impl Backend {
         self.seen.lock().unwrap().clone()
     }
 
+    /// How many requests it was sent so far.
+    pub fn seen_count(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    /// Whether it was sent a request like that.
+    pub fn has_seen(&self, is_it: impl Fn(&Seen) -> bool) -> bool {
+        self.seen.lock().unwrap().iter().any(is_it)
+    }
+
     /// Connections it accepted so far.
     pub fn connections(&self) -> usize {
         *self.connections.lock().unwrap()

@@ -51,6 +51,13 @@ impl Client {
         Self { stream, buffer: Vec::new() }
     }
 
+    /// A connection whose receive buffer is small, so that not reading soon shows.
+    pub async fn connect_narrow(address: SocketAddr) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
+        Self { stream: socket.connect(address).await.expect("a connection"), buffer: Vec::new() }
+    }
+
     /// One request on a connection of its own, and its answer.
     pub async fn once(address: SocketAddr, bytes: &[u8]) -> Answer {
         let mut client = Self::connect(address).await;
@@ -158,6 +165,12 @@ impl Client {
         let _ = self.stream.shutdown().await;
         while self.more().await {}
         (!self.buffer.is_empty()).then(|| status(&String::from_utf8_lossy(&self.buffer)))
+    }
+
+    /// Everything that still comes before the connection closes, as it is.
+    pub async fn remaining(&mut self) -> Vec<u8> {
+        while self.more().await {}
+        std::mem::take(&mut self.buffer)
     }
 
     /// Whether the server closes the connection without another byte.

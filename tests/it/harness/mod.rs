@@ -5,6 +5,7 @@
 pub mod apis;
 pub mod backend;
 pub mod client;
+pub mod dice;
 pub mod log;
 pub mod proxy;
 pub mod raw_backend;

@@ -12,14 +12,14 @@ use crate::harness::proxy::ALICE;
 use crate::harness::{Backend, Client, Proxy, Reply, Seen, apis, get};
 
 const PIECE: usize = 64 * 1024;
-const PIECES: usize = 512;
+const PIECES: usize = 1024;
 
 async fn json(seen: Seen, mut reply: Reply) -> Reply {
     reply.json(200, json_for(seen.path())).await;
     reply
 }
 
-/// Sends 32 MiB as audio and counts the pieces that were taken.
+/// Sends 64 MiB as audio and counts the pieces that were taken.
 fn flood(taken: &Arc<AtomicUsize>) -> Backend {
     let taken = Arc::clone(taken);
     Backend::start(move |_, mut reply: Reply| {
@@ -57,7 +57,7 @@ async fn a_slow_reader_holds_the_backend_back_and_still_gets_everything() {
     let taken = Arc::new(AtomicUsize::new(0));
     let backend = flood(&taken);
     let proxy = proxy(&backend);
-    let mut client = Client::connect(proxy.address).await;
+    let mut client = Client::connect_narrow(proxy.address).await;
     client.send(&speech()).await;
     let stalled = still(&taken).await;
     // What the two sockets' buffers hold is the kernel's; the proxy itself holds a few pieces at most.
@@ -74,7 +74,7 @@ async fn a_slow_reader_is_not_the_upstreams_silence() {
     let clock = Clock::manual(Now { monotonic_ns: 60 * NS_PER_SECOND, unix_ms: 1_800_000_000_000 });
     let text = apis::config(&[backend.address], "write_stall_timeout = \"1h\"", "idle_timeout = \"10s\"", "");
     let proxy = Proxy::start(&text, &Proxy::keys_of(&[("alice", ALICE, "")]), clock.clone());
-    let mut client = Client::connect(proxy.address).await;
+    let mut client = Client::connect_narrow(proxy.address).await;
     client.send(&speech()).await;
     still(&taken).await;
     clock.advance_ns(60 * NS_PER_SECOND);
@@ -90,7 +90,7 @@ async fn a_reader_that_takes_nothing_loses_its_connection_and_the_backend_is_let
     let clock = Clock::manual(Now { monotonic_ns: 60 * NS_PER_SECOND, unix_ms: 1_800_000_000_000 });
     let text = apis::config(&[backend.address], "", "", "");
     let proxy = Proxy::start(&text, &Proxy::keys_of(&[("alice", ALICE, "")]), clock.clone());
-    let mut client = Client::connect(proxy.address).await;
+    let mut client = Client::connect_narrow(proxy.address).await;
     client.send(&speech()).await;
     still(&taken).await;
     clock.advance_ns(31 * NS_PER_SECOND);

@@ -200,6 +200,11 @@ fn passthrough_is_scanned_for_a_model_unless_it_reaches_none() {
     let cohere = Call::openai(Endpoint::Passthrough);
     let described = cohere.good(r#"{"model":"command-r","messages":[],"max_tokens":77,"stream":true}"#);
     assert_eq!((named(&described), described.facts.estimate.output), (Some("command-r"), 77));
+    // Without a model it is for the policy to say who may go there.
+    for body in ["", "{\"a\":1}"] {
+        let described = cohere.good(body);
+        assert!(!described.facts.model_free && described.facts.model.is_none());
+    }
     let free = Call { model_free: true, ..cohere.with_type("application/octet-stream") };
     let described = free.good(b"\xFF\0 anything");
     assert!(described.facts.model_free && described.facts.model.is_none());

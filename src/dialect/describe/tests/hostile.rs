@@ -352,7 +352,7 @@ fn each_endpoint_has_its_own_rules() {
         &Call::openai(Endpoint::Embeddings),
         &[(br#"{"input":"x"}"#, Missing), (br#"{"model":"a","n":1.5}"#, Bad("n"))],
     );
-    refused(&Call::openai(Endpoint::Passthrough), &[(b"", Syntax(0)), (br#"{"a":1}"#, Missing)]);
+    refused(&Call::openai(Endpoint::Passthrough), &[(b" ", Syntax(1)), (br#"{"model":1}"#, Bad("model"))]);
     let azure: &[(&[u8], Flaw)] = &[
         (br#"{"model":"other"}"#, Disagrees),
         (br#"{"model":"MY-GPT"}"#, Disagrees),
