@@ -1,7 +1,8 @@
 //! Secrets wherever one can stand, and everything the real program says, answers or writes searched for them.
 //!
 //! The tests of the other modules run the proxy in their own process; the harness (`harness/log.rs`) searches each line that
-//! it logs there for the secrets of their keys and upstreams, so that the whole suite is a canary too.
+//! it logs there, and the metrics at its end, for the secrets of their keys and upstreams, so that the whole suite is a canary
+//! too; `tests/sdk.rs` searches the log of the program its SDKs talk to. Unit tests log nothing: they install no subscriber.
 
 mod offers;
 mod program;
@@ -12,7 +13,7 @@ use std::process::Output;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::harness::{Backend, RawBackend, Reply, Seen};
+use super::harness::{Backend, RawBackend, Reply, Seen, log};
 use offers::{BAD_CONFIGS, BAD_KEY_FILES};
 use program::{Home, Running, exchange};
 use secrets::{Search, canary, sha256};
@@ -283,6 +284,14 @@ fn a_refused_start_tells_no_secret() {
     }
     let others = home.others();
     assert!(others.is_empty(), "a start that is refused writes nothing: {others:?}");
+}
+
+#[test]
+fn a_secret_in_the_log_of_any_other_test_is_noticed() {
+    let secret = canary("watched-for");
+    log::install();
+    log::watch_for_secrets(&[&format!("[[keys]]\nname = \"a\"\nkey = \"{secret}\"\n")]);
+    assert!(log::holds_a_secret(&format!("a line with {secret} in it")) && !log::holds_a_secret("one without"));
 }
 
 #[test]
