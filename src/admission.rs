@@ -36,10 +36,11 @@ impl Caller {
     /// # Errors
     /// What a new request with it would be refused with; see [`identify`].
     pub fn recheck(&self, now: Now) -> Result<(), Refusal> {
-        if self.slot.is_gone() {
+        let latest = self.slot.latest();
+        if latest.is_gone() {
             return Err(Refusal::InvalidKey);
         }
-        in_force(&self.slot, now).map(drop)
+        in_force(latest, now).map(drop)
     }
 
     /// Where its key stands in its limits.

@@ -70,6 +70,8 @@ pub struct SecretSlot {
     until_unix_ms: AtomicI64,
     uses: AtomicU64,
     last_used_unix_ms: AtomicI64,
+    /// The slot of the same secret at the key it went over to.
+    successor: OnceLock<Arc<SecretSlot>>,
 }
 
 impl KeyEntry {
@@ -130,7 +132,17 @@ impl SecretSlot {
             until_unix_ms: AtomicI64::new(until_unix_ms),
             uses: AtomicU64::new(0),
             last_used_unix_ms: AtomicI64::new(i64::MIN),
+            successor: OnceLock::new(),
         })
+    }
+
+    /// The slot that the same secret has now: this one, or after it went over to another key, that key's.
+    pub fn latest(&self) -> &Self {
+        let mut latest = self;
+        while let Some(next) = latest.successor.get() {
+            latest = next;
+        }
+        latest
     }
 
     /// Its key.
@@ -159,9 +171,9 @@ impl SecretSlot {
         self.until_unix_ms.load(Ordering::Acquire) == WITHDRAWN
     }
 
-    /// Whether it is nobody's any more: its key is removed or no longer lists it. Never undone.
+    /// Whether it is not its key's any more: the key is removed, or no longer lists it, or it is another key's now. Never undone.
     pub fn is_gone(&self) -> bool {
-        self.is_withdrawn() || self.entry.is_removed()
+        self.is_withdrawn() || self.entry.is_removed() || self.successor.get().is_some()
     }
 
     /// Whether its grace is over.
@@ -169,23 +181,25 @@ impl SecretSlot {
         self.until_unix_ms().is_some_and(|until| now.unix_ms >= until)
     }
 
-    /// Whether a request that came with it may run on: what a stream asks again and again.
+    /// Whether a request that came with it may run on: what a stream asks again and again. Where the secret has gone over to another key
+    /// meanwhile, that key decides: whoever holds the secret still may.
     ///
     /// # Errors
     /// [`CutReason::Deleted`], [`CutReason::Disabled`], [`CutReason::Expired`], or [`CutReason::GraceEnded`], which a secret that
     /// its key no longer lists has too.
     pub fn may_continue(&self, now: Now) -> Result<(), CutReason> {
-        if self.entry.is_removed() {
+        let latest = self.latest();
+        if latest.entry.is_removed() {
             return Err(CutReason::Deleted);
         }
-        let policy = self.entry.policy();
+        let policy = latest.entry.policy();
         if policy.is_disabled {
             return Err(CutReason::Disabled);
         }
         if policy.expires_at_ms.is_some_and(|end| now.unix_ms >= end) {
             return Err(CutReason::Expired);
         }
-        if self.grace_ended(now) { Err(CutReason::GraceEnded) } else { Ok(()) }
+        if latest.grace_ended(now) { Err(CutReason::GraceEnded) } else { Ok(()) }
     }
 
     /// Notes a use. Those of a previous secret are counted; the time of any is kept to the second.

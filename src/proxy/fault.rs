@@ -83,7 +83,7 @@ pub fn finish(worker: &Worker, trace: Trace, answer: Answer, decision: &'static 
     line.decision = decision;
     count(worker, line.dialect, answer.status);
     // Written here: a panic in a drop after the last line would leak what is returned, and with it a request under way.
-    drop(line);
+    drop(account);
     response
 }
 

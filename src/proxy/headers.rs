@@ -55,7 +55,9 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
 
 /// The headers that go upstream, before ours are set: a client can neither add to nor take from what we set.
 pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
-    let named = named_by_connection(from_client);
+    let mut named = named_by_connection(from_client);
+    // It says how the body was read when it was checked, so the backend must read it so too.
+    named.retain(|name| name != header::CONTENT_TYPE.as_str());
     let mut passed = HeaderMap::with_capacity(from_client.len() + 2);
     for (name, value) in from_client {
         let text = name.as_str();
@@ -91,6 +93,10 @@ pub fn set_accept_encoding(headers: &mut HeaderMap, must_be_identity: bool) {
 pub fn answer_headers(from_upstream: HeaderMap) -> HeaderMap {
     let mut headers = from_upstream;
     let named = named_by_connection(&headers);
+    // The chunks were believed, so the length must not be told (RFC 9112 6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     for name in HOP_BY_HOP {
         headers.remove(&name);
     }

@@ -11,14 +11,14 @@ use http::header::HOST;
 use http::{Request, Response, Uri, response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::policy::Fault;
 use crate::upstream::play::Playing;
-use crate::upstream::pool::{Lease, Pool};
+use crate::upstream::pool::{Connection, Lease, Pool};
 use crate::upstream::route::{Endpoint, Upstream};
 use crate::upstream::tls;
 
@@ -150,19 +150,24 @@ async fn attempt(
     let unsent = |request| Some(Box::new(Outgoing { path_and_query, request }));
     // A pooled connection that turns out closed costs nothing: the request comes back unsent and takes the next one.
     loop {
-        let (mut sender, is_fresh) = match ready_sender(pool, endpoint.number).await {
-            Some(sender) => (sender, false),
+        let (mut connection, is_fresh) = match pool.take(endpoint.number) {
+            Some(connection) => (connection, false),
             None => match connect(pool, endpoint, settings.connect_timeout).await {
-                Ok(sender) => (sender, true),
+                Ok(connection) => (connection, true),
                 Err(note) => {
                     return Err(Attempt { fault: Fault::UpstreamUnreachable, note, unsent: unsent(request) });
                 }
             },
         };
-        match timeout(settings.first_byte_timeout, sender.try_send_request(request)).await {
+        match timeout(settings.first_byte_timeout, connection.sender.try_send_request(request)).await {
             Ok(Ok(response)) => {
                 let (parts, incoming) = Response::into_parts(response);
-                let mut lease = Lease::new(Rc::clone(pool), endpoint.number, sender, counted);
+                // Nothing here asks for another protocol.
+                if parts.status.is_informational() {
+                    let note = format!("status {}", parts.status);
+                    return Err(Attempt { fault: Fault::UpstreamBroken, note, unsent: None });
+                }
+                let mut lease = Lease::new(Rc::clone(pool), endpoint.number, connection, counted);
                 if incoming.is_end_stream() {
                     lease.finish();
                 }
@@ -187,16 +192,7 @@ async fn attempt(
     }
 }
 
-async fn ready_sender(pool: &Pool, endpoint: u64) -> Option<SendRequest<Whole>> {
-    while let Some(mut sender) = pool.take(endpoint) {
-        if sender.is_ready() || sender.ready().await.is_ok() {
-            return Some(sender);
-        }
-    }
-    None
-}
-
-async fn connect(pool: &Pool, endpoint: &Endpoint, limit: Duration) -> Result<SendRequest<Whole>, String> {
+async fn connect(pool: &Pool, endpoint: &Endpoint, limit: Duration) -> Result<Connection, String> {
     let address = &endpoint.address;
     let connecting = async {
         let tcp = TcpStream::connect((&*address.host, address.port)).await?;
@@ -209,13 +205,13 @@ async fn connect(pool: &Pool, endpoint: &Endpoint, limit: Duration) -> Result<Se
         }
     };
     match timeout(limit, connecting).await {
-        Ok(Ok(sender)) => Ok(sender),
+        Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(format!("{}: {error}", address.authority)),
         Err(_elapsed) => Err(format!("{}: no connection in {limit:?}", address.authority)),
     }
 }
 
-async fn handshake<S>(stream: S) -> std::io::Result<SendRequest<Whole>>
+async fn handshake<S>(stream: S) -> std::io::Result<Connection>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
 {
@@ -224,13 +220,13 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(std::io::Error::other)?;
-    tokio::task::spawn_local(async move {
+    let driving = tokio::task::spawn_local(async move {
         // An error here reaches whoever waits for the answer or reads its body.
         if let Err(error) = connection.await {
             tracing::debug!(%error, "upstream connection ended");
         }
     });
-    Ok(sender)
+    Ok(Connection::new(sender, driving.abort_handle()))
 }
 
 /// Points the request at `endpoint`.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hyper::client::conn::http1::SendRequest;
 use rustls::ClientConfig;
+use tokio::task::AbortHandle;
 
 use crate::clock::{Clock, NS_PER_SECOND};
 use crate::upstream::client::Whole;
@@ -31,8 +32,29 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<Whole>,
+    connection: Connection,
     since_ns: u64,
+}
+
+/// A connection to an upstream, and the task that drives it; dropping it closes it at once, whatever the task was waiting for.
+#[derive(Debug)]
+pub struct Connection {
+    /// Where requests are handed over.
+    pub sender: SendRequest<Whole>,
+    driver: AbortHandle,
+}
+
+impl Connection {
+    /// A connection driven by this task.
+    pub fn new(sender: SendRequest<Whole>, driver: AbortHandle) -> Self {
+        Self { sender, driver }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }
 
 impl Pool {
@@ -42,26 +64,27 @@ impl Pool {
     }
 
     /// The connection of `endpoint` that was used last and is still open.
-    pub fn take(&self, endpoint: u64) -> Option<SendRequest<Whole>> {
+    pub fn take(&self, endpoint: u64) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(&endpoint)?;
         while let Some(candidate) = stack.pop() {
-            if !candidate.sender.is_closed() {
-                return Some(candidate.sender);
+            if candidate.connection.sender.is_ready() {
+                return Some(candidate.connection);
             }
         }
         None
     }
 
-    /// Keeps a connection whose answer has been read to its end.
-    pub fn give_back(&self, endpoint: u64, sender: SendRequest<Whole>) {
-        if sender.is_closed() {
+    /// Keeps a connection whose answer has been read to its end. One that is not ready then is closing, or its backend answered
+    /// without reading the whole request and may never do so: the next request would wait behind that.
+    pub fn give_back(&self, endpoint: u64, connection: Connection) {
+        if !connection.sender.is_ready() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         let stack = idle.entry(endpoint).or_default();
         if stack.len() < IDLE_MAX {
-            stack.push(Idle { sender, since_ns: self.clock.now().monotonic_ns });
+            stack.push(Idle { connection, since_ns: self.clock.now().monotonic_ns });
         }
     }
 
@@ -69,7 +92,7 @@ impl Pool {
     pub fn sweep(&self) {
         let now_ns = self.clock.now().monotonic_ns;
         self.idle.borrow_mut().retain(|_, stack| {
-            stack.retain(|idle| !idle.sender.is_closed() && now_ns.saturating_sub(idle.since_ns) < IDLE_NS);
+            stack.retain(|idle| idle.connection.sender.is_ready() && now_ns.saturating_sub(idle.since_ns) < IDLE_NS);
             !stack.is_empty()
         });
         self.outstanding.borrow_mut().retain(|_, count| count.get() > 0 || Rc::strong_count(count) > 1);
@@ -113,20 +136,20 @@ impl Drop for Counted {
 pub struct Lease {
     pool: Rc<Pool>,
     endpoint: u64,
-    sender: Option<SendRequest<Whole>>,
+    connection: Option<Connection>,
     _counted: Counted,
 }
 
 impl Lease {
     /// Of a connection that has just answered.
-    pub fn new(pool: Rc<Pool>, endpoint: u64, sender: SendRequest<Whole>, counted: Counted) -> Self {
-        Self { pool, endpoint, sender: Some(sender), _counted: counted }
+    pub fn new(pool: Rc<Pool>, endpoint: u64, connection: Connection, counted: Counted) -> Self {
+        Self { pool, endpoint, connection: Some(connection), _counted: counted }
     }
 
     /// The answer was read to its end: the connection may be used again.
     pub fn finish(&mut self) {
-        if let Some(sender) = self.sender.take() {
-            self.pool.give_back(self.endpoint, sender);
+        if let Some(connection) = self.connection.take() {
+            self.pool.give_back(self.endpoint, connection);
         }
     }
 }

@@ -110,8 +110,13 @@ pub(super) fn remove(table: &KeyTable, writer: &mut Writer, id: KeyId, ended: &m
 /// Takes secrets that no key lists any more out of the table. One that has gone over to another key meanwhile stays there.
 pub(super) fn withdraw(table: &KeyTable, ended: Vec<Arc<SecretSlot>>) {
     for slot in ended {
-        slot.until_unix_ms.store(WITHDRAWN, Ordering::Release);
-        table.secrets.remove_if(&slot.digest, |found, ()| Arc::ptr_eq(&found.0, &slot));
+        table.secrets.remove_if(&slot.digest, |found, ()| {
+            let is_own = Arc::ptr_eq(&found.0, &slot);
+            if is_own {
+                slot.until_unix_ms.store(WITHDRAWN, Ordering::Release);
+            }
+            is_own
+        });
     }
 }
 
@@ -132,7 +137,8 @@ fn place(table: &KeyTable, entry: &Arc<KeyEntry>, digest: KeyDigest, until: i64)
         Entry::Vacant(free) => drop(free.insert(())),
         Entry::Occupied(held) => {
             let (ByDigest(before), ()) = held.replace_entry(());
-            before.until_unix_ms.store(WITHDRAWN, Ordering::Release);
+            // Not set before: a slot goes over once, and never comes back.
+            let _ = before.successor.set(Arc::clone(&slot));
         }
     }
     slot

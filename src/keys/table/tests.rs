@@ -249,20 +249,22 @@ fn a_secret_that_changes_hands_is_never_without_a_key() {
 }
 
 #[test]
-fn what_runs_on_a_secret_that_changed_hands_is_cut() {
+fn what_runs_on_a_secret_that_changed_hands_goes_on_as_its_new_key_may() {
     let table =
         table([record(1, 1), record(2, 2), KeyRecord { previous: vec![before(31, i64::MAX - 1)], ..record(3, 3) }]);
     let held: Vec<_> = [1, 2, 3, 31].map(|n| table.find(&digest(n)).unwrap()).into();
     table.apply_all(vec![put(record(1, 2)), put(record(2, 1)), KeyChange::Remove(id(3)), put(record(4, 31))]).unwrap();
     let ends: Vec<_> = held.iter().map(|slot| slot.may_continue(NOW)).collect();
-    let ended = |reason| Err::<(), _>(reason);
-    let (grace, deleted) = (ended(CutReason::GraceEnded), ended(CutReason::Deleted));
-    assert_eq!(ends, [grace, grace, deleted, deleted]);
+    assert_eq!(ends, [Ok(()), Ok(()), Err(CutReason::Deleted), Ok(())]);
     for (secret, key) in [(1, 2), (2, 1), (31, 4)] {
         let slot = table.find(&digest(secret)).unwrap();
         assert_eq!((slot.entry().id(), slot.may_continue(NOW)), (id(key), Ok(())));
     }
     assert!(table.find(&digest(3)).is_none());
+    table
+        .apply(put(KeyRecord { policy: KeyPolicy { is_disabled: true, ..record(2, 1).policy }, ..record(2, 1) }))
+        .unwrap();
+    assert_eq!(held[0].may_continue(NOW), Err(CutReason::Disabled), "the new key's operator can end it");
 }
 
 fn records() -> impl Strategy<Value = Vec<KeyRecord>> {

@@ -13,7 +13,6 @@ pub mod raw_backend;
 pub use backend::{Backend, Reply, Seen};
 pub use client::{Answer, Client};
 pub use proxy::Proxy;
-pub use raw_backend::RawBackend;
 
 /// A body of the chat endpoint.
 pub fn chat(model: &str, stream: bool) -> String {

@@ -136,7 +136,7 @@ async fn an_answer_framed_twice_is_framed_once() {
     let fault: Fault = |mut stream| {
         Box::pin(async move {
             raw_backend::read_request(&mut stream).await;
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n";
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n";
             raw_backend::write(&mut stream, [head, "5\r\n[1,2]\r\n0\r\n\r\n"].concat()).await;
             stays(stream).await;
         })
@@ -152,7 +152,7 @@ async fn an_answer_framed_twice_is_framed_once() {
 async fn usage_that_cannot_be_is_not_believed() {
     const USAGES: [&str; 6] = ["-5", "99999999999999999999999", "1e300", "\"many\"", "[1]", "1152921504606846976"];
     for (number, api) in apis::ALL.into_iter().enumerate() {
-        let backend = crate::harness::RawBackend::start(|mut stream, connection| async move {
+        let backend = crate::harness::raw_backend::RawBackend::start(|mut stream, connection| async move {
             raw_backend::read_request(&mut stream).await;
             let usage = USAGES[connection % USAGES.len()];
             let json = format!(
