@@ -13,7 +13,8 @@ use std::process::Output;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::harness::{Backend, RawBackend, Reply, Seen, log};
+use super::harness::raw_backend::RawBackend;
+use super::harness::{Backend, Reply, Seen, log};
 use offers::{BAD_CONFIGS, BAD_KEY_FILES};
 use program::{Home, Running, exchange};
 use secrets::{Search, canary, sha256};
