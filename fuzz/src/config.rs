@@ -58,6 +58,9 @@ fn verdict(text: &str, verdict: Result<String, Faults>) {
     }
 }
 
+/// Names of tables and lists of tables: a string where one belongs may be a secret that belongs into it.
+const TABLES: [&str; 8] = ["keys", "previous", "tokens", "admin", "server", "storage", "limits", "upstreams"];
+
 /// What stands under the name of a secret, and under names that are not known at all: such a name may be a misspelled one.
 fn collect(table: &Table, is_in_order: bool, secrets: &mut Vec<String>) {
     for (name, value) in table {
@@ -65,6 +68,9 @@ fn collect(table: &Table, is_in_order: bool, secrets: &mut Vec<String>) {
             SECRET_NAMES.contains(&name.as_str()) && !(is_in_order && SHOWN_IN_ORDER.contains(&name.as_str()));
         if is_secret || !is_known(name) {
             strings(value, secrets);
+        } else if TABLES.contains(&name.as_str()) && !value.is_table() {
+            direct_strings(value, secrets);
+            inside(value, is_in_order, secrets);
         } else if !OPEN_TABLES.contains(&name.as_str()) {
             inside(value, is_in_order, secrets);
         }
@@ -75,6 +81,14 @@ fn inside(value: &Value, is_in_order: bool, secrets: &mut Vec<String>) {
     match value {
         Value::Table(table) => collect(table, is_in_order, secrets),
         Value::Array(list) => list.iter().for_each(|value| inside(value, is_in_order, secrets)),
+        _ => {}
+    }
+}
+
+fn direct_strings(value: &Value, secrets: &mut Vec<String>) {
+    match value {
+        Value::String(text) => secrets.push(text.clone()),
+        Value::Array(list) => secrets.extend(list.iter().filter_map(Value::as_str).map(str::to_owned)),
         _ => {}
     }
 }
