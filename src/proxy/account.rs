@@ -13,7 +13,7 @@ use crate::dialect::meter::Meter;
 use crate::policy::{CutReason, OnDisconnect, Usage};
 use crate::proxy::plane::Plane;
 use crate::telemetry::access_log::AccessLine;
-use crate::telemetry::metrics::{Kind, Reason};
+use crate::telemetry::metrics::Reason;
 
 /// The account of one request. Dropped while something is owed, it is charged with what was seen, since then nobody waits for the
 /// answer any more.
@@ -123,14 +123,7 @@ impl Account {
         let settled = owed.admitted.settle(usage, now);
         self.line.usage = settled.usage;
         self.line.units = settled.units;
-        let metrics = &plane.metrics;
-        metrics.units.inc_by(settled.units);
-        metrics.tokens.get_or_create(&Kind { kind: "input" }).inc_by(settled.usage.input);
-        metrics.tokens.get_or_create(&Kind { kind: "cached_input" }).inc_by(settled.usage.cached_input);
-        metrics.tokens.get_or_create(&Kind { kind: "output" }).inc_by(settled.usage.output);
-        if settled.usage.estimated {
-            metrics.estimated.inc();
-        }
+        plane.metrics.count_usage(&settled.usage, settled.units);
     }
 }
 

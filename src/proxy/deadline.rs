@@ -97,7 +97,7 @@ impl Slot {
 impl Deadline {
     /// The monotonic clock that deadlines are kept by.
     pub fn now_ns(&self) -> u64 {
-        self.home.clock.now().monotonic_ns
+        self.home.clock.monotonic_ns()
     }
 
     /// Due in `ns` nanoseconds from now.

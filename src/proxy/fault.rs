@@ -8,7 +8,7 @@ use crate::policy::{BodyFlaw, DialectName, Fault, Refusal};
 use crate::proxy::handle::Trace;
 use crate::proxy::plane::Worker;
 use crate::proxy::relay::AnswerBody;
-use crate::telemetry::metrics::{Dialect as DialectLabel, Reason, status_class};
+use crate::telemetry::metrics::Reason;
 
 /// Why a request goes no further.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,8 +89,7 @@ pub fn finish(worker: &Worker, trace: Trace, answer: Answer, decision: &'static 
 
 /// Counts an answer.
 pub fn count(worker: &Worker, dialect: DialectName, status: StatusCode) {
-    let label = DialectLabel { dialect: dialect.as_str(), status: status_class(status.as_u16()) };
-    worker.plane.metrics.requests.get_or_create(&label).inc();
+    worker.plane.metrics.count_answer(dialect, status.as_u16());
 }
 
 /// The connection ends after this answer, whatever else it says of the connection.

@@ -165,9 +165,14 @@ pub async fn forward(worker: &Worker, live: &Live, account: &mut Account, sendin
             return Err(Stop::Refusal(refusal));
         }
     };
-    let metrics = &worker.plane.metrics;
-    let outcome = result.as_ref().map_or_else(|(fault, _)| fault.as_str(), |_| "answered");
-    metrics.upstream.get_or_create(&UpstreamLabel { upstream: settings.name.to_string(), outcome }).inc();
+    let count = |outcome| {
+        let label = UpstreamLabel { upstream: settings.name.to_string(), outcome };
+        worker.plane.metrics.upstream.get_or_create(&label).clone()
+    };
+    match &result {
+        Ok(_) => way.upstream.answers.get_or_init(|| count("answered")).inc(),
+        Err((fault, _)) => count(fault.as_str()).inc(),
+    };
     match result {
         Ok(answered) => {
             Ok(Forwarded { caller, dialect, endpoint, clamp, answered, deadline, is_watched, strips_usage, way })

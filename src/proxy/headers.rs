@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 use crate::dialect::credential::CREDENTIAL_HEADERS;
 
 /// Headers about one connection (RFC 9110 7.6.1 and the usual ones that were never registered).
-const HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -19,7 +19,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Headers by which a client could tell a backend that it is someone, somewhere or something else (SECURITY 1).
-const NEVER_UPSTREAM: [HeaderName; 19] = [
+static NEVER_UPSTREAM: [HeaderName; 19] = [
     HOST,
     CONTENT_LENGTH,
     EXPECT,
@@ -97,8 +97,8 @@ pub fn answer_headers(from_upstream: HeaderMap) -> HeaderMap {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    for name in HOP_BY_HOP {
-        headers.remove(&name);
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
     }
     for name in named {
         headers.remove(name.as_str());

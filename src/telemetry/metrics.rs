@@ -10,7 +10,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-type Labelled<L> = Family<L, Counter<u64, AtomicU64>>;
+use crate::policy::{DialectName, Usage};
+use crate::units::Units;
+
+type Plain = Counter<u64, AtomicU64>;
+type Labelled<L> = Family<L, Plain>;
 
 /// One of a handful of words.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,7 +60,7 @@ pub struct Verdict {
 pub struct Metrics {
     registry: Registry,
     /// Answered requests.
-    pub requests: Labelled<Dialect>,
+    requests: Labelled<Dialect>,
     /// Refused requests.
     pub refusals: Labelled<Reason>,
     /// Accidents.
@@ -67,6 +71,8 @@ pub struct Metrics {
     pub upstream: Labelled<UpstreamLabel>,
     /// Tokens charged.
     pub tokens: Labelled<Kind>,
+    /// Handles that every request counts with, looked up once.
+    handles: Handles,
     /// Units charged.
     pub units: Counter,
     /// Answers without a usage report, charged by estimate.
@@ -115,6 +121,7 @@ impl Metrics {
             cuts: Family::default(),
             upstream: Family::default(),
             tokens: Family::default(),
+            handles: Handles::default(),
             units: Counter::default(),
             estimated: Counter::default(),
             connections: Gauge::default(),
@@ -131,7 +138,27 @@ impl Metrics {
             panics: Counter::default(),
         };
         metrics.register();
+        metrics.handles = Handles::of(&metrics.requests, &metrics.tokens);
         metrics
+    }
+
+    /// Counts an answer.
+    pub fn count_answer(&self, dialect: DialectName, status: u16) {
+        if let Some(counter) = self.handles.answers.get(dialect as usize).and_then(|row| row.get(class_index(status))) {
+            counter.inc();
+        }
+    }
+
+    /// Counts what was charged.
+    pub fn count_usage(&self, usage: &Usage, units: Units) {
+        let [input, cached_input, output] = &self.handles.tokens;
+        input.inc_by(usage.input);
+        cached_input.inc_by(usage.cached_input);
+        output.inc_by(usage.output);
+        self.units.inc_by(units);
+        if usage.estimated {
+            self.estimated.inc();
+        }
     }
 
     fn register(&mut self) {
@@ -181,13 +208,30 @@ impl Metrics {
     }
 }
 
-/// `2xx` and so on, as a label.
-pub fn status_class(status: u16) -> &'static str {
-    match status / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
+/// The labels of status classes.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+fn class_index(status: u16) -> usize {
+    usize::from((status / 100).clamp(1, 5) - 1)
+}
+
+/// Counters found by index instead of by label.
+#[derive(Debug, Default)]
+struct Handles {
+    /// By dialect, then by status class.
+    answers: Vec<[Plain; 5]>,
+    /// Input, cached input, output.
+    tokens: [Plain; 3],
+}
+
+impl Handles {
+    fn of(requests: &Labelled<Dialect>, tokens: &Labelled<Kind>) -> Self {
+        let row = |name: DialectName| {
+            CLASSES.map(|status| requests.get_or_create(&Dialect { dialect: name.as_str(), status }).clone())
+        };
+        Self {
+            answers: DialectName::ALL.map(row).into(),
+            tokens: ["input", "cached_input", "output"].map(|kind| tokens.get_or_create(&Kind { kind }).clone()),
+        }
     }
 }

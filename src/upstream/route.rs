@@ -1,10 +1,11 @@
 //! Which upstream serves a model. Pure: built from the configuration, asked in memory.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
+use prometheus_client::metrics::counter::Counter;
 
 use crate::dialect::ModelEntry;
 use crate::policy::DialectName;
@@ -19,6 +20,8 @@ pub struct Upstream {
     pub settings: UpstreamSettings,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// Counts its answers; looked up at the first.
+    pub answers: OnceLock<Counter>,
 }
 
 /// One address of an upstream.
@@ -48,7 +51,7 @@ impl Upstream {
                 })
             })
             .collect::<Option<Vec<_>>>()?;
-        Some(Self { settings, endpoints })
+        Some(Self { settings, endpoints, answers: OnceLock::new() })
     }
 
     /// Whether it answers calls of `dialect`.
