@@ -1,5 +1,6 @@
 //! Every metric, each name in this one place. No label carries a key, a model or anything else a caller chooses.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -138,23 +139,23 @@ impl Metrics {
             panics: Counter::default(),
         };
         metrics.register();
-        metrics.handles = Handles::of(&metrics.requests, &metrics.tokens);
         metrics
     }
 
     /// Counts an answer.
     pub fn count_answer(&self, dialect: DialectName, status: u16) {
-        if let Some(counter) = self.handles.answers.get(dialect as usize).and_then(|row| row.get(class_index(status))) {
-            counter.inc();
-        }
+        let class = class_index(status);
+        let Some(handle) = self.handles.answers.get(dialect as usize).and_then(|row| row.get(class)) else { return };
+        let label = || Dialect { dialect: dialect.as_str(), status: CLASSES.get(class).copied().unwrap_or_default() };
+        handle.get_or_init(|| self.requests.get_or_create(&label()).clone()).inc();
     }
 
     /// Counts what was charged.
     pub fn count_usage(&self, usage: &Usage, units: Units) {
-        let [input, cached_input, output] = &self.handles.tokens;
-        input.inc_by(usage.input);
-        cached_input.inc_by(usage.cached_input);
-        output.inc_by(usage.output);
+        let counted = [("input", usage.input), ("cached_input", usage.cached_input), ("output", usage.output)];
+        for (handle, (kind, tokens)) in self.handles.tokens.iter().zip(counted) {
+            handle.get_or_init(|| self.tokens.get_or_create(&Kind { kind }).clone()).inc_by(tokens);
+        }
         self.units.inc_by(units);
         if usage.estimated {
             self.estimated.inc();
@@ -215,23 +216,11 @@ fn class_index(status: u16) -> usize {
     usize::from((status / 100).clamp(1, 5) - 1)
 }
 
-/// Counters found by index instead of by label.
+/// Counters found by index instead of by label; each is looked up at its first use, so that none shows before it counts.
 #[derive(Debug, Default)]
 struct Handles {
     /// By dialect, then by status class.
-    answers: Vec<[Plain; 5]>,
+    answers: [[OnceLock<Plain>; 5]; 4],
     /// Input, cached input, output.
-    tokens: [Plain; 3],
-}
-
-impl Handles {
-    fn of(requests: &Labelled<Dialect>, tokens: &Labelled<Kind>) -> Self {
-        let row = |name: DialectName| {
-            CLASSES.map(|status| requests.get_or_create(&Dialect { dialect: name.as_str(), status }).clone())
-        };
-        Self {
-            answers: DialectName::ALL.map(row).into(),
-            tokens: ["input", "cached_input", "output"].map(|kind| tokens.get_or_create(&Kind { kind }).clone()),
-        }
-    }
+    tokens: [OnceLock<Plain>; 3],
 }
