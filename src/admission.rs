@@ -36,7 +36,11 @@ impl Caller {
     /// # Errors
     /// What a new request with it would be refused with; see [`identify`].
     pub fn recheck(&self, now: Now) -> Result<(), Refusal> {
-        still_works(&self.slot, now).map(drop)
+        let latest = self.slot.latest();
+        if latest.is_gone() {
+            return Err(Refusal::InvalidKey);
+        }
+        in_force(latest, now).map(drop)
     }
 
     /// Where its key stands in its limits.
@@ -58,21 +62,35 @@ impl fmt::Debug for Caller {
 /// In this order: [`Refusal::InvalidKey`], [`Refusal::KeyDisabled`], [`Refusal::KeyExpired`], [`Refusal::GraceEnded`],
 /// [`Refusal::AddressNotAllowed`]. Ends are exclusive.
 pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, now: Now) -> Result<Caller, Refusal> {
-    let slot = digest.and_then(|digest| table.find(&digest)).ok_or(Refusal::InvalidKey)?;
-    let policy = still_works(&slot, now)?;
+    let find = || digest.and_then(|digest| table.find(&digest)).ok_or(Refusal::InvalidKey);
+    let mut slot = find()?;
+    loop {
+        let verdict = judge(&slot, address, now);
+        if !slot.is_gone() {
+            let policy = verdict?;
+            slot.note_use(now);
+            return Ok(Caller { slot, policy });
+        }
+        // A change has overtaken the lookup. The secret is gone, or has gone over to another key, which one more look tells.
+        let other = find()?;
+        if Arc::ptr_eq(&slot, &other) {
+            return Err(Refusal::InvalidKey);
+        }
+        slot = other;
+    }
+}
+
+/// What is to be said of a secret that is in the table.
+fn judge(slot: &SecretSlot, address: IpAddr, now: Now) -> Result<Arc<KeyPolicy>, Refusal> {
+    let policy = in_force(slot, now)?;
     if !policy.allowed_ips.is_empty() && !policy.allowed_ips.contains(address) {
         return Err(Refusal::AddressNotAllowed { address });
     }
-    slot.note_use(now);
-    Ok(Caller { slot, policy })
+    Ok(policy)
 }
 
-/// Whether a secret works at this moment, wherever it comes from.
-fn still_works(slot: &SecretSlot, now: Now) -> Result<Arc<KeyPolicy>, Refusal> {
-    // At a lookup both can only be seen when a change overtakes it.
-    if slot.entry().is_removed() || slot.is_withdrawn() {
-        return Err(Refusal::InvalidKey);
-    }
+/// The policy of a secret that works at this moment, wherever it comes from.
+fn in_force(slot: &SecretSlot, now: Now) -> Result<Arc<KeyPolicy>, Refusal> {
     let policy = slot.entry().policy();
     if policy.is_disabled {
         return Err(Refusal::KeyDisabled);
@@ -99,7 +117,7 @@ pub struct Admitted {
 /// `policy::authorize` said of these `facts`.
 ///
 /// # Errors
-/// What [`reserve`] refuses with; the caller comes back, for what is to be said to it.
+/// What [`identify`] would refuse the secret with by now, else what [`reserve`] refuses with; the caller comes back, for what is to be said to it.
 pub fn admit(
     caller: Caller,
     facts: RequestFacts,
@@ -108,6 +126,10 @@ pub fn admit(
     clock: &Clock,
     now: Now,
 ) -> Result<Admitted, (Caller, Refusal)> {
+    // Its body may have taken a while: what was switched off, removed or ended meanwhile is not forwarded any more.
+    if let Err(refusal) = caller.recheck(now) {
+        return Err((caller, refusal));
+    }
     match reserve(caller.slot.entry().limits(), &caller.policy, charge, settings, clock, now) {
         Ok(reservation) => Ok(Admitted { caller, facts, reservation }),
         Err(refusal) => Err((caller, refusal)),

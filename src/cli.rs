@@ -162,7 +162,7 @@ fn ended(result: Result<Outcome, StartFault>) -> u8 {
         }
         Err(StartFault::Config(faults)) => {
             eprint!("{}", faults.render(is_coloured(&std::io::stderr())));
-            eprintln!("keyward: {} fault(s); nothing was started", faults.len());
+            eprintln!("\nkeyward: {} fault(s); nothing was started", faults.len());
             NOT_IN_ORDER
         }
         Err(fault @ StartFault::Pepper(_)) => {

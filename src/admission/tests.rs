@@ -116,3 +116,51 @@ fn from_secret_to_settlement() {
     assert_eq!((settled.units, settled.tokens), (13, 13));
     assert_eq!(caller.standing(NOW).quota.unwrap().used, 13);
 }
+
+#[test]
+fn a_key_that_is_switched_off_while_its_request_is_read_is_not_admitted() {
+    let table = table(record(plain()));
+    let (clock, settings) = (Clock::manual(NOW), LimitSettings::default());
+    let change = |policy: KeyPolicy| table.apply(KeyChange::Put(Box::new(record(policy)))).unwrap();
+    let ask = |between: &dyn Fn()| {
+        let caller = identify(&table, Some(SECRET), home(), NOW).unwrap();
+        let charge = authorize(caller.policy(), &facts(), Price::TOKEN).unwrap();
+        between();
+        admit(caller, facts(), charge, &settings, &clock, NOW)
+            .map(|admitted| admitted.void(NOW))
+            .map_err(|(_, refusal)| refusal)
+    };
+    assert_eq!(ask(&|| {}), Ok(()));
+    assert_eq!(ask(&|| change(KeyPolicy { is_disabled: true, ..plain() })), Err(Refusal::KeyDisabled));
+    change(plain());
+    assert_eq!(ask(&|| table.apply(KeyChange::Remove(plain().id)).unwrap()), Err(Refusal::InvalidKey));
+}
+
+#[test]
+fn a_secret_that_changes_hands_while_it_is_looked_up_is_one_keys_or_the_others() {
+    let record = |id: u128, secret: u8| KeyRecord {
+        policy: KeyPolicy::unlimited(KeyId(Uuid::from_u128(id)), "k", "p"),
+        current: KeyDigest([secret; 32]),
+        previous: Vec::new(),
+        source: Source::File,
+    };
+    let (table, address) = (KeyTable::new(), "127.0.0.1".parse().unwrap());
+    let put = |records: [KeyRecord; 2]| {
+        table.apply_all(records.map(|record| KeyChange::Put(Box::new(record))).into()).unwrap();
+    };
+    put([record(1, 1), record(2, 2)]);
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            for _ in 0..2_000 {
+                put([record(1, 2), record(2, 1)]);
+                put([record(1, 1), record(2, 2)]);
+            }
+        });
+        let mut looks = 0_u64;
+        while !changing.is_finished() || looks == 0 {
+            let caller = identify(&table, Some(KeyDigest([1; 32])), address, NOW);
+            assert!(caller.is_ok(), "{caller:?}");
+            looks += 1;
+        }
+    });
+}

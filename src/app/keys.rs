@@ -1,19 +1,13 @@
 //! Keys declared by file, on their way into the table.
 
-use std::path::Path;
-
-use crate::config::{self, Faults, FileKey};
+use crate::config::FileKey;
 use crate::keys::change::{ChangeRefused, KeyRecord, PreviousSecret, Source, diff};
 use crate::keys::secret::Digester;
 use crate::keys::table::KeyTable;
 
-/// The keys of the file, checked whole and digested.
-///
-/// # Errors
-/// Every fault of the file.
-pub fn read(path: &Path, digester: &Digester) -> Result<Vec<KeyRecord>, Faults> {
-    let keys = config::load_keys(path, &|name| std::env::var(name).ok())?;
-    Ok(keys.into_iter().map(|key| record(key, digester)).collect())
+/// The keys of the file, as the table takes them.
+pub fn records(keys: Vec<FileKey>, digester: &Digester) -> Vec<KeyRecord> {
+    keys.into_iter().map(|key| record(key, digester)).collect()
 }
 
 fn record(key: FileKey, digester: &Digester) -> KeyRecord {
@@ -29,13 +23,13 @@ fn record(key: FileKey, digester: &Digester) -> KeyRecord {
     }
 }
 
-/// Brings the table from `old` to `new`. Says how many keys changed.
+/// Brings the table from `old` to `new`, whole. Says how many keys changed.
 ///
 /// # Errors
-/// The changes that the table refused, each beside the key's name; the others are in force.
-pub fn apply(table: &KeyTable, old: &[KeyRecord], new: &[KeyRecord]) -> Result<usize, Vec<ChangeRefused>> {
+/// The first change that the table refused; none is made then.
+pub fn apply(table: &KeyTable, old: &[KeyRecord], new: &[KeyRecord]) -> Result<usize, ChangeRefused> {
     let changes = diff(old, new);
     let count = changes.len();
-    let refused = changes.into_iter().filter_map(|change| table.apply(change).err()).collect::<Vec<_>>();
-    if refused.is_empty() { Ok(count) } else { Err(refused) }
+    table.apply_all(changes)?;
+    Ok(count)
 }

@@ -1,10 +1,10 @@
 //! Reloading configuration and key file: parsed and checked whole, applied in one step or not at all.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::app::keys;
-use crate::config::{self, Config, Fault, Faults};
+use crate::config::{self, Config, Fault};
 use crate::keys::change::KeyRecord;
 use crate::proxy::{Live, Plane};
 use crate::telemetry::metrics::Verdict;
@@ -15,14 +15,24 @@ use crate::upstream::Routes;
 pub struct Reloader {
     path: PathBuf,
     plane: Arc<Plane>,
+    /// Held for the whole of a reload, so that they come one at a time.
     state: Mutex<State>,
+    /// Never held for longer than a copy, so that whoever asks does not wait for a reload.
+    told: Mutex<Told>,
 }
 
 #[derive(Debug)]
 struct State {
     config: Config,
     keys: Vec<KeyRecord>,
-    faults: Option<Vec<String>>,
+}
+
+/// What others ask about the last reload.
+#[derive(Debug, Default)]
+struct Told {
+    faults: Option<Refused>,
+    /// The key file in force, and the one of a refused configuration: its correction asks for a reload too.
+    keys_files: [Option<PathBuf>; 2],
 }
 
 /// The faults of a refused reload, one line each.
@@ -32,7 +42,8 @@ impl Reloader {
     /// Of a program that has just started with these.
     pub fn new(path: PathBuf, plane: Arc<Plane>, config: Config, keys: Vec<KeyRecord>) -> Self {
         plane.metrics.config_in_force.set(1);
-        Self { path, plane, state: Mutex::new(State { config, keys, faults: None }) }
+        let told = Told { faults: None, keys_files: [config.keys_file.clone(), None] };
+        Self { path, plane, state: Mutex::new(State { config, keys }), told: Mutex::new(told) }
     }
 
     /// Reads both files anew and puts them in force, or says why not and changes nothing.
@@ -45,7 +56,6 @@ impl Reloader {
         let metrics = &self.plane.metrics;
         match &verdict {
             Ok(()) => {
-                state.faults = None;
                 metrics.reloads.get_or_create(&Verdict { result: "applied" }).inc();
                 metrics.config_in_force.set(1);
             }
@@ -53,36 +63,51 @@ impl Reloader {
                 for fault in faults {
                     tracing::error!(fault, "reload refused; the old configuration stays in force");
                 }
-                state.faults = Some(faults.clone());
                 metrics.reloads.get_or_create(&Verdict { result: "refused" }).inc();
                 metrics.config_in_force.set(0);
             }
         }
         metrics.keys.set(i64::try_from(self.plane.keys.len()).unwrap_or(i64::MAX));
+        let refused_file = verdict.as_ref().err().and_then(|_| config::keys_file_of(&self.path));
+        *self.told() =
+            Told { faults: verdict.clone().err(), keys_files: [state.config.keys_file.clone(), refused_file] };
         verdict
     }
 
     /// Why the files on disk are not the ones in force; `None` when they are.
     pub fn faults(&self) -> Option<Refused> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).faults.clone()
+        self.told().faults.clone()
     }
 
-    /// The files whose change asks for a reload.
+    /// The files whose change asks for a reload, as of the last one.
     pub fn files(&self) -> Vec<PathBuf> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::once(self.path.clone()).chain(state.config.keys_file.clone()).collect()
+        let mut files = vec![self.path.clone()];
+        for file in self.told().keys_files.iter().flatten() {
+            if !files.contains(file) {
+                files.push(file.clone());
+            }
+        }
+        files
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_and_apply(&self, state: &mut State) -> Result<(), Refused> {
-        let known_keys_file = state.config.keys_file.as_deref();
-        let (config, records) = read(&self.path, known_keys_file, &self.plane).map_err(|faults| lines(&faults))?;
+        let env = |name: &str| std::env::var(name).ok();
+        let (config, keys) = config::load_all(&self.path, state.config.keys_file.as_deref(), &env)
+            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let records = keys::records(keys, &self.plane.digester);
         for setting in config::needs_restart(&state.config, &config) {
             tracing::warn!(setting, "changed in the file, but takes effect only at the next start");
         }
         log_warnings(&config.warnings);
         // Keys first: a key that the new file takes away must not meet the new routes.
-        let changed = keys::apply(&self.plane.keys, &state.keys, &records)
-            .map_err(|refused| refused.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let changed = keys::apply(&self.plane.keys, &state.keys, &records).map_err(|refused| {
+            let file = config.keys_file.as_ref().unwrap_or(&self.path);
+            vec![format!("{}: {refused}", file.display())]
+        })?;
         let old = self.plane.live.load();
         self.plane.live.store(Arc::new(live(&config, Some(&old.routes))));
         self.plane.estimator.set_default_max_output(config.limits.default_max_output);
@@ -90,24 +115,6 @@ impl Reloader {
         state.keys = records;
         tracing::info!(keys = self.plane.keys.len(), changed, "configuration in force");
         Ok(())
-    }
-}
-
-/// Both files, or all faults of both. Where the first is too broken to name the second, the one named last is checked.
-fn read(path: &Path, known_keys_file: Option<&Path>, plane: &Plane) -> Result<(Config, Vec<KeyRecord>), Faults> {
-    let config = config::load(path, &|name| std::env::var(name).ok());
-    let keys_file = match &config {
-        Ok(config) => config.keys_file.as_deref(),
-        Err(_) => known_keys_file,
-    };
-    let records = keys_file.map_or_else(|| Ok(Vec::new()), |file| keys::read(file, &plane.digester));
-    match (config, records) {
-        (Ok(config), Ok(records)) => Ok((config, records)),
-        (Err(mut faults), Err(more)) => {
-            faults.append(more);
-            Err(faults)
-        }
-        (Err(faults), Ok(_)) | (Ok(_), Err(faults)) => Err(faults),
     }
 }
 
@@ -119,11 +126,6 @@ pub fn live(config: &Config, old: Option<&Routes>) -> Live {
         routes: Routes::new(config.upstreams.clone(), config.aliases.clone(), old),
         prices: config.prices.clone(),
     }
-}
-
-/// Faults, one line each.
-pub fn lines(faults: &Faults) -> Refused {
-    faults.iter().map(ToString::to_string).collect()
 }
 
 /// Says what is accepted but unwise.

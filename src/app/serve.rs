@@ -72,22 +72,20 @@ fn machine<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> StartF
 /// # Errors
 /// Why it did not start.
 pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
-    let config = config::load(&options.config, &|name| std::env::var(name).ok()).map_err(StartFault::Config)?;
+    // Looked at before they are read, so that a change during the start is seen as one.
+    let seen = watch::look(std::iter::once(options.config.clone()).chain(config::keys_file_of(&options.config)));
+    let env = |name: &str| std::env::var(name).ok();
+    let (config, keys) = config::load_all(&options.config, None, &env).map_err(StartFault::Config)?;
     let digester = Digester::new(&pepper::load(&config.storage.pepper)?);
-    let records = match &config.keys_file {
-        Some(file) => keys::read(file, &digester).map_err(StartFault::Config)?,
-        None => Vec::new(),
-    };
+    let records = keys::records(keys, &digester);
     reload::log_warnings(&config.warnings);
     let plane = plane(&config, digester);
-    keys::apply(&plane.keys, &[], &records).map_err(|refused| {
-        let lines = refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        StartFault::Machine { what: "keys", error: std::io::Error::other(lines) }
-    })?;
+    keys::apply(&plane.keys, &[], &records).map_err(machine("keys"))?;
     plane.metrics.keys.set(i64::try_from(plane.keys.len()).unwrap_or(i64::MAX));
     let admin_listen = config.admin.listen;
     let reloader = Arc::new(Reloader::new(options.config.clone(), Arc::clone(&plane), config, records));
-    run(&plane, &Admin { listen: admin_listen, reloader: Some(reloader) }, options.ready_file.as_deref(), |_, _| {})
+    let admin = Admin { listen: admin_listen, reloading: Some(Reloading { reloader, seen }) };
+    run(&plane, admin, options.ready_file.as_deref(), |_, _| {})
 }
 
 /// The shared state of a data plane that has no keys yet.
@@ -111,7 +109,16 @@ pub struct Admin {
     /// Where the admin listener is.
     pub listen: SocketAddr,
     /// What reloads; `None` for a program without files.
-    pub reloader: Option<Arc<Reloader>>,
+    pub reloading: Option<Reloading>,
+}
+
+/// What a program with files reloads by.
+#[derive(Debug)]
+pub struct Reloading {
+    /// Reads the files and puts them in force.
+    pub reloader: Arc<Reloader>,
+    /// The files as they were before they were read.
+    pub seen: watch::Seen,
 }
 
 /// What the admin listener is told of the program.
@@ -140,7 +147,7 @@ impl Readiness for Standing {
 /// Why it did not start.
 pub fn run(
     plane: &Arc<Plane>,
-    admin: &Admin,
+    admin: Admin,
     ready_file: Option<&Path>,
     started: impl FnOnce(&[SocketAddr], SocketAddr),
 ) -> Result<Outcome, StartFault> {
@@ -155,18 +162,15 @@ pub fn run(
         let admin_address = listener.local_addr().map_err(machine("the admin listener"))?;
         let mut signals = Signals::new().map_err(machine("signals"))?;
         let server = server::start(plane, &tls).map_err(machine("the data listener"))?;
-        let standing = Standing { plane: Arc::clone(plane), reloader: admin.reloader.clone() };
+        let reloader = admin.reloading.as_ref().map(|reloading| Arc::clone(&reloading.reloader));
+        let standing = Standing { plane: Arc::clone(plane), reloader };
         let router = operators::router(Arc::new(standing));
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the admin listener ended");
             }
         });
-        let (changed, changes) = mpsc::unbounded_channel();
-        let files = admin.reloader.as_ref().map_or_else(Vec::new, |reloader| reloader.files());
-        // Once the receiver is gone, the program is ending and nothing is reloaded any more.
-        let on_change = move || changed.send(()).unwrap_or_default();
-        let _watching = watch::watch(files, on_change).map_err(machine("the file watch"))?;
+        let reloads = admin.reloading.map(Reloads::start).transpose().map_err(machine("the file watch"))?;
         for address in &server.addresses {
             tracing::info!(%address, "listening");
         }
@@ -175,7 +179,7 @@ pub fn run(
             write_ready(path, &server.addresses, admin_address).map_err(machine("the ready file"))?;
         }
         started(&server.addresses, admin_address);
-        signals.until_end(admin.reloader.as_ref(), changes).await;
+        signals.until_end(reloads).await;
         Ok(drain(server, &mut signals).await)
     })
 }
@@ -225,18 +229,53 @@ impl Signals {
     }
 
     /// Reloads when asked or when a file changed, until it is time to end.
-    async fn until_end(&mut self, reloader: Option<&Arc<Reloader>>, mut changes: mpsc::UnboundedReceiver<()>) {
+    async fn until_end(&mut self, reloads: Option<Reloads>) {
+        let Some(mut reloads) = reloads else { return self.next_end().await };
         loop {
             let why = tokio::select! {
                 _ = self.term.recv() => return,
                 _ = self.int.recv() => return,
                 _ = self.hup.recv() => "SIGHUP",
-                Some(()) = changes.recv() => "file changed",
+                Some(()) = reloads.changes.recv() => "file changed",
             };
-            let Some(reloader) = reloader.cloned() else { continue };
             tracing::info!(why, "reloading");
-            // The faults are logged, kept for /readyz and counted by the reloader itself.
-            let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+            reloads.reload().await;
+        }
+    }
+}
+
+/// The files under watch.
+struct Reloads {
+    reloader: Arc<Reloader>,
+    changes: mpsc::UnboundedReceiver<()>,
+    watching: watch::WatchGuard,
+    files: Vec<PathBuf>,
+}
+
+impl Reloads {
+    fn start(reloading: Reloading) -> Result<Self, notify::Error> {
+        let Reloading { reloader, seen } = reloading;
+        let (changed, changes) = mpsc::unbounded_channel();
+        // Once the receiver is gone, the program is ending and nothing is reloaded any more.
+        let watching = watch::watch(seen, move || changed.send(()).unwrap_or_default())?;
+        let mut reloads = Self { reloader, changes, watching, files: Vec::new() };
+        reloads.follow();
+        Ok(reloads)
+    }
+
+    async fn reload(&mut self) {
+        let reloader = Arc::clone(&self.reloader);
+        // The faults are logged, kept for /readyz and counted by the reloader itself.
+        let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+        self.follow();
+    }
+
+    /// Watches the files that count now: a configuration may have come to name another key file.
+    fn follow(&mut self) {
+        let files = self.reloader.files();
+        if files != self.files {
+            self.watching.follow(files.clone());
+            self.files = files;
         }
     }
 }

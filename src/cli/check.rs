@@ -3,32 +3,30 @@
 use std::path::Path;
 
 use crate::app::pepper;
-use crate::config::{self, Config, Faults};
+use crate::config;
 
 use super::{NOT_IN_ORDER, OK, is_coloured};
 
 /// Checks both files and prints every fault.
 pub fn check(path: &Path, json: bool) -> u8 {
     let env = |name: &str| std::env::var(name).ok();
-    let config = config::load(path, &env);
-    let keys = match &config {
-        Ok(Config { keys_file: Some(file), .. }) => config::load_keys(file, &env).map(|keys| keys.len()),
-        Ok(_) | Err(_) => Ok(0),
-    };
-    let pepper = config.as_ref().ok().and_then(|config| pepper::check(&config.storage.pepper).err());
-    let mut lines = Vec::new();
-    let mut drawn = String::new();
-    for faults in [config.as_ref().err(), keys.as_ref().err()].into_iter().flatten() {
-        lines.extend(faults.iter().map(ToString::to_string));
-        drawn.push_str(&Faults::render(faults, is_coloured(&std::io::stderr())));
+    let files = config::load_all(path, None, &env);
+    let pepper = files.as_ref().ok().and_then(|(config, _)| pepper::check(&config.storage.pepper).err());
+    let (mut lines, mut drawn, mut warnings) = (Vec::new(), String::new(), Vec::new());
+    match &files {
+        Ok((config, keys)) => {
+            let of_keys = keys.iter().flat_map(|key| &key.warnings);
+            warnings.extend(config.warnings.iter().chain(of_keys).map(ToString::to_string));
+        }
+        Err(faults) => {
+            lines.extend(faults.iter().map(ToString::to_string));
+            drawn.push_str(&faults.render(is_coloured(&std::io::stderr())));
+        }
     }
     if let Some(fault) = pepper {
         drawn.push_str(&format!("{fault}\n"));
         lines.push(fault.to_string());
     }
-    let warnings = config
-        .as_ref()
-        .map_or_else(|_| Vec::new(), |config| config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>());
     let is_fine = lines.is_empty();
     if json {
         let verdict = serde_json::json!({ "ok": is_fine, "faults": lines, "warnings": warnings });
@@ -36,9 +34,9 @@ pub fn check(path: &Path, json: bool) -> u8 {
     } else {
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         eprint!("{drawn}");
-        match (is_fine, keys) {
-            (true, Ok(count)) => println!("{}: in order, {count} key(s) by file", path.display()),
-            _ => eprintln!("keyward: {} fault(s)", lines.len()),
+        match (is_fine, files) {
+            (true, Ok((_, keys))) => println!("{}: in order, {} key(s) by file", path.display(), keys.len()),
+            _ => eprintln!("\nkeyward: {} fault(s)", lines.len()),
         }
     }
     if is_fine { OK } else { NOT_IN_ORDER }

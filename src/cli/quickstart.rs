@@ -49,8 +49,8 @@ pub fn quickstart(listen: SocketAddr, admin: SocketAddr, ready_file: Option<&Pat
             return FAILED;
         }
     }
-    let admin = Admin { listen: config.admin.listen, reloader: None };
-    ended(app::serve::run(&plane, &admin, ready_file, |data, admin| {
+    let admin = Admin { listen: config.admin.listen, reloading: None };
+    ended(app::serve::run(&plane, admin, ready_file, |data, admin| {
         if let Some(address) = data.first() {
             print!("{}", greeting(*address, admin, &ordinary, &sandbox));
         }

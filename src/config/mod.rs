@@ -26,6 +26,8 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use toml::de::DeTable;
+
 use crate::limits::LimitSettings;
 use crate::policy::PriceTable;
 use crate::units::ModelName;
@@ -70,6 +72,41 @@ pub struct Config {
 /// Every fault of the file, or why it could not be read.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Faults> {
     parse(&read_file(path)?, path, env)
+}
+
+/// Reads and checks a `keyward.toml` and the key file it names. Where it is too broken to name one, `known_keys_file` is
+/// checked in its place.
+///
+/// # Errors
+/// Every fault of both files.
+pub fn load_all(
+    path: &Path,
+    known_keys_file: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Config, Vec<FileKey>), Faults> {
+    let config = load(path, env);
+    let keys_file = match &config {
+        Ok(config) => config.keys_file.clone(),
+        Err(_) => keys_file_of(path).or_else(|| known_keys_file.map(Path::to_owned)),
+    };
+    let keys = keys_file.map_or_else(|| Ok(Vec::new()), |file| load_keys(&file, env));
+    match (config, keys) {
+        (Ok(config), Ok(keys)) => Ok((config, keys)),
+        (Err(mut faults), Err(more)) => {
+            faults.append(more);
+            Err(faults)
+        }
+        (Err(faults), Ok(_)) | (Ok(_), Err(faults)) => Err(faults),
+    }
+}
+
+/// Where a `keyward.toml` says that keys are declared, whatever else is wrong with it. `None` when it does not say so, or cannot
+/// be read.
+pub fn keys_file_of(path: &Path) -> Option<PathBuf> {
+    let text = read_file(path).ok()?;
+    let (root, _faults) = DeTable::parse_recoverable(&text);
+    let named = root.get_ref().get("keys_file")?.get_ref().as_str().filter(|named| !named.is_empty())?;
+    Some(path.parent().map_or_else(|| PathBuf::from(named), |directory| directory.join(named)))
 }
 
 /// Checks the text of a `keyward.toml`. `origin` names it in faults; relative paths are relative to its directory.

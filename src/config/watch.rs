@@ -48,19 +48,37 @@ impl Drop for WatchGuard {
     }
 }
 
+impl WatchGuard {
+    /// Watches these files from now on. One that was not watched before counts as changed, since nobody knows what became of it
+    /// between its reading and now.
+    pub fn follow(&self, paths: Vec<PathBuf>) {
+        // A thread that is gone watches nothing.
+        let _ = self.signals.send(Signal::Follow(paths));
+    }
+}
+
 #[derive(Debug)]
 enum Signal {
     Touched,
+    Follow(Vec<PathBuf>),
     Stop,
 }
 
-/// Calls `on_change`, on a thread of its own, after the content of any of `paths` has changed (a file that goes or comes
-/// has changed too). What it is compared with is read before this returns: watch first, then load, and no change is lost.
-/// Where the system offers no watch, looking at the files every half second must do.
+/// Files, and what they held at one moment.
+#[derive(Debug)]
+pub struct Seen(Vec<(PathBuf, Content)>);
+
+/// Looks at `paths`: what a later [`watch`] compares with. Look first, then load, and no change is lost.
+pub fn look(paths: impl IntoIterator<Item = PathBuf>) -> Seen {
+    Seen(paths.into_iter().map(|path| (path.clone(), Content::of(&path))).collect())
+}
+
+/// Calls `on_change`, on a thread of its own, after the content of any of the files is not what was `seen` any more (a file that
+/// goes or comes has changed too). Where the system offers no watch, looking at the files every half second must do.
 ///
 /// # Errors
 /// The thread could not be started.
-pub fn watch(paths: Vec<PathBuf>, on_change: impl Fn() + Send + 'static) -> Result<WatchGuard, notify::Error> {
+pub fn watch(seen: Seen, on_change: impl Fn() + Send + 'static) -> Result<WatchGuard, notify::Error> {
     let (signals, received) = channel();
     let told = signals.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -70,9 +88,11 @@ pub fn watch(paths: Vec<PathBuf>, on_change: impl Fn() + Send + 'static) -> Resu
             let _ = told.send(Signal::Touched);
         }
     });
-    let mut look = Look { paths, watcher: watcher.ok(), watched: BTreeSet::new(), seen: Vec::new() };
+    let (paths, seen) = seen.0.into_iter().unzip();
+    let mut look = Look { paths, watcher: watcher.ok(), watched: BTreeSet::new(), seen };
     look.follow();
-    look.seen = look.contents();
+    // What changed since it was seen is told by no event.
+    let _ = signals.send(Signal::Touched);
     let thread = std::thread::Builder::new()
         .name("keyward-watch".to_owned())
         .spawn(move || run(&mut look, &received, &on_change))
@@ -94,11 +114,12 @@ fn run(look: &mut Look, signals: &Receiver<Signal>, on_change: &impl Fn()) {
     loop {
         match signals.recv_timeout(POLL) {
             Ok(Signal::Touched) => {}
+            Ok(Signal::Follow(paths)) => look.turn_to(paths),
             Err(RecvTimeoutError::Timeout) if look.differs() => {}
             Err(RecvTimeoutError::Timeout) => continue,
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
         }
-        if !wait_until_quiet(signals, &clock) {
+        if !wait_until_quiet(look, signals, &clock) {
             return;
         }
         look.follow();
@@ -109,11 +130,12 @@ fn run(look: &mut Look, signals: &Receiver<Signal>, on_change: &impl Fn()) {
 }
 
 /// False when the watch is to end.
-fn wait_until_quiet(signals: &Receiver<Signal>, clock: &Clock) -> bool {
+fn wait_until_quiet(look: &mut Look, signals: &Receiver<Signal>, clock: &Clock) -> bool {
     let start_ns = clock.now().monotonic_ns;
     while clock.now().monotonic_ns.saturating_sub(start_ns) < LONGEST_WAIT_NS {
         match signals.recv_timeout(QUIET) {
             Ok(Signal::Touched) => {}
+            Ok(Signal::Follow(paths)) => look.turn_to(paths),
             Err(RecvTimeoutError::Timeout) => return true,
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
         }
@@ -127,6 +149,17 @@ struct Content {
     /// `None` when it cannot be read.
     sha256: Option<[u8; 32]>,
     stamp: Option<Stamp>,
+}
+
+impl Content {
+    fn of(path: &Path) -> Self {
+        Self { stamp: stamp(path), sha256: hash(path) }
+    }
+
+    /// Of a file that nobody has looked at: no content has this hash, so whatever is found there has changed.
+    fn unseen() -> Self {
+        Self { stamp: None, sha256: Some([0; 32]) }
+    }
 }
 
 /// What changes with the content on any ordinary file system, and costs no reading.
@@ -162,7 +195,18 @@ impl Look {
     }
 
     fn contents(&self) -> Vec<Content> {
-        self.paths.iter().map(|path| Content { stamp: stamp(path), sha256: hash(path) }).collect()
+        self.paths.iter().map(|path| Content::of(path)).collect()
+    }
+
+    /// Takes other files to watch; what was seen of those that stay is kept.
+    fn turn_to(&mut self, paths: Vec<PathBuf>) {
+        let mut known: Vec<(PathBuf, Content)> = self.paths.drain(..).zip(self.seen.drain(..)).collect();
+        for path in paths {
+            let at = known.iter().position(|(known, _)| *known == path);
+            self.seen.push(at.map_or_else(Content::unseen, |at| known.swap_remove(at).1));
+            self.paths.push(path);
+        }
+        self.follow();
     }
 
     /// Whether any content differs from what was seen; if so, it has been seen now.

@@ -94,6 +94,8 @@ pub fn nearest(path: &str, headers: &HeaderMap) -> DialectName {
         DialectName::Gemini
     } else if starts("/v1/messages") {
         DialectName::Anthropic
+    } else if path.strip_prefix("/v1/").and_then(openai_call).is_some() {
+        DialectName::OpenAi
     } else if let Some(dialect) = by_headers(headers) {
         dialect
     } else if headers.contains_key("api-key") {

@@ -70,6 +70,8 @@ pub struct SecretSlot {
     until_unix_ms: AtomicI64,
     uses: AtomicU64,
     last_used_unix_ms: AtomicI64,
+    /// The slot of the same secret at the key it went over to.
+    successor: OnceLock<Arc<SecretSlot>>,
 }
 
 impl KeyEntry {
@@ -130,7 +132,17 @@ impl SecretSlot {
             until_unix_ms: AtomicI64::new(until_unix_ms),
             uses: AtomicU64::new(0),
             last_used_unix_ms: AtomicI64::new(i64::MIN),
+            successor: OnceLock::new(),
         })
+    }
+
+    /// The slot that the same secret has now: this one, or after it went over to another key, that key's.
+    pub fn latest(&self) -> &Self {
+        let mut latest = self;
+        while let Some(next) = latest.successor.get() {
+            latest = next;
+        }
+        latest
     }
 
     /// Its key.
@@ -159,28 +171,35 @@ impl SecretSlot {
         self.until_unix_ms.load(Ordering::Acquire) == WITHDRAWN
     }
 
+    /// Whether it is not its key's any more: the key is removed, or no longer lists it, or it is another key's now. Never undone.
+    pub fn is_gone(&self) -> bool {
+        self.is_withdrawn() || self.entry.is_removed() || self.successor.get().is_some()
+    }
+
     /// Whether its grace is over.
     pub fn grace_ended(&self, now: Now) -> bool {
         self.until_unix_ms().is_some_and(|until| now.unix_ms >= until)
     }
 
-    /// Whether a request that came with it may run on: what a stream asks again and again.
+    /// Whether a request that came with it may run on: what a stream asks again and again. Where the secret has gone over to another key
+    /// meanwhile, that key decides: whoever holds the secret still may.
     ///
     /// # Errors
     /// [`CutReason::Deleted`], [`CutReason::Disabled`], [`CutReason::Expired`], or [`CutReason::GraceEnded`], which a secret that
     /// its key no longer lists has too.
     pub fn may_continue(&self, now: Now) -> Result<(), CutReason> {
-        if self.entry.is_removed() {
+        let latest = self.latest();
+        if latest.entry.is_removed() {
             return Err(CutReason::Deleted);
         }
-        let policy = self.entry.policy();
+        let policy = latest.entry.policy();
         if policy.is_disabled {
             return Err(CutReason::Disabled);
         }
         if policy.expires_at_ms.is_some_and(|end| now.unix_ms >= end) {
             return Err(CutReason::Expired);
         }
-        if self.grace_ended(now) { Err(CutReason::GraceEnded) } else { Ok(()) }
+        if latest.grace_ended(now) { Err(CutReason::GraceEnded) } else { Ok(()) }
     }
 
     /// Notes a use. Those of a previous secret are counted; the time of any is kept to the second.
@@ -268,7 +287,8 @@ impl KeyTable {
     }
 
     /// Makes all of `changes` or none: what a reload does. Of several changes to one key the last counts. A secret may move from
-    /// one of the keys named to another. Requests go on meanwhile and see each key as it was or as it is to be.
+    /// one of the keys named to another, and at no moment has it none. Requests go on meanwhile and see each key as it was or as
+    /// it is to be.
     ///
     /// # Errors
     /// [`ChangeRefused`] for the first change that cannot be made, and nothing is changed.
@@ -276,14 +296,16 @@ impl KeyTable {
         let changes = batch::last_of_each(changes);
         let mut writer = self.writer();
         batch::check(self, &changes)?;
-        for change in &changes {
-            batch::release(self, &mut writer, change);
-        }
+        let (mut removed, mut ended) = (Vec::new(), Vec::new());
         for change in changes {
-            if let KeyChange::Put(record) = change {
-                batch::put(self, &mut writer, *record);
+            match change {
+                KeyChange::Put(record) => batch::put(self, &mut writer, *record, &mut ended),
+                KeyChange::Remove(id) => removed.push(id),
             }
         }
+        // Last, so that a secret which another key takes over has always one of the two.
+        removed.into_iter().for_each(|id| batch::remove(self, &mut writer, id, &mut ended));
+        batch::withdraw(self, ended);
         Ok(())
     }
 

@@ -95,9 +95,14 @@ impl Slot {
 }
 
 impl Deadline {
+    /// The monotonic clock that deadlines are kept by.
+    pub fn now_ns(&self) -> u64 {
+        self.home.clock.now().monotonic_ns
+    }
+
     /// Due in `ns` nanoseconds from now.
     pub fn set_in(&self, ns: u64) {
-        self.set_at(self.home.clock.now().monotonic_ns.saturating_add(ns));
+        self.set_at(self.now_ns().saturating_add(ns));
     }
 
     /// Due at a moment of the monotonic clock.

@@ -1,7 +1,7 @@
 //! Saying no: a refusal or a fault becomes an answer in the caller's own dialect.
 
 use http::header::{CONNECTION, HeaderValue};
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 
 use crate::dialect::{self, Answer, Notes};
 use crate::policy::{BodyFlaw, DialectName, Fault, Refusal};
@@ -58,8 +58,9 @@ pub fn answer(worker: &Worker, trace: Trace, stop: &Stop) -> Response<AnswerBody
         let standing = caller.slot().entry().limits().standing(caller.policy(), now);
         words.limit_headers(&standing, now, &mut answer.headers);
     }
-    if must_close(stop) {
-        answer.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    // A body that is not read to its end leaves no place for a next request.
+    if must_close(stop) || trace.under_way.notes().body_is_open() {
+        close(&mut answer.headers);
     }
     finish(worker, trace, answer, decision)
 }
@@ -81,6 +82,8 @@ pub fn finish(worker: &Worker, trace: Trace, answer: Answer, decision: &'static 
     line.status = answer.status.as_u16();
     line.decision = decision;
     count(worker, line.dialect, answer.status);
+    // Written here: a panic in a drop after the last line would leak what is returned, and with it a request under way.
+    drop(account);
     response
 }
 
@@ -88,6 +91,15 @@ pub fn finish(worker: &Worker, trace: Trace, answer: Answer, decision: &'static 
 pub fn count(worker: &Worker, dialect: DialectName, status: StatusCode) {
     let label = DialectLabel { dialect: dialect.as_str(), status: status_class(status.as_u16()) };
     worker.plane.metrics.requests.get_or_create(&label).inc();
+}
+
+/// The connection ends after this answer, whatever else it says of the connection.
+fn close(headers: &mut HeaderMap) {
+    let others = headers.get(CONNECTION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let value = if others.is_empty() { "close".to_owned() } else { format!("{others}, close") };
+    if let Ok(value) = HeaderValue::from_str(&value) {
+        headers.insert(CONNECTION, value);
+    }
 }
 
 /// After these the rest of the connection cannot be trusted to be where we think it is, or is not worth reading.

@@ -215,7 +215,7 @@ fn outgoing_headers(
             Kind::Http(own) => own,
             Kind::Sandbox => dialect,
         };
-        headers::set_credential(&mut passed, spoken, credential);
+        credential.put_into(&mut passed, spoken);
     }
     if head.method == Method::GET {
         passed.remove(CONTENT_TYPE);

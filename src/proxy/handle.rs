@@ -127,7 +127,7 @@ async fn forward_and_relay(worker: Rc<Worker>, mut trace: Trace, sending: Sendin
 
 fn trace(worker: &Worker, notes: Rc<WireNotes>, head: &request::Parts) -> Trace {
     let plane = &worker.plane;
-    let dialect = match notes.flaw() {
+    let dialect = match notes.flaw_of(&head.headers) {
         Some((_, nearest)) => nearest,
         None => route::nearest(head.uri.path(), &head.headers),
     };

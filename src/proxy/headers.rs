@@ -1,13 +1,9 @@
 //! Which headers pass, in and out. Framing and credentials are ours to set; what is hop-by-hop ends here.
 
-use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue,
-};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, header};
 
 use crate::dialect::credential::CREDENTIAL_HEADERS;
-use crate::policy::DialectName;
-use crate::upstream::Credential;
 
 /// Headers about one connection (RFC 9110 7.6.1 and the usual ones that were never registered).
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -23,7 +19,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Headers by which a client could tell a backend that it is someone, somewhere or something else (SECURITY 1).
-const NEVER_UPSTREAM: [HeaderName; 15] = [
+const NEVER_UPSTREAM: [HeaderName; 19] = [
     HOST,
     CONTENT_LENGTH,
     EXPECT,
@@ -39,26 +35,34 @@ const NEVER_UPSTREAM: [HeaderName; 15] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
+    // Which of the operator's accounts pays, and a credential that some front ends take before the usual one.
+    HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("openai-project"),
+    HeaderName::from_static("x-goog-user-project"),
+    HeaderName::from_static("ocp-apim-subscription-key"),
 ];
 
-/// The names a `Connection` header lists, lower case. Framing and credential headers are handled on their own and cannot be named away.
+/// The names a `Connection` header lists, lower case. Framing and credential headers are set after these are taken out and cannot be named
+/// away; nor can the content type, by which the body was read.
 fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
+    values
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| name != "content-type")
+        .collect()
 }
 
 /// The headers that go upstream, before ours are set: a client can neither add to nor take from what we set.
 pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
-    let mut named = named_by_connection(from_client);
-    // It says how the body was read when it was checked, so the backend must read it so too.
-    named.retain(|name| name != header::CONTENT_TYPE.as_str());
+    let named = named_by_connection(from_client);
     let mut passed = HeaderMap::with_capacity(from_client.len() + 2);
     for (name, value) in from_client {
         let text = name.as_str();
         let is_ours = NEVER_UPSTREAM.contains(name)
             || HOP_BY_HOP.contains(name)
             || CREDENTIAL_HEADERS.contains(name)
-            || text.starts_with("x-forwarded-")
+            || text.starts_with("x-forwarded")
             || text.contains('_')
             || named.iter().any(|n| n == text);
         if !is_ours {
@@ -66,21 +70,6 @@ pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
         }
     }
     passed
-}
-
-/// Puts the operator's credential where a backend of this dialect looks for it.
-pub fn set_credential(headers: &mut HeaderMap, dialect: DialectName, credential: &Credential) {
-    let (name, text) = match dialect {
-        DialectName::OpenAi => (AUTHORIZATION, format!("Bearer {}", credential.expose())),
-        DialectName::Anthropic => (HeaderName::from_static("x-api-key"), credential.expose().to_owned()),
-        DialectName::Gemini => (HeaderName::from_static("x-goog-api-key"), credential.expose().to_owned()),
-        DialectName::Azure => (HeaderName::from_static("api-key"), credential.expose().to_owned()),
-    };
-    // A credential is checked to be plain ASCII when it is made, so it is always a header value.
-    if let Ok(mut value) = HeaderValue::from_str(&text) {
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
 }
 
 /// Asks for codings a copy of which can be decoded to be metered, or for none at all.
@@ -126,7 +115,7 @@ mod tests {
     #[test]
     fn nothing_about_the_hop_the_caller_or_its_secret_goes_upstream() {
         let headers = map(&[
-            ("connection", "close, X-Secret-Hop, authorization"),
+            ("connection", "close, X-Secret-Hop, authorization, Content-Type"),
             ("x-secret-hop", "1"),
             ("authorization", "Bearer a"),
             ("x-api-key", "a"),
@@ -143,12 +132,14 @@ mod tests {
             ("content-length", "3"),
             ("host", "h"),
             ("x-original-url", "/admin"),
+            ("openai-organization", "org-1"),
+            ("content-type", "application/json"),
             ("anthropic-version", "2023-06-01"),
             ("traceparent", "00-1-2-3"),
         ]);
         let passed = request_headers(&headers);
         let names = passed.keys().map(HeaderName::as_str).collect::<Vec<_>>();
-        assert_eq!(names, ["anthropic-version", "traceparent"]);
+        assert_eq!(names, ["content-type", "anthropic-version", "traceparent"]);
     }
 
     #[test]

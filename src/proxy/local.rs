@@ -2,10 +2,11 @@
 
 use crate::admission::Caller;
 use crate::dialect::route::Route;
-use crate::dialect::{self, Answer, key_status};
+use crate::dialect::{self, Answer, ModelEntry, key_status};
 use crate::policy::{Endpoint, Refusal};
 use crate::proxy::plane::{Live, Plane};
-use crate::upstream::Routes;
+use crate::units::ModelName;
+use crate::upstream::{Routes, Upstream};
 
 /// Answers a local call.
 ///
@@ -23,9 +24,7 @@ pub fn answer(plane: &Plane, live: &Live, caller: &Caller, route: &Route) -> Res
         return Ok(key_status::key_status(policy, &standing, now));
     }
     let Some(wanted) = &route.model else {
-        let mut listed = listed(&live.routes, caller, route);
-        listed.retain(|entry| policy.models.allows(entry.id.as_str()));
-        return Ok(words.models(&listed));
+        return Ok(words.models(&listed(&live.routes, caller, route)));
     };
     let not_found = || Refusal::ModelNotFound { model: Some(wanted.clone()) };
     if !policy.models.allows(wanted.as_str()) {
@@ -33,28 +32,24 @@ pub fn answer(plane: &Plane, live: &Live, caller: &Caller, route: &Route) -> Res
     }
     let way = if policy.is_sandbox { live.routes.sandbox() } else { live.routes.find(route.dialect, wanted) };
     let way = way.ok_or_else(not_found)?;
-    Ok(words.model(&dialect::ModelEntry {
-        id: wanted.clone(),
-        owned_by: way.upstream.settings.name.clone(),
-        created_unix: 0,
-    }))
+    Ok(words.model(&entry(wanted.clone(), &way.upstream)))
 }
 
-/// What is listed to this key: its own exact names that are served, beside the ones the upstreams name.
-fn listed(routes: &Routes, caller: &Caller, route: &Route) -> Vec<dialect::ModelEntry> {
-    let mut listed = routes.listed(route.dialect);
-    for name in caller.policy().models.patterns().filter_map(crate::units::ModelName::new) {
-        let way = if caller.policy().is_sandbox { routes.sandbox() } else { routes.find(route.dialect, &name) };
-        if let Some(way) = way
-            && !listed.iter().any(|entry| entry.id == name)
-        {
-            listed.push(dialect::ModelEntry {
-                id: name,
-                owned_by: way.upstream.settings.name.clone(),
-                created_unix: 0,
-            });
-        }
+/// What is listed to this key, each once and sorted: the names and aliases of the configuration, and the key's own exact names. Only what
+/// the key may use and what is served.
+fn listed(routes: &Routes, caller: &Caller, route: &Route) -> Vec<ModelEntry> {
+    let policy = caller.policy();
+    let mut listed = if policy.is_sandbox { routes.listed_in_sandbox() } else { routes.listed(route.dialect) };
+    for name in policy.models.patterns().filter_map(ModelName::new) {
+        let way = if policy.is_sandbox { routes.sandbox() } else { routes.find(route.dialect, &name) };
+        listed.extend(way.map(|way| entry(name, &way.upstream)));
     }
+    listed.retain(|entry| policy.models.allows(entry.id.as_str()));
     listed.sort_by(|a, b| a.id.cmp(&b.id));
+    listed.dedup_by(|a, b| a.id == b.id);
     listed
+}
+
+fn entry(id: ModelName, upstream: &Upstream) -> ModelEntry {
+    ModelEntry { id, owned_by: upstream.settings.name.clone(), created_unix: 0 }
 }

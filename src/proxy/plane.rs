@@ -115,6 +115,9 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         self.load.requests.fetch_sub(1, Ordering::Relaxed);
         self.plane.metrics.in_flight.dec();
+        if std::thread::panicking() {
+            self.plane.metrics.panics.inc();
+        }
         self.notes.request_ended();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, UPGRADE};
 use http::{HeaderMap, Version, request};
 use zeroize::Zeroizing;
 
@@ -34,14 +34,20 @@ pub fn receive(
     peer: IpAddr,
     settings: &Settings,
 ) -> Result<Received, Refusal> {
-    if let Some((flaw, _)) = notes.flaw() {
+    if let Some((flaw, _)) = notes.flaw_of(&head.headers) {
         return Err(Refusal::Head(flaw));
     }
     check_host(head)?;
     check_expectation(&head.headers)?;
     let (path, query) = (head.uri.path(), head.uri.query());
-    let route = route::route(&head.method, path, query, &head.headers, &settings.passthrough)?;
-    let secret = credential(&head.headers, query)?.map(|secret| Zeroizing::new(secret.into_owned()));
+    let route = route::route(&head.method, path, query, &head.headers, &settings.passthrough)
+        .map_err(|refusal| offered_no_websocket(refusal, &head.headers))?;
+    // One that cannot be a secret goes the way of one that is in no table, so that both are answered and counted alike.
+    let secret = match credential(&head.headers, query) {
+        Ok(secret) => secret.map(|secret| Zeroizing::new(secret.into_owned())),
+        Err(Refusal::InvalidKey) => None,
+        Err(refusal) => return Err(refusal),
+    };
     let address = client_address(peer, &head.headers, &settings.trusted_proxies);
     Ok(Received { route, address, secret })
 }
@@ -59,6 +65,15 @@ pub fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::Head(HeadFlaw::Syntax));
     }
     Ok(())
+}
+
+/// A websocket is opened with GET, also where a call is made with POST: the caller is told to use plain HTTP, not another method.
+fn offered_no_websocket(refusal: Refusal, headers: &HeaderMap) -> Refusal {
+    let asks = || headers.get_all(UPGRADE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    match refusal {
+        Refusal::MethodNotAllowed { .. } if asks() => Refusal::Head(HeadFlaw::UpgradeNotOffered),
+        refusal => refusal,
+    }
 }
 
 /// Exactly one `Host`, a bare authority, the same as the target's own when that is absolute (RFC 9112 3.2).
@@ -99,10 +114,16 @@ fn is_bare_authority(host: &[u8]) -> bool {
     let is_name = name.first() == Some(&b'[') || name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(b));
     let is_port = match port.split_first() {
         None => true,
-        Some((b':', digits)) => (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit),
+        Some((b':', digits)) => {
+            (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) && is_u16(digits)
+        }
         Some(_) => false,
     };
     !name.is_empty() && name.len() <= 255 && is_name && is_port
+}
+
+fn is_u16(digits: &[u8]) -> bool {
+    digits.iter().fold(0_u32, |port, digit| port * 10 + u32::from(digit - b'0')) <= u32::from(u16::MAX)
 }
 
 fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -116,12 +137,12 @@ mod tests {
 
     #[test]
     fn a_host_is_a_bare_authority() {
-        for good in ["a", "a.example:8080", "127.0.0.1", "[::1]", "[::1]:80", "a_b"] {
+        for good in ["a", "a.example:8080", "127.0.0.1", "[::1]", "[::1]:80", "a_b", "a:65535"] {
             assert!(is_bare_authority(good.as_bytes()), "{good}");
         }
         for bad in [
-            "", ":80", "a/b", "a?b", "a#b", "u@a", "a b", "a:", "a:x", "a:123456", "[::1", "[x]", "[::1]x", "a:80:80",
-            "a%2f",
+            "", ":80", "a/b", "a?b", "a#b", "u@a", "a b", "a:", "a:x", "a:123456", "a:65536", "[::1", "[x]", "[::1]x",
+            "a:80:80", "a%2f",
         ] {
             assert!(!is_bare_authority(bad.as_bytes()), "{bad}");
         }

@@ -42,7 +42,7 @@ pub fn answer(worker: &Rc<Worker>, trace: Trace, mut forwarded: Forwarded) -> Re
     worker.plane.metrics.first_byte.observe(line.elapsed_ns() as f64 / 1e9);
     fault::count(worker, line.dialect, status);
     if forwarded.is_watched {
-        under_way.notes().deadline().watch(Arc::clone(forwarded.caller.slot()));
+        under_way.notes().watch(Arc::clone(forwarded.caller.slot()));
     }
     let Forwarded { answered, deadline, way, .. } = forwarded;
     let idle_ns = u64::try_from(way.upstream.settings.idle_timeout.as_nanos()).unwrap_or(u64::MAX);

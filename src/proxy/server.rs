@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::{interval, timeout};
 
-use crate::proxy::deadline::{Deadlines, Due, TICK};
+use crate::proxy::deadline::{Deadlines, TICK};
 use crate::proxy::handle::handle;
 use crate::proxy::plane::{Load, Plane, Worker};
 use crate::proxy::request_id::RequestIds;
@@ -268,15 +268,29 @@ async fn drained(worker: &Worker, connections: &Rc<()>) {
 async fn tick(worker: Rc<Worker>) {
     let mut ticks = interval(TICK);
     let mut until_sweep = SWEEP_TICKS;
+    let mut shown = [0; 3];
     loop {
         ticks.tick().await;
         worker.deadlines.tick();
+        shown = show(&worker, shown);
         until_sweep -= 1;
         if until_sweep == 0 {
             until_sweep = SWEEP_TICKS;
             worker.pool.sweep();
         }
     }
+}
+
+/// Adds to the gauges, which sum up all workers, how far this worker's own numbers have moved.
+fn show(worker: &Worker, shown: [i64; 3]) -> [i64; 3] {
+    let metrics = &worker.plane.metrics;
+    let counts = [worker.deadlines.count(), worker.pool.idle_count(), worker.pool.outstanding_count()];
+    let now = counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    let gauges = [&metrics.time_limits, &metrics.upstream_idle, &metrics.upstream_in_flight];
+    for ((gauge, now), shown) in gauges.into_iter().zip(now).zip(shown) {
+        gauge.inc_by(now - shown);
+    }
+    now
 }
 
 /// Serves one connection to its end.
@@ -301,14 +315,14 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
             told = true;
             serving.as_mut().graceful_shutdown();
         }
-        let due = notes.deadline().poll_due(cx);
-        if due == Poll::Ready(Due::TimeUp) {
+        if notes.poll_cut(cx).is_ready() {
             return Poll::Ready(Err(()));
         }
         match serving.as_mut().poll(cx) {
-            // Its answer ends with an error event, but nobody takes it: the upstream is not kept waiting for that.
-            Poll::Pending if due.is_ready() && notes.is_stalled() => Poll::Ready(Err(())),
-            polled => polled.map_err(|error| tracing::debug!(%error, "client connection ended")),
+            Poll::Pending => notes.poll_unheard(cx).map(|()| Err(())),
+            Poll::Ready(ended) => {
+                Poll::Ready(ended.map_err(|error| tracing::debug!(%error, "client connection ended")))
+            }
         }
     })
     .await;

@@ -87,7 +87,13 @@ pub struct Metrics {
     pub config_in_force: Gauge<i64, AtomicI64>,
     /// From the end of a request's head to the first byte of its answer, seconds.
     pub first_byte: Histogram,
-    /// Panics that were caught; each is a bug.
+    /// Time limits being kept, as of the last tick; at rest one for each open connection.
+    pub time_limits: Gauge<i64, AtomicI64>,
+    /// Idle connections to upstreams, as of the last tick.
+    pub upstream_idle: Gauge<i64, AtomicI64>,
+    /// Requests under way at upstreams, as of the last tick.
+    pub upstream_in_flight: Gauge<i64, AtomicI64>,
+    /// Requests ended by a panic; each is a bug.
     pub panics: Counter,
 }
 
@@ -119,6 +125,9 @@ impl Metrics {
             reloads: Family::default(),
             config_in_force: Gauge::default(),
             first_byte: Histogram::new(buckets),
+            time_limits: Gauge::default(),
+            upstream_idle: Gauge::default(),
+            upstream_in_flight: Gauge::default(),
             panics: Counter::default(),
         };
         metrics.register();
@@ -152,7 +161,14 @@ impl Metrics {
             Unit::Seconds,
             self.first_byte.clone(),
         );
-        registry.register("panics", "Caught panics; each is a bug", self.panics.clone());
+        registry.register("time_limits", "Time limits being kept", self.time_limits.clone());
+        registry.register("upstream_idle_connections", "Idle connections to upstreams", self.upstream_idle.clone());
+        registry.register(
+            "upstream_requests_in_flight",
+            "Requests under way at upstreams",
+            self.upstream_in_flight.clone(),
+        );
+        registry.register("panics", "Requests ended by a panic; each is a bug", self.panics.clone());
     }
 
     /// All of them in the text format Prometheus and OpenMetrics scrapers read.

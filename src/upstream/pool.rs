@@ -108,6 +108,11 @@ impl Pool {
         self.outstanding.borrow().get(&endpoint).map_or(0, |count| count.get())
     }
 
+    /// Requests under way, all endpoints together.
+    pub fn outstanding_count(&self) -> usize {
+        self.outstanding.borrow().values().map(|count| count.get()).sum()
+    }
+
     /// Counts a request at `endpoint` until the guard is dropped.
     pub fn count(&self, endpoint: u64) -> Counted {
         let count = Rc::clone(self.outstanding.borrow_mut().entry(endpoint).or_default());

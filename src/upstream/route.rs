@@ -9,6 +9,7 @@ use http::HeaderValue;
 use crate::dialect::ModelEntry;
 use crate::policy::DialectName;
 use crate::units::ModelName;
+use crate::upstream::sandbox;
 use crate::upstream::settings::{Address, Kind, UpstreamSettings};
 
 /// A pool of endpoints that serve the same models, with everything about it that can be made once.
@@ -58,7 +59,8 @@ impl Upstream {
         }
     }
 
-    fn serves(&self, model: &str) -> bool {
+    /// Whether its configuration says that it serves `model`.
+    pub fn serves(&self, model: &str) -> bool {
         self.settings.models.iter().any(|glob| glob.matches(model))
     }
 }
@@ -123,26 +125,30 @@ impl Routes {
         Some(Way { upstream, rename: None })
     }
 
-    /// The models that have a name of their own, for the list of models: exact names and aliases, sorted, each once.
+    /// The models that have a name of their own, for the list of models: exact names and aliases, and what the built-in backend names,
+    /// in no order. A pattern names none, and no upstream is asked: the list comes from memory.
     pub fn listed(&self, dialect: DialectName) -> Vec<ModelEntry> {
         let mut entries = Vec::new();
         for upstream in self.upstreams.iter().filter(|up| up.speaks(dialect)) {
             let exact = upstream.settings.models.iter().filter(|glob| glob.is_exact());
             entries.extend(exact.filter_map(|glob| entry(glob.as_str(), upstream)));
+            if upstream.settings.kind == Kind::Sandbox {
+                let served = sandbox::MODELS.iter().filter(|model| upstream.serves(model));
+                entries.extend(served.filter_map(|model| entry(model, upstream)));
+            }
         }
         for alias in self.aliases.keys() {
             if let Some(way) = self.find(dialect, alias) {
                 entries.extend(entry(alias.as_str(), &way.upstream));
             }
         }
-        entries.sort_by(|a, b| a.id.cmp(&b.id));
-        entries.dedup_by(|a, b| a.id == b.id);
         entries
     }
 
-    /// Every upstream.
-    pub fn upstreams(&self) -> &[Arc<Upstream>] {
-        &self.upstreams
+    /// What the built-in backend names to a sandbox key.
+    pub fn listed_in_sandbox(&self) -> Vec<ModelEntry> {
+        let Some(upstream) = &self.sandbox else { return Vec::new() };
+        sandbox::MODELS.iter().filter_map(|model| entry(model, upstream)).collect()
     }
 }
 

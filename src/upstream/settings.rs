@@ -1,8 +1,11 @@
 //! What the configuration says of an upstream, checked and in the types the data plane reads.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::uri::Authority;
 
 use crate::policy::{DialectName, Glob};
@@ -82,9 +85,19 @@ impl Credential {
         plain.then(|| Self(secret.into()))
     }
 
-    /// The secret itself, to be put on the wire and nowhere else.
-    pub fn expose(&self) -> &str {
-        &self.0
+    /// Puts it where a backend of this dialect looks for it.
+    pub fn put_into(&self, headers: &mut HeaderMap, dialect: DialectName) {
+        let (name, text) = match dialect {
+            DialectName::OpenAi => (AUTHORIZATION, Cow::Owned(format!("Bearer {}", self.0))),
+            DialectName::Anthropic => (HeaderName::from_static("x-api-key"), Cow::Borrowed(&*self.0)),
+            DialectName::Gemini => (HeaderName::from_static("x-goog-api-key"), Cow::Borrowed(&*self.0)),
+            DialectName::Azure => (HeaderName::from_static("api-key"), Cow::Borrowed(&*self.0)),
+        };
+        // It was checked to be plain ASCII when it was made, so it is always a header value.
+        if let Ok(mut value) = HeaderValue::from_str(&text) {
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
     }
 }
 

@@ -18,7 +18,8 @@ pub fn client_config() -> Result<Arc<ClientConfig>, rustls::Error> {
     let builder = || ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let mut config = match builder()?.with_platform_verifier() {
         Ok(builder) => builder.with_no_client_auth(),
-        Err(_) => {
+        Err(error) => {
+            tracing::info!(%error, "this machine has no trust roots of its own; upstreams are checked against Mozilla's");
             let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
             builder()?.with_root_certificates(roots).with_no_client_auth()
         }

@@ -4,6 +4,7 @@ mod harness;
 
 mod bodies;
 mod canary;
+mod command_line;
 mod disconnect;
 mod edge;
 mod forwarding;

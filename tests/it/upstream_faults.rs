@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 
 use crate::harness::apis::{self, Api};
 use crate::harness::proxy::ALICE;
-use crate::harness::{Answer, Client, Proxy, RawBackend, raw_backend};
+use crate::harness::raw_backend::{self, RawBackend};
+use crate::harness::{Answer, Client, Proxy};
 
 const TPM: u64 = 1_000_000;
 

@@ -20,7 +20,7 @@ fn watched(prepare: impl FnOnce(&Path)) -> Watched {
     let directory = tempfile::tempdir().unwrap();
     prepare(directory.path());
     let (sender, changes) = channel();
-    let guard = watch(vec![directory.path().join("keys.toml")], move || sender.send(()).unwrap()).unwrap();
+    let guard = watch(look([directory.path().join("keys.toml")]), move || sender.send(()).unwrap()).unwrap();
     Watched { directory, changes, guard }
 }
 
@@ -105,7 +105,7 @@ fn a_directory_that_is_made_anew_is_watched_again() {
     fs::create_dir(&inner).unwrap();
     plain(&inner);
     let (sender, changes) = channel();
-    let _guard = watch(vec![inner.join("keys.toml")], move || sender.send(()).unwrap()).unwrap();
+    let _guard = watch(look([inner.join("keys.toml")]), move || sender.send(()).unwrap()).unwrap();
     fs::remove_dir_all(&inner).unwrap();
     assert_eq!(changes.recv_timeout(PATIENCE), Ok(()), "removal");
     fs::create_dir(&inner).unwrap();
@@ -167,4 +167,30 @@ fn nothing_is_called_after_the_guard_is_dropped() {
     drop(guard);
     fs::write(directory.path().join("keys.toml"), "two").unwrap();
     assert_eq!(changes.recv_timeout(PATIENCE), Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn a_change_between_the_look_and_the_watch_is_not_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    plain(directory.path());
+    let path = directory.path().join("keys.toml");
+    let seen = look([path.clone()]);
+    fs::write(&path, "two").unwrap();
+    let (sender, changes) = channel();
+    let _guard = watch(seen, move || sender.send(()).unwrap()).unwrap();
+    assert_eq!(changes.recv_timeout(PATIENCE), Ok(()));
+}
+
+#[test]
+fn other_files_can_be_watched_from_then_on() {
+    let Watched { directory, changes, guard } = watched(plain);
+    let other = directory.path().join("other.toml");
+    fs::write(&other, "one").unwrap();
+    guard.follow(vec![other.clone()]);
+    assert_eq!(changes.recv_timeout(PATIENCE), Ok(()), "nobody knows what it was before");
+    fs::write(directory.path().join("keys.toml"), "no longer watched").unwrap();
+    fs::write(&other, "two").unwrap();
+    assert_eq!(changes.recv_timeout(PATIENCE), Ok(()));
+    drop(guard);
+    assert!(changes.try_recv().is_err(), "one change, told once");
 }

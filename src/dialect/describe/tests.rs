@@ -1,6 +1,5 @@
 //! Bodies by exact bytes: hostile ones with the flaw each must be refused for, and good ones of every client.
 
-mod corpus;
 mod good;
 mod hostile;
 mod rendering;

@@ -332,6 +332,7 @@ fn the_nearest_dialect_is_told_by_path_then_headers() {
         ("/v1/nothing", &["anthropic-version"], D::Anthropic),
         ("/v1/nothing", &["x-goog-api-key"], D::Gemini),
         ("/v1/nothing", &["api-key"], D::Azure),
+        ("/v1/chat/completions", &["x-goog-api-key", "anthropic-version"], D::OpenAi),
         ("/v1/messages/batches", &[], D::Anthropic),
         ("/V1/Messages", &[], D::Anthropic),
         ("/v1beta/files", &["authorization"], D::Gemini),

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use dashmap::Entry;
+
 use super::*;
 
 /// What only whoever makes changes needs.
@@ -46,36 +48,16 @@ pub(super) fn check(table: &KeyTable, changes: &[KeyChange]) -> Result<(), Chang
     Ok(())
 }
 
-/// Makes room: ends what is removed, and the secrets that a record no longer lists. A secret listed again, in whatever place,
-/// is not touched, so that a rotation leaves no moment at which it is unknown.
-pub(super) fn release(table: &KeyTable, writer: &mut Writer, change: &KeyChange) {
-    let id = change.id();
-    let Some(entry) = table.get(id) else { return };
-    let listed: HashSet<KeyDigest> = match change {
-        KeyChange::Put(record) => record.secrets().map(|(digest, _)| digest).collect(),
-        KeyChange::Remove(_) => {
-            entry.is_removed.store(true, Ordering::Release);
-            table.keys.remove(&id);
-            HashSet::new()
-        }
-    };
-    let current = entry.current();
-    for slot in current.into_iter().chain(writer.previous.get(&id).into_iter().flatten().cloned()) {
-        if !listed.contains(&slot.digest) {
-            slot.until_unix_ms.store(WITHDRAWN, Ordering::Release);
-            table.secrets.remove(&slot.digest);
-        }
-    }
-    writer.previous.remove(&id);
-}
-
-/// Makes or replaces a key whose digests are free or its own.
-pub(super) fn put(table: &KeyTable, writer: &mut Writer, record: KeyRecord) {
+/// Makes or replaces a key. A digest that is another key's goes over to it in one step, so that no request meets it without a
+/// key. The secrets that the record no longer lists are added to `ended`: they work until the whole batch is made.
+pub(super) fn put(table: &KeyTable, writer: &mut Writer, record: KeyRecord, ended: &mut Vec<Arc<SecretSlot>>) {
     let id = record.policy.id;
     let secrets: Vec<_> = record.secrets().collect();
     let known = table.get(id);
     let entry = match &known {
         Some(entry) => {
+            let listed: HashSet<KeyDigest> = secrets.iter().map(|(digest, _)| *digest).collect();
+            ended.extend(slots_of(entry, writer).filter(|slot| !listed.contains(&slot.digest)));
             replace(entry, writer, record.policy);
             Arc::clone(entry)
         }
@@ -93,7 +75,9 @@ pub(super) fn put(table: &KeyTable, writer: &mut Writer, record: KeyRecord) {
         entry.cold().current = Arc::downgrade(&current);
     }
     let before: Vec<_> = slots.collect();
-    if !before.is_empty() {
+    if before.is_empty() {
+        writer.previous.remove(&id);
+    } else {
         writer.previous.insert(id, before);
     }
     if known.is_none() {
@@ -114,17 +98,48 @@ fn replace(entry: &KeyEntry, writer: &mut Writer, policy: KeyPolicy) {
     }
 }
 
+/// Ends a key, and adds its secrets to `ended`.
+pub(super) fn remove(table: &KeyTable, writer: &mut Writer, id: KeyId, ended: &mut Vec<Arc<SecretSlot>>) {
+    let Some(entry) = table.get(id) else { return };
+    ended.extend(slots_of(&entry, writer));
+    entry.is_removed.store(true, Ordering::Release);
+    table.keys.remove(&id);
+    writer.previous.remove(&id);
+}
+
+/// Takes secrets that no key lists any more out of the table. One that has gone over to another key meanwhile stays there.
+pub(super) fn withdraw(table: &KeyTable, ended: Vec<Arc<SecretSlot>>) {
+    for slot in ended {
+        table.secrets.remove_if(&slot.digest, |found, ()| {
+            let is_own = Arc::ptr_eq(&found.0, &slot);
+            if is_own {
+                slot.until_unix_ms.store(WITHDRAWN, Ordering::Release);
+            }
+            is_own
+        });
+    }
+}
+
+/// The secrets of a key as the table knows them, the current one first.
+fn slots_of(entry: &KeyEntry, writer: &Writer) -> impl Iterator<Item = Arc<SecretSlot>> + use<> {
+    let before = writer.previous.get(&entry.id).cloned().unwrap_or_default();
+    entry.current().into_iter().chain(before)
+}
+
 /// The slot of a digest of `entry`, found or made, with this end.
 fn place(table: &KeyTable, entry: &Arc<KeyEntry>, digest: KeyDigest, until: i64) -> Arc<SecretSlot> {
-    match table.find(&digest).filter(|slot| Arc::ptr_eq(&slot.entry, entry)) {
-        Some(slot) => {
-            slot.until_unix_ms.store(until, Ordering::Release);
-            slot
-        }
-        None => {
-            let slot = SecretSlot::new(digest, Arc::clone(entry), until);
-            table.secrets.insert(ByDigest(Arc::clone(&slot)), ());
-            slot
+    if let Some(slot) = table.find(&digest).filter(|slot| Arc::ptr_eq(&slot.entry, entry)) {
+        slot.until_unix_ms.store(until, Ordering::Release);
+        return slot;
+    }
+    let slot = SecretSlot::new(digest, Arc::clone(entry), until);
+    match table.secrets.entry(ByDigest(Arc::clone(&slot))) {
+        Entry::Vacant(free) => drop(free.insert(())),
+        Entry::Occupied(held) => {
+            let (ByDigest(before), ()) = held.replace_entry(());
+            // Not set before: a slot goes over once, and never comes back.
+            let _ = before.successor.set(Arc::clone(&slot));
         }
     }
+    slot
 }

@@ -224,6 +224,49 @@ fn a_rotating_key_is_never_unknown_to_a_reader() {
     assert_eq!(table.secrets.len(), 4);
 }
 
+#[test]
+fn a_secret_that_changes_hands_is_never_without_a_key() {
+    let table = table([record(1, 1), record(2, 2), record(3, 3)]);
+    thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            for n in 0..3_000 {
+                // Two keys swap; the third is made anew under another id, its secret the same.
+                let (a, b) = if n % 2 == 0 { (2, 1) } else { (1, 2) };
+                let changes =
+                    vec![KeyChange::Remove(id(3 + n)), put(record(1, a)), put(record(2, b)), put(record(4 + n, 3))];
+                table.apply_all(changes).unwrap();
+            }
+        });
+        let mut looks = 0_u64;
+        while !changing.is_finished() || looks == 0 {
+            for secret in 1..4 {
+                assert!(table.find(&digest(secret)).is_some(), "secret {secret}");
+            }
+            looks += 1;
+        }
+    });
+    assert_eq!((table.len(), table.secrets.len()), (3, 3));
+}
+
+#[test]
+fn what_runs_on_a_secret_that_changed_hands_goes_on_as_its_new_key_may() {
+    let table =
+        table([record(1, 1), record(2, 2), KeyRecord { previous: vec![before(31, i64::MAX - 1)], ..record(3, 3) }]);
+    let held: Vec<_> = [1, 2, 3, 31].map(|n| table.find(&digest(n)).unwrap()).into();
+    table.apply_all(vec![put(record(1, 2)), put(record(2, 1)), KeyChange::Remove(id(3)), put(record(4, 31))]).unwrap();
+    let ends: Vec<_> = held.iter().map(|slot| slot.may_continue(NOW)).collect();
+    assert_eq!(ends, [Ok(()), Ok(()), Err(CutReason::Deleted), Ok(())]);
+    for (secret, key) in [(1, 2), (2, 1), (31, 4)] {
+        let slot = table.find(&digest(secret)).unwrap();
+        assert_eq!((slot.entry().id(), slot.may_continue(NOW)), (id(key), Ok(())));
+    }
+    assert!(table.find(&digest(3)).is_none());
+    table
+        .apply(put(KeyRecord { policy: KeyPolicy { is_disabled: true, ..record(2, 1).policy }, ..record(2, 1) }))
+        .unwrap();
+    assert_eq!(held[0].may_continue(NOW), Err(CutReason::Disabled), "the new key's operator can end it");
+}
+
 fn records() -> impl Strategy<Value = Vec<KeyRecord>> {
     // Secrets are drawn so that keys often hand them to each other; duplicates are dropped.
     let one = (0_u64..12, 0_u64..24, prop::collection::vec((0_u64..24, any::<i64>()), 0..3), any::<bool>());

@@ -86,10 +86,8 @@ pub enum Framing {
     Trailers {
         /// Bytes so far.
         seen: usize,
-        /// Bytes of the line so far.
-        line: usize,
-        /// Whether the last byte was CR.
-        cr: bool,
+        /// What part of a line.
+        part: TrailerPart,
     },
 }
 
@@ -102,6 +100,21 @@ pub enum SizePart {
     Extension,
     /// After the CR.
     Lf,
+}
+
+/// The parts of a trailer line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrailerPart {
+    /// The start of one, or of the empty line that ends the body.
+    Start,
+    /// Its name.
+    Name,
+    /// Its value.
+    Value,
+    /// After the CR of a line.
+    Lf,
+    /// After the CR of the empty line.
+    LastLf,
 }
 
 /// What a checked head says of its body.
@@ -170,7 +183,7 @@ impl Framing {
             Self::ChunkSize { size, seen, part } => chunk_size_byte(size, seen, part, byte),
             Self::ChunkEnd { cr: false } => (byte == b'\r').then_some(Self::ChunkEnd { cr: true }),
             Self::ChunkEnd { cr: true } => (byte == b'\n').then_some(FIRST_CHUNK),
-            Self::Trailers { seen, line, cr } => trailer_byte(seen, line, cr, byte),
+            Self::Trailers { seen, part } => trailer_byte(seen, part, byte),
             Self::Head | Self::Length { .. } | Self::ChunkData { .. } => None,
         }
     }
@@ -190,25 +203,28 @@ fn chunk_size_byte(size: u64, seen: usize, part: SizePart, byte: u8) -> Option<F
         (SizePart::Digits, b'\r') if seen > 0 => line(size, SizePart::Lf),
         (SizePart::Extension, b'\r') => line(size, SizePart::Lf),
         (SizePart::Extension, b'\t' | b' '..=b'~') => line(size, SizePart::Extension),
-        (SizePart::Lf, b'\n') if size == 0 => Some(Framing::Trailers { seen: 0, line: 0, cr: false }),
+        (SizePart::Lf, b'\n') if size == 0 => Some(Framing::Trailers { seen: 0, part: TrailerPart::Start }),
         (SizePart::Lf, b'\n') => Some(Framing::ChunkData { left: size }),
         _ => None,
     }
 }
 
-fn trailer_byte(seen: usize, line: usize, cr: bool, byte: u8) -> Option<Framing> {
+/// A trailer is dropped, but it is written like a header: what is not could be the start of something else to another reader.
+fn trailer_byte(seen: usize, part: TrailerPart, byte: u8) -> Option<Framing> {
     if seen >= MAX_TRAILER_BYTES {
         return None;
     }
-    let seen = seen + 1;
-    match (cr, byte) {
-        (true, b'\n') if line == 0 => Some(Framing::Head),
-        (true, b'\n') => Some(Framing::Trailers { seen, line: 0, cr: false }),
-        (false, b'\r') => Some(Framing::Trailers { seen, line, cr: true }),
-        (false, b' ' | b'\t') if line == 0 => None, // a folded trailer
-        (false, b'\t' | b' '..=b'~' | 0x80..) => Some(Framing::Trailers { seen, line: line + 1, cr: false }),
-        _ => None,
-    }
+    let next = match (part, byte) {
+        (TrailerPart::LastLf, b'\n') => return Some(Framing::Head),
+        (TrailerPart::Start, b'\r') => TrailerPart::LastLf,
+        (TrailerPart::Start | TrailerPart::Name, byte) if head::is_token(byte) => TrailerPart::Name,
+        (TrailerPart::Name, b':') => TrailerPart::Value,
+        (TrailerPart::Value, b'\t' | b' '..=b'~' | 0x80..) => TrailerPart::Value,
+        (TrailerPart::Value, b'\r') => TrailerPart::Lf,
+        (TrailerPart::Lf, b'\n') => TrailerPart::Start,
+        _ => return None,
+    };
+    Some(Framing::Trailers { seen: seen + 1, part: next })
 }
 
 /// The length of the head at the start of `bytes`, its empty line included; `None` while it is not whole.

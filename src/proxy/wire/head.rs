@@ -30,6 +30,23 @@ const TOKEN: [bool; 256] = {
     table
 };
 
+/// Whether `byte` may stand in a token.
+pub fn is_token(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
+}
+
+/// Which bytes a request target may have: those of a URI (RFC 3986 2) but for the fragment's mark. hyper refuses most of the others, with an
+/// answer in nobody's dialect.
+const TARGET: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        table[byte as usize] = !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
+        byte += 1;
+    }
+    table
+};
+
 /// Checks a whole head, its empty line included, and says how its body is framed.
 ///
 /// # Errors
@@ -62,9 +79,9 @@ struct Fields {
 impl Fields {
     fn take(&mut self, line: &[u8]) -> Result<(), HeadFlaw> {
         let colon = memchr(b':', line).ok_or(HeadFlaw::Syntax)?;
-        let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
+        let (name, value) = (&line[..colon], trim(&line[colon + 1..], b" \t"));
         // An empty name, a folded line and a space before the colon all fail here.
-        if name.is_empty() || !name.iter().all(|b| TOKEN[usize::from(*b)]) {
+        if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
             return Err(HeadFlaw::Syntax);
         }
         if value.iter().any(|b| (*b < b' ' && *b != b'\t') || *b == 0x7f) {
@@ -74,13 +91,15 @@ impl Fields {
         if self.count > MAX_HEADERS || value.len() > MAX_VALUE_BYTES {
             return Err(HeadFlaw::HeadersTooLarge);
         }
+        // What says where the body ends is read in its plainest form only: a tab or another letter case is where parsers part.
         if name.eq_ignore_ascii_case(b"content-length") {
+            let value = trim(&line[colon + 1..], b" ");
             if self.length.is_some() || value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
                 return Err(HeadFlaw::Framing);
             }
             self.length = Some(value.iter().fold(0, |n, b| n * 10 + u64::from(b - b'0')));
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+            if self.chunked || trim(&line[colon + 1..], b" ") != b"chunked" {
                 return Err(HeadFlaw::Framing);
             }
             self.chunked = true;
@@ -112,7 +131,7 @@ impl Fields {
 fn check_request_line(line: &[u8]) -> Result<(&[u8], bool), HeadFlaw> {
     let space = memchr(b' ', line).ok_or(HeadFlaw::Syntax)?;
     let (method, rest) = (&line[..space], &line[space + 1..]);
-    if method.is_empty() || method.len() > MAX_METHOD_BYTES || !method.iter().all(|b| TOKEN[usize::from(*b)]) {
+    if method.is_empty() || method.len() > MAX_METHOD_BYTES || !method.iter().all(|b| is_token(*b)) {
         return Err(HeadFlaw::Syntax);
     }
     let space = memchr(b' ', rest).ok_or(HeadFlaw::Syntax)?;
@@ -123,17 +142,25 @@ fn check_request_line(line: &[u8]) -> Result<(&[u8], bool), HeadFlaw> {
     if target.is_empty() || target.iter().any(|b| *b <= b' ' || *b == 0x7f) {
         return Err(HeadFlaw::Syntax);
     }
-    if target.iter().any(|b| !b.is_ascii()) {
-        return Err(HeadFlaw::Path);
-    }
-    if memchr(b'#', target).is_some() {
-        return Err(HeadFlaw::Path); // a fragment is never sent (RFC 9110 7.1); hyper would drop it silently
-    }
+    check_target(method, target)?;
     match version {
         b"HTTP/1.1" => Ok((method, true)),
         b"HTTP/1.0" => Ok((method, false)),
         _ => Err(HeadFlaw::Syntax),
     }
+}
+
+/// A path, or an absolute `http` or `https` URI (RFC 9112 3.2); CONNECT's authority is refused with its method.
+fn check_target(method: &[u8], target: &[u8]) -> Result<(), HeadFlaw> {
+    if let Some(bad) = target.iter().position(|b| !TARGET[usize::from(*b)]) {
+        return Err(if target[..bad].contains(&b'?') { HeadFlaw::Query } else { HeadFlaw::Path });
+    }
+    if target.first() == Some(&b'/') || method == b"CONNECT" {
+        return Ok(());
+    }
+    let is_absolute = http::Uri::try_from(target)
+        .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some());
+    if is_absolute { Ok(()) } else { Err(HeadFlaw::Path) }
 }
 
 /// What the bytes of a head that is not whole must already obey, so that garbage is refused at once and not at the timeout.
@@ -142,7 +169,7 @@ fn check_request_line(line: &[u8]) -> Result<(&[u8], bool), HeadFlaw> {
 /// # Errors
 /// [`HeadFlaw::Syntax`].
 pub fn check_partial(fresh: &[u8], first: bool) -> Result<(), HeadFlaw> {
-    if first && fresh.first().is_some_and(|b| !TOKEN[usize::from(*b)]) {
+    if first && fresh.first().is_some_and(|b| !is_token(*b)) {
         return Err(HeadFlaw::Syntax);
     }
     for (at, byte) in fresh.iter().enumerate() {
@@ -175,9 +202,9 @@ pub fn nearest(head: &[u8]) -> DialectName {
     route::nearest(&String::from_utf8_lossy(target), &HeaderMap::new())
 }
 
-fn trim(value: &[u8]) -> &[u8] {
-    let is_blank = |b: &u8| matches!(b, b' ' | b'\t');
-    let start = value.iter().position(|b| !is_blank(b)).unwrap_or(value.len());
-    let end = value.iter().rposition(|b| !is_blank(b)).map_or(start, |last| last + 1);
+/// `value` without what is `blank` on either side.
+fn trim<'a>(value: &'a [u8], blank: &[u8]) -> &'a [u8] {
+    let start = value.iter().position(|b| !blank.contains(b)).unwrap_or(value.len());
+    let end = value.iter().rposition(|b| !blank.contains(b)).map_or(start, |last| last + 1);
     &value[start..end]
 }

@@ -73,6 +73,30 @@ use report::Report;
 /// When everything was made, for members such as `created`: 2025-01-01T00:00:00Z. The sandbox reads no clock.
 pub const CREATED: i64 = 1_735_689_600;
 
+/// What it names when asked for its models: familiar names to try clients with, and those that misbehave. It answers to any other too.
+pub const MODELS: [&str; 20] = [
+    "claude-haiku-4-5",
+    "claude-sonnet-4-5",
+    "gemini-2.5-flash",
+    "gpt-4o",
+    "gpt-4o-mini",
+    "gpt-image-1",
+    "text-embedding-3-small",
+    "whisper-1",
+    "sandbox-cut",
+    "sandbox-drip",
+    "sandbox-empty",
+    "sandbox-error-500",
+    "sandbox-hang",
+    "sandbox-long",
+    "sandbox-no-usage",
+    "sandbox-not-json",
+    "sandbox-slow",
+    "sandbox-stall",
+    "sandbox-stream-error",
+    "sandbox-usage-absurd",
+];
+
 /// A request to the built-in backend, already admitted.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {

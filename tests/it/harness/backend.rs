@@ -81,6 +81,11 @@ impl Reply {
         self.keeps = false;
     }
 
+    /// Whether a write has failed, or the script cut it.
+    pub fn is_gone(&self) -> bool {
+        !self.keeps
+    }
+
     /// Waits until the other side has gone.
     pub async fn until_gone(&mut self) {
         let mut scratch = [0_u8; 64];
@@ -143,6 +148,16 @@ impl Backend {
     /// Everything it was sent so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// How many requests it was sent so far.
+    pub fn seen_count(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    /// Whether it was sent a request like that.
+    pub fn has_seen(&self, is_it: impl Fn(&Seen) -> bool) -> bool {
+        self.seen.lock().unwrap().iter().any(is_it)
     }
 
     /// Connections it accepted so far.

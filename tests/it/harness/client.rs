@@ -157,6 +157,26 @@ impl Client {
         }
     }
 
+    /// The first bytes of what comes, as they are; fewer when the connection ends before.
+    pub async fn raw_start(&mut self, length: usize) -> Vec<u8> {
+        while self.buffer.len() < length && self.more().await {}
+        let length = length.min(self.buffer.len());
+        self.buffer[..length].to_vec()
+    }
+
+    /// The status of the next answer; `None` when the connection ends instead.
+    pub async fn first_status(&mut self) -> Option<u16> {
+        let start = self.raw_start(12).await;
+        (start.len() == 12).then(|| status(&String::from_utf8_lossy(&start)))
+    }
+
+    /// Says that nothing more will be sent and reads to the end; the status of the first answer, if one came.
+    pub async fn finish(&mut self) -> Option<u16> {
+        let _ = self.stream.shutdown().await;
+        while self.more().await {}
+        (!self.buffer.is_empty()).then(|| status(&String::from_utf8_lossy(&self.buffer)))
+    }
+
     /// Everything that still comes before the connection closes, as it is.
     pub async fn remaining(&mut self) -> Vec<u8> {
         while self.more().await {}

@@ -5,6 +5,7 @@
 pub mod apis;
 pub mod backend;
 pub mod client;
+pub mod dice;
 pub mod log;
 pub mod proxy;
 pub mod raw_backend;
@@ -12,7 +13,6 @@ pub mod raw_backend;
 pub use backend::{Backend, Reply, Seen};
 pub use client::{Answer, Client};
 pub use proxy::Proxy;
-pub use raw_backend::RawBackend;
 
 /// A body of the chat endpoint.
 pub fn chat(model: &str, stream: bool) -> String {

@@ -10,7 +10,7 @@ use keyward::app::{keys, reload};
 use keyward::clock::Clock;
 use keyward::config;
 use keyward::dialect::estimate::Estimator;
-use keyward::keys::change::{KeyChange, KeyRecord, PreviousSecret, Source};
+use keyward::keys::change::{KeyChange, KeyRecord};
 use keyward::keys::secret::{Digester, Pepper};
 use keyward::keys::table::{KeyEntry, KeyTable};
 use keyward::limits::attempts::Attempts;
@@ -101,6 +101,11 @@ impl Proxy {
         self.plane.live.load_full()
     }
 
+    /// All metrics, as they are scraped.
+    pub fn metrics_text(&self) -> String {
+        self.plane.metrics.render()
+    }
+
     /// Waits until nothing is under way any more; fails when something leaked.
     pub async fn quiet(&self) {
         let quiet = async {
@@ -116,18 +121,7 @@ impl Proxy {
 fn records(keys_text: &str, digester: &Digester) -> Vec<KeyRecord> {
     let keys = config::parse_keys(keys_text, Path::new("keys.toml"), &|_| None)
         .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
-    keys.into_iter()
-        .map(|key| KeyRecord {
-            current: digester.digest_of_sha256(&key.secret_sha256),
-            previous: key
-                .previous
-                .iter()
-                .map(|(hash, until)| PreviousSecret { digest: digester.digest_of_sha256(hash), until_unix_ms: *until })
-                .collect(),
-            policy: key.policy,
-            source: Source::File,
-        })
-        .collect()
+    keys::records(keys, digester)
 }
 
 impl Drop for Proxy {

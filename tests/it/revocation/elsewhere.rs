@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::{ALICE, Gated, SOON, disable, remove, rest, settled, start};
-use crate::harness::{Backend, Client, Proxy, RawBackend, Reply, apis, log, raw_backend, still};
+use crate::harness::raw_backend::{self, RawBackend};
+use crate::harness::{Backend, Client, Proxy, Reply, apis, log, still};
 
 /// A backend that does `script` with each answer and then waits until it is cancelled, which it notes.
 fn hanging(head_and_start: &'static str) -> Gated {

@@ -152,7 +152,7 @@ async fn an_answer_framed_twice_is_framed_once() {
 async fn usage_that_cannot_be_is_not_believed() {
     const USAGES: [&str; 6] = ["-5", "99999999999999999999999", "1e300", "\"many\"", "[1]", "1152921504606846976"];
     for (number, api) in apis::ALL.into_iter().enumerate() {
-        let backend = crate::harness::RawBackend::start(|mut stream, connection| async move {
+        let backend = crate::harness::raw_backend::RawBackend::start(|mut stream, connection| async move {
             raw_backend::read_request(&mut stream).await;
             let usage = USAGES[connection % USAGES.len()];
             let json = format!(
@@ -182,7 +182,7 @@ async fn a_slow_reader_gets_all_that_came_before_the_cut_and_the_error() {
     const PIECES: usize = 1024;
     let piece = apis::ANTHROPIC.events[2].repeat(50);
     let framed = format!("{:x}\r\n{piece}\r\n", piece.len());
-    let backend = crate::harness::RawBackend::start(move |mut stream, _| {
+    let backend = raw_backend::RawBackend::start(move |mut stream, _| {
         let framed = framed.clone();
         async move {
             raw_backend::read_request(&mut stream).await;

@@ -8,7 +8,8 @@ use tokio::time::timeout;
 
 use super::{is_told, proxy, serve, serves_again, used};
 use crate::harness::proxy::ALICE;
-use crate::harness::{Client, RawBackend, apis, raw_backend};
+use crate::harness::raw_backend::{self, RawBackend};
+use crate::harness::{Client, apis};
 
 const JSON: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
 

@@ -1,0 +1,13 @@
+//! What each fuzz target checks, as plain functions of bytes: `fuzz_targets/` feeds them what the fuzzer invents, and
+//! `tests/corpora.rs` of the program what the fuzzer has kept.
+
+pub mod addresses;
+pub mod config;
+pub mod estimator;
+pub mod events;
+pub mod form;
+pub mod head;
+pub mod meter;
+pub mod pieces;
+pub mod sandbox;
+pub mod scanner;

@@ -1,0 +1,228 @@
+//! What the wire tells the service about its connection, and when the peer must have sent or taken something.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use http::HeaderMap;
+use http::header::HOST;
+
+use crate::clock::NS_PER_SECOND;
+use crate::keys::SecretSlot;
+use crate::policy::{DialectName, HeadFlaw};
+use crate::proxy::deadline::{Deadline, Due};
+
+/// How long a connection that is over reads what its client still sends. See [`super::Wire`].
+const LINGER_NS: u64 = 2 * NS_PER_SECOND;
+/// How long the answer to a head that came too slowly may take.
+const FAREWELL_NS: u64 = 2 * NS_PER_SECOND;
+
+const NEVER: u64 = u64::MAX;
+
+/// What the wire tells the service about its connection, and how long the peer may take. Sending and taking are timed apart: a
+/// client that sends in time may still leave its answers unread.
+#[derive(Debug)]
+pub struct WireNotes {
+    /// Why the head was refused, and the dialect its path was nearest to.
+    flaw: Cell<Option<(HeadFlaw, DialectName)>>,
+    /// The earlier of the two moments below.
+    deadline: Deadline,
+    send_due_ns: Cell<u64>,
+    take_due_ns: Cell<u64>,
+    in_request: Cell<bool>,
+    /// A head has begun to arrive and is not whole.
+    head_is_open: Cell<bool>,
+    /// A body has not arrived whole.
+    body_is_open: Cell<bool>,
+    head_is_overdue: Cell<bool>,
+    is_over: Cell<bool>,
+    /// Who waits for the peer to take something again.
+    waits_for_room: RefCell<Option<Waker>>,
+    limits: WireTimes,
+}
+
+/// How long a peer may take, nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct WireTimes {
+    /// For a head, from its first byte.
+    pub head_ns: u64,
+    /// Between requests.
+    pub keep_alive_ns: u64,
+    /// To take written bytes.
+    pub write_stall_ns: u64,
+}
+
+impl WireNotes {
+    /// Notes for a new connection; its first head is due within the head time.
+    pub fn new(deadline: Deadline, limits: WireTimes) -> Rc<Self> {
+        let notes = Self {
+            flaw: Cell::new(None),
+            deadline,
+            send_due_ns: Cell::new(NEVER),
+            take_due_ns: Cell::new(NEVER),
+            in_request: Cell::new(false),
+            head_is_open: Cell::new(false),
+            body_is_open: Cell::new(false),
+            head_is_overdue: Cell::new(false),
+            is_over: Cell::new(false),
+            waits_for_room: RefCell::default(),
+            limits,
+        };
+        notes.due(&notes.send_due_ns, limits.head_ns);
+        Rc::new(notes)
+    }
+
+    /// Why the request with these headers is refused, and the dialect its path was nearest to. A refused head reaches the service as the
+    /// marker, which is known by the `Host` it lacks: the wire lets no other request without one through, and a flaw that was
+    /// read while an earlier request is answered is not that request's.
+    pub fn flaw_of(&self, headers: &HeaderMap) -> Option<(HeadFlaw, DialectName)> {
+        if headers.contains_key(HOST) { None } else { self.flaw.get() }
+    }
+
+    /// Whether part of a request's body is still to come.
+    pub fn body_is_open(&self) -> bool {
+        self.body_is_open.get()
+    }
+
+    /// A request has been read whole up to its body: the service's own times apply from here.
+    pub fn request_began(&self) {
+        self.in_request.set(true);
+        self.due(&self.send_due_ns, NEVER);
+    }
+
+    /// An answer has ended: the next request may take its time.
+    pub fn request_ended(&self) {
+        self.in_request.set(false);
+        self.deadline.unwatch();
+        let next = if self.head_is_open.get() { self.limits.head_ns } else { self.limits.keep_alive_ns };
+        self.due(&self.send_due_ns, next);
+    }
+
+    /// Ready when the peer has taken too long and the connection is to be dropped. A head that is overdue is refused first, as far as the peer
+    /// takes the answer.
+    pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.deadline.poll_due(cx)) {
+            Due::TimeUp => {}
+            Due::Revoked(_) => return Poll::Pending, // the answer ends of itself, as far as the peer takes it
+        }
+        let takes = self.deadline.now_ns() < self.take_due_ns.get();
+        let is_head = self.head_is_open.get() && !self.in_request.get() && !self.is_over.get();
+        if !takes || !is_head || self.head_is_overdue.replace(true) {
+            return Poll::Ready(());
+        }
+        self.due(&self.send_due_ns, FAREWELL_NS);
+        self.deadline.poll_due(cx).map(|_| ())
+    }
+
+    /// The answer that runs now ends with the secret it was asked for with.
+    pub fn watch(&self, secret: Arc<SecretSlot>) {
+        self.deadline.watch(secret);
+    }
+
+    /// Ready when the answer is at its end by that, and the peer takes nothing of it: the upstream is not kept waiting for the peer.
+    pub fn poll_unheard(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.deadline.poll_due(cx)) {
+            Due::Revoked(_) if self.is_stalled() => Poll::Ready(()),
+            Due::Revoked(_) | Due::TimeUp => Poll::Pending,
+        }
+    }
+
+    /// Ready when the peer has taken what it was last offered.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_stalled() {
+            return Poll::Ready(());
+        }
+        *self.waits_for_room.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.take_due_ns.get() != NEVER
+    }
+
+    pub(super) fn refuse(&self, flaw: HeadFlaw, nearest: DialectName) {
+        self.flaw.set(Some((flaw, nearest)));
+    }
+
+    pub(super) fn head_is_overdue(&self) -> bool {
+        self.head_is_overdue.get()
+    }
+
+    /// A head has begun; while a request is answered its time has not.
+    pub(super) fn head_began(&self) {
+        self.head_is_open.set(true);
+        if !self.in_request.get() {
+            self.due(&self.send_due_ns, self.limits.head_ns);
+        }
+    }
+
+    pub(super) fn head_ended(&self) {
+        self.head_is_open.set(false);
+    }
+
+    pub(super) fn set_body_is_open(&self, is_open: bool) {
+        self.body_is_open.set(is_open);
+    }
+
+    /// The peer takes nothing of what is written.
+    pub(super) fn write_stalled(&self) {
+        self.due(&self.take_due_ns, self.limits.write_stall_ns);
+    }
+
+    /// The peer took something again.
+    pub(super) fn write_resumed(&self) {
+        self.due(&self.take_due_ns, NEVER);
+        self.waits_for_room.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Everything is said; what the peer still sends is read away for a moment.
+    pub(super) fn lingers(&self) {
+        self.is_over.set(true);
+        self.send_due_ns.set(self.deadline.now_ns().saturating_add(LINGER_NS));
+        self.take_due_ns.set(NEVER);
+        self.deadline.set_at(self.send_due_ns.get());
+    }
+
+    fn due(&self, which: &Cell<u64>, in_ns: u64) {
+        if self.is_over.get() {
+            return;
+        }
+        which.set(if in_ns == NEVER { NEVER } else { self.deadline.now_ns().saturating_add(in_ns) });
+        self.deadline.set_at(self.send_due_ns.get().min(self.take_due_ns.get()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::clock::{Clock, Now};
+    use crate::proxy::deadline::Deadlines;
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_room_is_woken_when_the_peer_takes_something() {
+        let deadlines = Deadlines::new(Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 }));
+        let times = WireTimes { head_ns: 1, keep_alive_ns: 1, write_stall_ns: 1 };
+        let notes = WireNotes::new(deadlines.register(), times);
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        assert!(notes.poll_room(&mut cx).is_ready());
+        notes.write_stalled();
+        assert!(notes.poll_room(&mut cx).is_pending());
+        assert!(!woken.0.load(Ordering::SeqCst));
+        notes.write_resumed();
+        assert!(woken.0.load(Ordering::SeqCst) && notes.poll_room(&mut cx).is_ready());
+    }
+}

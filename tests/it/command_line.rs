@@ -1,0 +1,119 @@
+//! The command line as scripts and people use it: output, errors, exit codes.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn keyward(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_keyward"))
+        .args(arguments)
+        .env_remove("KEYWARD_CONFIG")
+        .env_remove("KEYWARD_LOG")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program");
+    child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("it reads");
+    child.wait_with_output().expect("it ends")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    fs::write(&path, text).expect("a file");
+    path.display().to_string()
+}
+
+const GOOD: &str = "keys_file = \"keys.toml\"\n[[upstreams]]\nname = \"s\"\ndialect = \"sandbox\"\nmodels = [\"*\"]\n";
+
+#[test]
+fn a_secret_is_hashed_as_the_key_file_wants_it() {
+    let output = keyward(&["key", "hash"], "test-secret-1\n");
+    assert_eq!(output.status.code(), Some(0));
+    // printf %s test-secret-1 | sha256sum
+    let expected = "sha256:0c54f5db7fd32c14f2d370493828b4ff42bed33c48dc0c689ff8e00fa747ecc3\n";
+    assert_eq!(stdout(&output), expected);
+    assert!(!stdout(&output).contains("test-secret-1") && !stderr(&output).contains("test-secret-1"));
+    let again = keyward(&["key", "hash"], "test-secret-1");
+    assert_eq!(stdout(&again), stdout(&output), "a newline at the end is not part of the secret");
+    assert_eq!(keyward(&["key", "hash"], "short").status.code(), Some(2));
+    assert_eq!(keyward(&["key", "hash"], "has a space in it").status.code(), Some(2));
+}
+
+#[test]
+fn a_generated_secret_goes_to_standard_error_and_its_hash_to_standard_output() {
+    let output = keyward(&["key", "hash", "--generate"], "");
+    let said = stderr(&output);
+    let secret = said.split_whitespace().last().expect("a secret");
+    assert!(secret.starts_with("sk-kw-") && secret.len() == 55, "{secret}");
+    assert!(stdout(&output).starts_with("sha256:") && !stdout(&output).contains(secret));
+    assert_eq!(stdout(&keyward(&["key", "hash"], secret)), stdout(&output));
+}
+
+#[test]
+fn check_says_every_fault_of_both_files_and_exits_with_2() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = write(folder.path(), "keyward.toml", GOOD);
+    write(folder.path(), "keys.toml", "[[keys]]\nname = \"a\"\nkey = \"secret-of-a-1\"\n");
+    let output = keyward(&["check", "--config", &config], "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("in order, 1 key(s)"));
+
+    let text = format!("{GOOD}[limits]\non_low_quota = \"sometimes\"\nunknown_name = 1\n");
+    write(folder.path(), "keyward.toml", &text);
+    write(folder.path(), "keys.toml", "[[keys]]\nname = \"a\"\nkey = \"secret-of-a-1\"\nrpm_limit = 0\n");
+    let output = keyward(&["check", "--json", "--config", &config], "");
+    assert_eq!(output.status.code(), Some(2));
+    let verdict: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(verdict["ok"], false);
+    let faults = verdict["faults"].to_string();
+    assert!(faults.contains("keyward.toml:7:") && faults.contains("limits.on_low_quota"), "{faults}");
+    assert!(faults.contains("keyward.toml:8:") && faults.contains("limits.unknown_name"), "{faults}");
+    assert!(faults.contains("keys.toml:4:") && faults.contains("keys[0].rpm_limit"), "{faults}");
+    assert!(!stdout(&output).contains("secret-of-a-1") && !stderr(&output).contains("secret-of-a-1"));
+    assert!(!folder.path().join("data").exists(), "a check writes nothing");
+}
+
+#[test]
+fn serve_refuses_what_check_refuses() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = write(folder.path(), "keyward.toml", "[server]\nlistne = \"127.0.0.1:0\"\n");
+    let output = keyward(&["serve", "--config", &config], "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("listne") && stderr(&output).contains("nothing was started"),
+        "{}",
+        stderr(&output)
+    );
+    let missing = keyward(&["serve", "--config", "/nonexistent/keyward.toml"], "");
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).contains("/nonexistent/keyward.toml"));
+}
+
+#[test]
+fn the_rest_answers_on_standard_output() {
+    for (arguments, expected) in [
+        (&["version"][..], "keyward "),
+        (&["version", "--json"], "\"version\""),
+        (&["man"], ".TH keyward"),
+        (&["completions", "bash"], "_keyward"),
+        (&["--help"], "Examples:"),
+        (&["serve", "--help"], "Example:"),
+    ] {
+        let output = keyward(arguments, "");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(stdout(&output).contains(expected), "{arguments:?}: {}", stdout(&output));
+    }
+    let nobody = keyward(&["healthcheck", "--admin-url", "http://127.0.0.1:1"], "");
+    assert_eq!(nobody.status.code(), Some(1));
+    assert_eq!(keyward(&["no-such-command"], "").status.code(), Some(2));
+}
