@@ -55,9 +55,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
 
 /// The headers that go upstream, before ours are set: a client can neither add to nor take from what we set.
 pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
-    let mut named = named_by_connection(from_client);
-    // It says how the body was read when it was checked, so the backend must read it so too.
-    named.retain(|name| name != header::CONTENT_TYPE.as_str());
+    let named = named_by_connection(from_client);
     let mut passed = HeaderMap::with_capacity(from_client.len() + 2);
     for (name, value) in from_client {
         let text = name.as_str();

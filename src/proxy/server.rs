@@ -319,8 +319,10 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
             return Poll::Ready(Err(()));
         }
         match serving.as_mut().poll(cx) {
-            Poll::Pending if notes.is_abandoned() => Poll::Ready(Err(())),
-            polled => polled.map_err(|error| tracing::debug!(%error, "client connection ended")),
+            Poll::Pending => notes.poll_unheard(cx).map(|()| Err(())),
+            Poll::Ready(ended) => {
+                Poll::Ready(ended.map_err(|error| tracing::debug!(%error, "client connection ended")))
+            }
         }
     })
     .await;

@@ -41,6 +41,7 @@ pub struct Wire<S> {
     replay: Vec<u8>,
     replayed: usize,
     end: Option<End>,
+    write_is_stalled: bool,
     /// Bytes read away since the last answer, once we are closing.
     lingered: Option<usize>,
     notes: Rc<WireNotes>,
@@ -64,6 +65,7 @@ impl<S> Wire<S> {
             replay: Vec::new(),
             replayed: 0,
             end: None,
+            write_is_stalled: false,
             lingered: None,
             notes,
         }
@@ -162,12 +164,29 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Wire<S> {
+    /// A peer that takes nothing for too long loses the connection; one that takes something starts the time anew.
+    fn note_write(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &result {
+            Poll::Pending if !self.write_is_stalled => {
+                self.write_is_stalled = true;
+                self.notes.write_stalled();
+            }
+            Poll::Ready(_) if self.write_is_stalled => {
+                self.write_is_stalled = false;
+                self.notes.write_resumed();
+            }
+            _ => {}
+        }
+        result
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
         let result = Pin::new(&mut wire.io).poll_write(cx, bytes);
-        wire.notes.note_write(result.is_pending());
-        result
+        wire.note_write(result)
     }
 
     fn poll_write_vectored(
@@ -177,8 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     ) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
         let result = Pin::new(&mut wire.io).poll_write_vectored(cx, slices);
-        wire.notes.note_write(result.is_pending());
-        result
+        wire.note_write(result)
     }
 
     fn is_write_vectored(&self) -> bool {

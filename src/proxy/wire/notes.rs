@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::HOST;
 
 use crate::clock::NS_PER_SECOND;
-use crate::keys::table::SecretSlot;
+use crate::keys::SecretSlot;
 use crate::policy::{DialectName, HeadFlaw};
 use crate::proxy::deadline::{Deadline, Due};
 
@@ -37,12 +37,8 @@ pub struct WireNotes {
     body_is_open: Cell<bool>,
     head_is_overdue: Cell<bool>,
     is_over: Cell<bool>,
-    /// The peer takes nothing at the moment.
-    is_stalled: Cell<bool>,
-    /// Who waits for it to take something again.
+    /// Who waits for the peer to take something again.
     waits_for_room: RefCell<Option<Waker>>,
-    /// The key of the answer under way was revoked.
-    is_revoked: Cell<bool>,
     limits: WireTimes,
 }
 
@@ -70,9 +66,7 @@ impl WireNotes {
             body_is_open: Cell::new(false),
             head_is_overdue: Cell::new(false),
             is_over: Cell::new(false),
-            is_stalled: Cell::new(false),
             waits_for_room: RefCell::default(),
-            is_revoked: Cell::new(false),
             limits,
         };
         notes.due(&notes.send_due_ns, limits.head_ns);
@@ -100,7 +94,6 @@ impl WireNotes {
     /// An answer has ended: the next request may take its time.
     pub fn request_ended(&self) {
         self.in_request.set(false);
-        self.is_revoked.set(false);
         self.deadline.unwatch();
         let next = if self.head_is_open.get() { self.limits.head_ns } else { self.limits.keep_alive_ns };
         self.due(&self.send_due_ns, next);
@@ -109,10 +102,9 @@ impl WireNotes {
     /// Ready when the peer has taken too long and the connection is to be dropped. A head that is overdue is refused first, as far as the peer
     /// takes the answer.
     pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Due::Revoked(_) = ready!(self.deadline.poll_due(cx)) {
-            // The relay ends its answer with an error event; see `is_abandoned`.
-            self.is_revoked.set(true);
-            return Poll::Pending;
+        match ready!(self.deadline.poll_due(cx)) {
+            Due::TimeUp => {}
+            Due::Revoked(_) => return Poll::Pending, // the answer ends of itself, as far as the peer takes it
         }
         let takes = self.deadline.now_ns() < self.take_due_ns.get();
         let is_head = self.head_is_open.get() && !self.in_request.get() && !self.is_over.get();
@@ -121,6 +113,32 @@ impl WireNotes {
         }
         self.due(&self.send_due_ns, FAREWELL_NS);
         self.deadline.poll_due(cx).map(|_| ())
+    }
+
+    /// The answer that runs now ends with the secret it was asked for with.
+    pub fn watch(&self, secret: Arc<SecretSlot>) {
+        self.deadline.watch(secret);
+    }
+
+    /// Ready when the answer is at its end by that, and the peer takes nothing of it: the upstream is not kept waiting for the peer.
+    pub fn poll_unheard(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.deadline.poll_due(cx)) {
+            Due::Revoked(_) if self.is_stalled() => Poll::Ready(()),
+            Due::Revoked(_) | Due::TimeUp => Poll::Pending,
+        }
+    }
+
+    /// Ready when the peer has taken what it was last offered.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_stalled() {
+            return Poll::Ready(());
+        }
+        *self.waits_for_room.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.take_due_ns.get() != NEVER
     }
 
     pub(super) fn refuse(&self, flaw: HeadFlaw, nearest: DialectName) {
@@ -147,40 +165,15 @@ impl WireNotes {
         self.body_is_open.set(is_open);
     }
 
-    /// Whether the peer takes nothing of what is written.
-    pub fn is_stalled(&self) -> bool {
-        self.is_stalled.get()
+    /// The peer takes nothing of what is written.
+    pub(super) fn write_stalled(&self) {
+        self.due(&self.take_due_ns, self.limits.write_stall_ns);
     }
 
-    /// Whether the answer under way was ended by a revocation and nobody takes its end: the upstream is not kept waiting for that.
-    pub fn is_abandoned(&self) -> bool {
-        self.is_revoked.get() && self.is_stalled()
-    }
-
-    /// Ends the answer under way, too, when this secret's key is revoked.
-    pub fn watch(&self, secret: Arc<SecretSlot>) {
-        self.deadline.watch(secret);
-    }
-
-    /// Ready when the peer has taken what it was last offered.
-    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_stalled() {
-            return Poll::Ready(());
-        }
-        *self.waits_for_room.borrow_mut() = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// Notes whether the peer took something. One that takes nothing for too long loses the connection; one that takes something
-    /// starts the time anew.
-    pub(super) fn note_write(&self, is_stalled: bool) {
-        if self.is_stalled.replace(is_stalled) == is_stalled {
-            return;
-        }
-        self.due(&self.take_due_ns, if is_stalled { self.limits.write_stall_ns } else { NEVER });
-        if !is_stalled {
-            self.waits_for_room.take().into_iter().for_each(Waker::wake);
-        }
+    /// The peer took something again.
+    pub(super) fn write_resumed(&self) {
+        self.due(&self.take_due_ns, NEVER);
+        self.waits_for_room.take().into_iter().for_each(Waker::wake);
     }
 
     /// Everything is said; what the peer still sends is read away for a moment.
@@ -202,7 +195,6 @@ impl WireNotes {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::Wake;
 
@@ -227,11 +219,10 @@ mod tests {
         let waker = Waker::from(Arc::clone(&woken));
         let mut cx = Context::from_waker(&waker);
         assert!(notes.poll_room(&mut cx).is_ready());
-        notes.note_write(true);
+        notes.write_stalled();
         assert!(notes.poll_room(&mut cx).is_pending());
-        notes.note_write(true);
         assert!(!woken.0.load(Ordering::SeqCst));
-        notes.note_write(false);
+        notes.write_resumed();
         assert!(woken.0.load(Ordering::SeqCst) && notes.poll_room(&mut cx).is_ready());
     }
 }

@@ -182,7 +182,7 @@ async fn a_slow_reader_gets_all_that_came_before_the_cut_and_the_error() {
     const PIECES: usize = 1024;
     let piece = apis::ANTHROPIC.events[2].repeat(50);
     let framed = format!("{:x}\r\n{piece}\r\n", piece.len());
-    let backend = crate::harness::raw_backend::RawBackend::start(move |mut stream, _| {
+    let backend = raw_backend::RawBackend::start(move |mut stream, _| {
         let framed = framed.clone();
         async move {
             raw_backend::read_request(&mut stream).await;
