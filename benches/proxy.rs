@@ -31,6 +31,8 @@ mod rivals;
 mod rows;
 #[path = "proxy/series.rs"]
 mod series;
+#[path = "proxy/surroundings.rs"]
+mod surroundings;
 #[path = "proxy/table.rs"]
 mod table;
 

@@ -16,6 +16,7 @@ use crate::moment::Moment;
 use crate::probe::Probe;
 use crate::rivals;
 use crate::series::Series;
+use crate::surroundings;
 use crate::table::{Column, Table};
 
 /// How long a program may take to its first answer.
@@ -70,7 +71,9 @@ impl Bench {
     pub fn new(arguments: Arguments) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("keyward-bench").tempdir().context("a temporary folder")?;
         let (haproxy, nginx) = (rivals::find("haproxy"), rivals::find("nginx"));
-        let mut notes = Vec::new();
+        surroundings::clear_when_ended(folder.path().to_owned())?;
+        let installed = [&haproxy, &nginx].into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>();
+        let mut notes = surroundings::describe(&installed);
         if haproxy.is_none() || nginx.is_none() {
             notes.push(format!("not everything to compare with is installed: {}", rivals::INSTALL));
             eprintln!("to compare with HAProxy and nginx: {}", rivals::INSTALL);
@@ -139,7 +142,7 @@ impl Bench {
 
     /// How many keys are many.
     pub fn many_keys(&self) -> usize {
-        self.arguments.pick(100_000, 10_000)
+        self.arguments.pick(100_000, 2_000)
     }
 
     /// Starts a program on a free port and waits for its first answer.

@@ -31,10 +31,11 @@ impl Series {
         Self(pairs.map(|(one, two)| one.zip(*two).map(|(one, two)| both(one, two))).collect())
     }
 
-    /// This over the other, as the median of each round's ratio: what slows down a whole round cancels out.
+    /// This over the other, as the median of each round's ratio: what slows down a whole round cancels out. A difference that
+    /// noise made zero or less has no ratio.
     pub fn ratio(&self, other: &Self) -> Option<f64> {
-        let ratios = self.pair(other, |one, two| one / two);
-        Self(ratios.0.into_iter().map(|ratio| ratio.filter(|ratio| ratio.is_finite())).collect()).median()
+        let positive = |series: &Self| Self(series.0.iter().map(|n| n.filter(|n| *n > 0.0)).collect());
+        positive(self).pair(&positive(other), |one, two| one / two).median()
     }
 }
 

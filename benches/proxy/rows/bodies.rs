@@ -7,15 +7,15 @@ use crate::programs::{Bench, cells};
 
 const MB: usize = 1_000_000;
 
-/// MB of a body, and how many are sent at once.
-const SIZES: [(usize, usize); 2] = [(1, 4), (20, 2)];
+/// MB of a body, how many are sent at once, and the window: long enough for a request more or less not to matter.
+const SIZES: [(usize, usize, u64); 2] = [(1, 4, 1_500), (20, 2, 3_500)];
 
 pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let backend = Backend::start()?;
     let mut programs = bench.rivals(backend.address, false)?;
     programs.extend(bench.keywards(backend.address)?);
-    let (warm_ms, window_ms) = bench.arguments.pick((200, 2_000), (100, 1_000));
-    for (size, connections) in SIZES {
+    for (size, connections, window_ms) in SIZES {
+        let (warm_ms, window_ms) = bench.arguments.pick((200, window_ms), (100, 1_000));
         let turns = bench.rounds(&format!("bodies of {size} MB"), &programs, |program| {
             drive(Closed {
                 target: program.address,
