@@ -13,7 +13,7 @@ use crate::admission::{self, Admitted, Caller};
 use crate::dialect::Answer;
 use crate::dialect::describe::{self, BodyInput, Described};
 use crate::dialect::route::{self, Route};
-use crate::policy::{self, Charge, OnDisconnect, Refusal, RequestFacts};
+use crate::policy::{self, Charge, OnDisconnect, Price, Refusal, RequestFacts};
 use crate::proxy::account::Account;
 use crate::proxy::body::{self, HeldBody};
 use crate::proxy::deadline::Deadline;
@@ -183,8 +183,6 @@ async fn describe(
 
 /// May it, and who serves it.
 fn authorize(live: &Live, caller: &Caller, route: &Route, facts: &RequestFacts) -> Result<(Charge, Way), Refusal> {
-    let price = facts.model.as_ref().map_or(policy::Price::TOKEN, |model| live.prices.price(model.as_str()));
-    let charge = policy::authorize(caller.policy(), facts, price)?;
     let passthrough = route.passthrough.and_then(|index| live.settings.passthrough.get(index));
     let way = match (passthrough, &facts.model) {
         _ if caller.policy().is_sandbox => live.routes.sandbox(),
@@ -192,6 +190,10 @@ fn authorize(live: &Live, caller: &Caller, route: &Route, facts: &RequestFacts) 
         (None, Some(model)) => live.routes.find(route.dialect, model),
         (None, None) => live.routes.any(route.dialect),
     };
+    // What the key may not use is refused before what nobody serves (POLICY 3).
+    let target = way.as_ref().and_then(|way| way.rename.as_ref()).map(ModelName::as_str);
+    let price = facts.model.as_ref().map_or(Price::TOKEN, |model| live.prices.price_as(model.as_str(), target));
+    let charge = policy::authorize(caller.policy(), facts, price)?;
     let way = way.ok_or_else(|| Refusal::ModelNotFound { model: facts.model.clone() })?;
     Ok((charge, way))
 }

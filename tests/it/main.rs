@@ -10,6 +10,7 @@ mod edge;
 mod forwarding;
 mod leaks;
 mod limits;
+mod prices;
 mod quickstart;
 mod refusals;
 mod relay;
