@@ -219,7 +219,7 @@ fn reset_of(rule: Option<QuotaRule>) -> QuotaReset {
 fn clamped(charge: &Charge, left: Units) -> Option<Held> {
     let choices = charge.estimate.choices.max(1);
     let besides = Usage { input: charge.estimate.prompt, ..Usage::default() };
-    let covered = charge.price.output_covered(&besides, left).min(charge.estimate.output);
+    let covered = charge.price.before_the_split().output_covered(&besides, left).min(charge.estimate.output);
     let each = covered / choices;
     (each >= 1).then(|| Held { units: charge.units_for_output(each * choices), clamp: Some(each) })
 }

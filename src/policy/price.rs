@@ -41,6 +41,12 @@ impl Price {
         u64::try_from(units).unwrap_or(u64::MAX)
     }
 
+    /// This price with every input token at the dearest of the three rates: what is reserved, since nobody knows beforehand how a
+    /// prompt is split between plain, cached and cache-writing tokens.
+    pub fn before_the_split(&self) -> Self {
+        Self { input: self.input.max(self.cached_input).max(self.cache_write), ..*self }
+    }
+
     /// The most output tokens whose price fits into `budget` units beside `used_besides` (prompt and request).
     pub fn output_covered(&self, besides: &Usage, budget: Units) -> u64 {
         if self.units(besides) > budget {

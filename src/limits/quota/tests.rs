@@ -148,6 +148,16 @@ fn what_a_store_remembers_is_restored_with_its_day() {
 }
 
 #[test]
+fn a_clamped_answer_is_covered_however_its_prompt_is_split() {
+    let (quota, none) = (QuotaState::default(), rule(100, QuotaReset::None));
+    let price = Price { cache_write: 2_000_000, ..Price::TOKEN };
+    let held = quota.reserve(none, &Charge { price, ..charge(40, 300, 1) }, true, MONDAY).unwrap();
+    assert_eq!((held.clamp(), held.units()), (Some(20), 100));
+    let written = Usage { input: 40, cache_write: 40, output: 20, ..Usage::default() };
+    assert_eq!(quota.settle(held, price.units(&written), MONDAY), 100);
+}
+
+#[test]
 fn absurd_numbers_saturate() {
     let quota = QuotaState::default();
     let dear = Charge { price: Price { input: u64::MAX, ..Price::TOKEN }, ..charge(u64::MAX, 0, 1) };
