@@ -154,7 +154,8 @@ impl Estimator {
     }
 
     /// Learns from an answer. `model` is the name the caller asked for, `text_bytes` and `media` are the request's
-    /// [`PromptSize`]. Usage that was estimated teaches nothing; prompts with media teach nothing about text.
+    /// [`PromptSize`]. Usage that was estimated teaches nothing; prompts with media teach nothing about text; an output
+    /// of 0 nothing about outputs, and so is given what a limit has cut short.
     pub fn learn(&self, model: &str, text_bytes: u64, media: u64, usage: &Usage) {
         if usage.estimated || (usage.input == 0 && usage.output == 0) {
             return;

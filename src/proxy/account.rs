@@ -30,7 +30,8 @@ pub struct Account {
 #[derive(Debug)]
 struct Owed {
     admitted: Admitted,
-    size: PromptSize,
+    /// The prompt's size; `None` when nothing is to be learnt from the answer.
+    size: Option<PromptSize>,
     /// The status and the meter of the answer, once it has begun.
     answer: Option<(StatusCode, Meter)>,
 }
@@ -42,8 +43,8 @@ impl Account {
     }
 
     /// The request goes upstream now: from here on it costs its prompt at least, unless it is [voided](Self::void). `size` is
-    /// the prompt's, for learning from the reported usage.
-    pub fn owe(&mut self, mut admitted: Admitted, size: PromptSize) {
+    /// the prompt's, for learning from the reported usage; `None` where that is our own estimate.
+    pub fn owe(&mut self, mut admitted: Admitted, size: Option<PromptSize>) {
         admitted.reservation().forwarded();
         self.owed = Some(Owed { admitted, size, answer: None });
     }
@@ -116,9 +117,9 @@ impl Account {
         usage.estimated |= !is_whole && !owed.is_complete();
         if is_whole
             && !usage.estimated
-            && let Some(model) = &owed.admitted.facts().model
+            && let (Some(size), Some(model)) = (owed.size, &owed.admitted.facts().model)
         {
-            plane.estimator.learn(model.as_str(), owed.size.text_bytes, owed.size.media_items, &usage);
+            plane.estimator.learn(model.as_str(), size.text_bytes, size.media_items, &owed.lesson(usage));
         }
         let settled = owed.admitted.settle(usage, now);
         self.line.usage = settled.usage;
@@ -138,6 +139,12 @@ impl Owed {
     /// Whether the answer came to its own end, even if the connection did not.
     fn is_complete(&self) -> bool {
         self.answer.as_ref().is_some_and(|(_, meter)| meter.is_complete())
+    }
+
+    /// What of `usage` may be learnt: an output that the request or the quota capped says nothing of those that are not.
+    fn lesson(&self, usage: Usage) -> Usage {
+        let is_capped = self.admitted.facts().estimate.output_is_stated || self.admitted.clamp().is_some();
+        Usage { output: if is_capped { 0 } else { usage.output }, ..usage }
     }
 
     /// What is to be charged for the answer as far as it came.

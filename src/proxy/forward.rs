@@ -55,7 +55,8 @@ pub struct Sending {
     way: Way,
     deadline: Deadline,
     strips_usage: bool,
-    size: PromptSize,
+    /// `None` where the answer's usage teaches nothing.
+    size: Option<PromptSize>,
     _held: HeldBody,
 }
 
@@ -124,7 +125,8 @@ impl Sending {
         *request.method_mut() = head.method.clone();
         *request.headers_mut() = outgoing_headers(head, &way, route.dialect, asks_usage, request_id);
         let outgoing = Outgoing { path_and_query: target(route, head, rename), request };
-        let size = described.size;
+        // The built-in backend reports what we tell it: learning that would be learning from ourselves.
+        let size = (!is_sandbox).then_some(described.size);
         Self { admitted, outgoing, sandbox, way, deadline, strips_usage: asks_usage, size, _held: held }
     }
 

@@ -9,6 +9,7 @@ mod disconnect;
 mod edge;
 mod forwarding;
 mod leaks;
+mod learning;
 mod limits;
 mod prices;
 mod quickstart;
