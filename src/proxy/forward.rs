@@ -36,8 +36,6 @@ pub struct Prepared<'a> {
     pub head: &'a request::Parts,
     /// What the body wants, and where it may be spliced.
     pub described: Described,
-    /// What the body is estimated to come to, whether it is charged or not: what the built-in backend reports.
-    pub prompt_tokens: Tokens,
     /// The body.
     pub held: HeldBody,
     /// Where it goes.
@@ -108,7 +106,7 @@ pub struct Forwarded {
 impl Sending {
     /// Rebuilds the request for its way.
     pub fn new(admitted: Admitted, prepared: Prepared<'_>, request_id: &str) -> Self {
-        let Prepared { route, head, described, prompt_tokens, held, way, deadline } = prepared;
+        let Prepared { route, head, described, held, way, deadline } = prepared;
         let asks_usage = wants_usage_spliced(&described);
         let rename = way.rename.as_ref().map(ModelName::as_str);
         let edits = Edits { model: rename, output: admitted.clamp(), include_usage: asks_usage };
@@ -119,7 +117,7 @@ impl Sending {
             sse: head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse")),
             content_type: head.headers.get(CONTENT_TYPE).cloned(),
             body: body.clone(),
-            prompt_tokens,
+            prompt_tokens: described.size.fixed_tokens(),
         });
         let mut request = Request::new(Whole::new(body));
         *request.method_mut() = head.method.clone();

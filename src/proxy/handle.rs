@@ -96,9 +96,7 @@ async fn decide(
     let (charge, way) = authorize(&live, &caller, &received.route, &described.facts)?;
     trace.account.line.upstream = Some(way.upstream.settings.name.clone());
     let admitted = reserve(plane, &live, caller, &described, charge)?;
-    let (model, size) = (described.facts.model.as_ref().map(ModelName::as_str), described.size);
-    let prompt_tokens = plane.estimator.prompt(model, size.text_bytes, size.media_items);
-    let prepared = Prepared { route: &received.route, head, described, prompt_tokens, held, way, deadline };
+    let prepared = Prepared { route: &received.route, head, described, held, way, deadline };
     Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &trace.account.line.request_id))))
 }
 

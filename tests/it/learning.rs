@@ -68,3 +68,13 @@ async fn the_built_in_backend_teaches_nothing() {
     }
     assert_eq!((output_default(&proxy), proxy.plane.estimator.prompt(Some("gpt-4o"), 300, 0)), (512, 100));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_built_in_backend_answers_the_same_whatever_was_learnt() {
+    let backend = Backend::json(ANSWER);
+    let proxy = proxy(&backend);
+    let first = ask(&proxy, BOB, "").await;
+    assert_eq!(first["usage"]["prompt_tokens"], 25, "a third of 73 bytes");
+    ask(&proxy, ALICE, "").await;
+    assert_eq!(ask(&proxy, BOB, "").await, first);
+}
