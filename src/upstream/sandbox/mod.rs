@@ -114,7 +114,7 @@ pub struct Ask<'a> {
     pub content_type: Option<&'a [u8]>,
     /// The body, as an upstream would get it.
     pub body: &'a [u8],
-    /// The proxy's estimate of the prompt, reported back as the usage.
+    /// What the prompt comes to by a fixed rule, reported back as the usage.
     pub prompt_tokens: Tokens,
 }
 
