@@ -72,7 +72,7 @@ impl QuotaState {
         }
     }
 
-    /// Holds the units of `charge`, or with `may_clamp` what is left, if that covers the prompt and one token an answer. A charge
+    /// Holds the units of `charge`, or with `may_clamp` what is left, if that covers the prompt and the least output an answer may be lowered to. A charge
     /// of nothing is never refused.
     ///
     /// # Errors
@@ -215,13 +215,14 @@ fn reset_of(rule: Option<QuotaRule>) -> QuotaReset {
     rule.map_or(QuotaReset::None, |rule| rule.reset)
 }
 
-/// The largest hold within `left` that covers the prompt and at least one token for every answer.
+/// The largest hold within `left` that covers the prompt and, for every answer, at least what the endpoint takes for a limit.
 fn clamped(charge: &Charge, left: Units) -> Option<Held> {
     let choices = charge.estimate.choices.max(1);
     let besides = Usage { input: charge.estimate.prompt, ..Usage::default() };
     let covered = charge.price.before_the_split().output_covered(&besides, left).min(charge.estimate.output);
     let each = covered / choices;
-    (each >= 1).then(|| Held { units: charge.units_for_output(each * choices), clamp: Some(each) })
+    (each >= charge.least_output.max(1))
+        .then(|| Held { units: charge.units_for_output(each * choices), clamp: Some(each) })
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub fn authorize(policy: &KeyPolicy, facts: &RequestFacts, price: Price) -> Resu
         price,
         bills_quota: !policy.is_sandbox && !facts.endpoint.is_free() && !facts.endpoint.is_local(),
         can_clamp: facts.endpoint.has_output(),
+        least_output: facts.endpoint.least_output(),
     })
 }
 

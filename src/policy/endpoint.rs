@@ -1,5 +1,7 @@
 //! The calls the proxy knows, by dialect, and which of them a key may make.
 
+use crate::units::Tokens;
+
 /// Whose API a caller speaks. Decided by the path, refined for `/v1/models` by the headers (ECOSYSTEM: an anthropic or a
 /// google client asks for it too).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -200,6 +202,13 @@ impl Endpoint {
                 | Self::GenerateContent
                 | Self::StreamGenerateContent
         )
+    }
+}
+
+impl Endpoint {
+    /// The lowest limit of an answer's output that the API takes, in tokens: OpenAI's responses want 16 at least.
+    pub fn least_output(self) -> Tokens {
+        if self == Self::Responses { 16 } else { 1 }
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Charge {
     pub bills_quota: bool,
     /// Whether the output can be lowered to what a quota still covers.
     pub can_clamp: bool,
+    /// The lowest limit of one choice's output that the endpoint takes; at least 1.
+    pub least_output: Tokens,
 }
 
 impl Charge {
@@ -123,7 +125,7 @@ mod tests {
             let (input, cached_input, cache_write, output, request) = prices;
             let estimate = Estimate { prompt: estimate.0, output: estimate.1, choices: 1, output_is_stated: true };
             let price = Price { input, cached_input, cache_write, output, request };
-            let charge = Charge { estimate, price, bills_quota: true, can_clamp: true };
+            let charge = Charge { estimate, price, bills_quota: true, can_clamp: true, least_output: 1 };
             let most = |tokens: Tokens| usize::try_from(tokens).unwrap() + 1;
             let input = used.0.index(most(estimate.prompt)) as u64;
             let cached_input = used.1.index(most(input)) as u64;

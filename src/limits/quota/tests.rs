@@ -17,6 +17,7 @@ fn charge(prompt: u64, output: u64, choices: u64) -> Charge {
         price: Price::TOKEN,
         bills_quota: true,
         can_clamp: true,
+        least_output: 1,
     }
 }
 
@@ -155,6 +156,17 @@ fn a_clamped_answer_is_covered_however_its_prompt_is_split() {
     assert_eq!((held.clamp(), held.units()), (Some(20), 100));
     let written = Usage { input: 40, cache_write: 40, output: 20, ..Usage::default() };
     assert_eq!(quota.settle(held, price.units(&written), MONDAY), 100);
+}
+
+#[test]
+fn what_the_endpoint_would_not_take_for_a_limit_is_refused() {
+    let (quota, none) = (QuotaState::default(), rule(56, QuotaReset::None));
+    let responses = Charge { least_output: 16, ..charge(41, 300, 1) };
+    let refused = quota.reserve(none, &responses, true, MONDAY).map(drop);
+    assert_eq!(refused, Err(Refusal::QuotaSpent { limit: 56, used: 0, asked: 341, resets_in_ns: None }));
+    let held = quota.reserve(none, &Charge { least_output: 16, ..charge(40, 300, 1) }, true, MONDAY).unwrap();
+    assert_eq!(held.clamp(), Some(16));
+    assert_eq!(quota.settle(held, 0, MONDAY), 0);
 }
 
 #[test]
