@@ -130,6 +130,8 @@ pub fn admit(
     if let Err(refusal) = caller.recheck(now) {
         return Err((caller, refusal));
     }
+    // Limits changed meanwhile hold for it too; the charge and where it goes were decided by the policy it came under.
+    let caller = Caller { policy: caller.slot.entry().policy(), ..caller };
     match reserve(caller.slot.entry().limits(), &caller.policy, charge, settings, clock, now) {
         Ok(reservation) => Ok(Admitted { caller, facts, reservation }),
         Err(refusal) => Err((caller, refusal)),

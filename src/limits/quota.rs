@@ -129,16 +129,17 @@ impl QuotaState {
         }
     }
 
-    /// Where it stands under `rule`; turns the period if it is over.
+    /// Where it stands under `rule`, which may be older or newer than the one in force: changes nothing, and shows a period that is
+    /// over as unused.
     pub fn standing(&self, rule: QuotaRule, unix_ms: i64) -> QuotaStanding {
-        self.adopt(rule.reset);
-        self.turn(unix_ms);
+        let touched = self.day.load(Ordering::Acquire);
+        let is_over = period::start_of(period::day_of(unix_ms), rule.reset).is_some_and(|start| start > touched);
         // In this order, so that a settlement in between is not shown as more than is committed.
         let used = self.used.load(Ordering::Acquire);
         let committed = self.committed.load(Ordering::Acquire);
         QuotaStanding {
             limit: rule.limit,
-            used,
+            used: if is_over { 0 } else { used },
             reserved: committed.saturating_sub(used),
             reset: rule.reset,
             resets_at_ms: self.resets_at_ms(rule.reset, unix_ms),

@@ -170,6 +170,21 @@ fn what_the_endpoint_would_not_take_for_a_limit_is_refused() {
 }
 
 #[test]
+fn a_look_by_an_older_rule_changes_nothing() {
+    let (quota, monthly) = (QuotaState::default(), rule(100, QuotaReset::Monthly));
+    assert!(spend(&quota, monthly, 90, MONDAY));
+    let held = quota.reserve(monthly, &charge(10, 0, 1), false, MONDAY).unwrap();
+    let stale = quota.standing(rule(100, QuotaReset::Daily).unwrap(), MONDAY + DAY);
+    assert_eq!((stale.used, stale.reserved), (0, 10));
+    let standing = quota.standing(monthly.unwrap(), MONDAY + DAY);
+    assert_eq!((standing.used, standing.reserved), (90, 10));
+    assert_eq!(quota.touched_unix_ms(), Some(MONDAY - DAY / 2));
+    quota.settle(held, 10, MONDAY + DAY);
+    assert_eq!(quota.used(), 100, "settled by the rule in force");
+    assert!(!spend(&quota, monthly, 1, MONDAY + DAY));
+}
+
+#[test]
 fn absurd_numbers_saturate() {
     let quota = QuotaState::default();
     let dear = Charge { price: Price { input: u64::MAX, ..Price::TOKEN }, ..charge(u64::MAX, 0, 1) };
