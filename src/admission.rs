@@ -183,6 +183,11 @@ impl Admitted {
     pub fn void(self, now: Now) {
         self.reservation.void(now);
     }
+
+    /// Ends it as if it had never been made. See [`Reservation::undo`].
+    pub fn undo(self, now: Now) {
+        self.reservation.undo(now);
+    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Account {
         Self { line, plane: Arc::clone(plane), owed: None }
     }
 
-    /// The request goes upstream now: from here on it costs its prompt at least, unless it is [voided](Self::void). `size` is
+    /// The request goes upstream now: from here on it costs its prompt at least, unless it is [undone](Self::undo). `size` is
     /// the prompt's, for learning from the reported usage; `None` where that is our own estimate.
     pub fn owe(&mut self, mut admitted: Admitted, size: Option<PromptSize>) {
         admitted.reservation().forwarded();
@@ -83,10 +83,10 @@ impl Account {
         Some(dialect::of(self.line.dialect).cut_event(endpoint, reason))
     }
 
-    /// Gives everything back: there is no answer. The request stays counted in rpm.
-    pub fn void(&mut self) {
+    /// Gives everything back, in rpm too: there is no answer.
+    pub fn undo(&mut self) {
         if let Some(owed) = self.owed.take() {
-            owed.admitted.void(self.plane.clock.now());
+            owed.admitted.undo(self.plane.clock.now());
         }
     }
 

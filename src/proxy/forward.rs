@@ -169,7 +169,7 @@ pub async fn forward(worker: &Worker, live: &Live, account: &mut Account, sendin
         Ok(answered) => Ok(Forwarded { caller, dialect, endpoint, clamp, answered, deadline, strips_usage, way }),
         Err((fault, note)) => {
             tracing::warn!(upstream = &*settings.name, fault = fault.as_str(), note, "no answer from upstream");
-            account.void();
+            account.undo();
             Err(Stop::Fault(fault))
         }
     }

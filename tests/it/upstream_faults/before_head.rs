@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, Sick, TPM, is_told, proxy, serves_again, tokens_left, used};
+use super::{Fault, RPM, Sick, TPM, is_told, proxy, requests_left, serves_again, tokens_left, used};
 use crate::harness::proxy::ALICE;
 use crate::harness::{Client, apis, raw_backend};
 
@@ -16,7 +16,8 @@ async fn each_api_is_told(code: &str, fault: Fault) {
         for request in [api.call(ALICE, ""), api.stream_call(ALICE, "")] {
             let answer = Client::once(proxy.address, &request).await;
             is_told(api, &answer, code);
-            assert_eq!((used(&proxy).await, tokens_left(&proxy)), (0, TPM), "{}: everything is given back", api.name);
+            let left = (used(&proxy).await, tokens_left(&proxy), requests_left(&proxy));
+            assert_eq!(left, (0, TPM, RPM), "{}: everything is given back", api.name);
         }
     }
     sick.heal();
