@@ -10,7 +10,7 @@ use crate::admission::Admitted;
 use crate::dialect;
 use crate::dialect::estimate::PromptSize;
 use crate::dialect::meter::Meter;
-use crate::policy::{CutReason, OnDisconnect, Usage};
+use crate::policy::{CutReason, EndpointGroup, OnDisconnect, Usage};
 use crate::proxy::plane::Plane;
 use crate::telemetry::access_log::AccessLine;
 use crate::telemetry::metrics::{Kind, Reason};
@@ -157,6 +157,10 @@ impl Owed {
         match &self.answer {
             Some((_, meter)) if facts.endpoint.has_output() || meter.reported().is_some() => {
                 meter.usage_or_estimate(prompt)
+            }
+            // Pictures have no text to be counted: they are what was reserved for them.
+            Some(_) if facts.endpoint.group() == Some(EndpointGroup::Images) => {
+                Usage { input: prompt, output: facts.estimate.output, estimated: true, ..Usage::default() }
             }
             _ => Usage { input: prompt, estimated: true, ..Usage::default() },
         }

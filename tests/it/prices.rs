@@ -61,3 +61,15 @@ async fn an_alias_costs_what_it_stands_for_unless_it_has_a_price_of_its_own() {
         assert_eq!(used(&proxy) - before, units, "{model}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pictures_that_no_usage_is_reported_for_cost_what_was_reserved() {
+    let backend = Backend::json(r#"{"created":1,"data":[{"b64_json":"AAAA"},{"b64_json":"AAAA"}]}"#);
+    let proxy = proxy(&backend);
+    let body = r#"{"model":"gpt-image-1","prompt":"A cat in a hat","n":2}"#;
+    let answer = Client::once(proxy.address, &post("/v1/images/generations", ALICE, body)).await;
+    assert_eq!(answer.status, 200);
+    proxy.quiet().await;
+    let prompt = (body.len() as u64).div_ceil(3);
+    assert_eq!(used(&proxy), prompt + 2 * keyward::dialect::estimate::IMAGE_OUTPUT_TOKENS);
+}
