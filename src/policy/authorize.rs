@@ -5,7 +5,7 @@ use crate::policy::facts::{Charge, RequestFacts};
 use crate::policy::price::Price;
 use crate::policy::refusal::Refusal;
 
-/// Checks endpoint, then every model the request names, and says what is to be reserved. `price` is that of the facts' model.
+/// Checks endpoint, then every model the request names, and says what is to be reserved. `price` is the dearest of theirs.
 ///
 /// # Errors
 /// [`Refusal::EndpointNotAllowed`], [`Refusal::ModelNotAllowed`].

@@ -47,6 +47,17 @@ impl Price {
         Self { input: self.input.max(self.cached_input).max(self.cache_write), ..*self }
     }
 
+    /// The dearer of two prices in each of its parts: what a request may cost when either of two models may answer it.
+    pub fn dearest(&self, other: &Self) -> Self {
+        Self {
+            input: self.input.max(other.input),
+            cached_input: self.cached_input.max(other.cached_input),
+            cache_write: self.cache_write.max(other.cache_write),
+            output: self.output.max(other.output),
+            request: self.request.max(other.request),
+        }
+    }
+
     /// The most output tokens whose price fits into `budget` units beside `used_besides` (prompt and request).
     pub fn output_covered(&self, besides: &Usage, budget: Units) -> u64 {
         if self.units(besides) > budget {

@@ -189,11 +189,21 @@ fn authorize(live: &Live, caller: &Caller, route: &Route, facts: &RequestFacts) 
         (None, None) => live.routes.any(route.dialect),
     };
     // What the key may not use is refused before what nobody serves (POLICY 3).
-    let target = way.as_ref().and_then(|way| way.rename.as_ref()).map(ModelName::as_str);
-    let price = facts.model.as_ref().map_or(Price::TOKEN, |model| live.prices.price_as(model.as_str(), target));
-    let charge = policy::authorize(caller.policy(), facts, price)?;
+    let charge = policy::authorize(caller.policy(), facts, price(live, way.as_ref(), facts))?;
     let way = way.ok_or_else(|| Refusal::ModelNotFound { model: facts.model.clone() })?;
-    Ok((charge, way))
+    let is_stray = |model: &&ModelName| passthrough.is_none() && !live.routes.serves_as_named(&way, model);
+    match facts.other_models.iter().find(is_stray) {
+        Some(stray) => Err(Refusal::ModelNotFound { model: Some(stray.clone()) }),
+        None => Ok((charge, way)),
+    }
+}
+
+/// The dearest price of all models that may answer.
+fn price(live: &Live, way: Option<&Way>, facts: &RequestFacts) -> Price {
+    let target = way.and_then(|way| way.rename.as_ref()).map(ModelName::as_str);
+    let first = facts.model.as_ref().map(|model| live.prices.price_as(model.as_str(), target));
+    let others = facts.other_models.iter().map(|model| live.prices.price(model.as_str()));
+    first.into_iter().chain(others).reduce(|dearest, price| dearest.dearest(&price)).unwrap_or(Price::TOKEN)
 }
 
 /// All limits, or none.

@@ -73,3 +73,30 @@ async fn pictures_that_no_usage_is_reported_for_cost_what_was_reserved() {
     let prompt = (body.len() as u64).div_ceil(3);
     assert_eq!(used(&proxy), prompt + 2 * keyward::dialect::estimate::IMAGE_OUTPUT_TOKENS);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_costs_the_dearest_of_the_models_it_names() {
+    let backend = Backend::json(ANSWER);
+    let proxy = proxy(&backend);
+    for further in [r#""models":["o3"]"#, r#""fallbacks":[{"model":"o3"}]"#, r#""tools":[{"type":"x","model":"o3"}]"#] {
+        let before = used(&proxy);
+        assert_eq!(ask(&proxy, &format!(r#""model":"fast",{further}"#)).await.status, 200);
+        assert_eq!(used(&proxy) - before, 10 * 100 + 5 * 900, "{further}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_further_model_must_be_one_that_the_upstream_serves_by_that_name() {
+    let backend = Backend::json(ANSWER);
+    let proxy = proxy(&backend);
+    for further in ["flat", "claude-4"] {
+        let answer = ask(&proxy, &format!(r#""model":"gpt-4o-mini","models":["gpt-4o","{further}"]"#)).await;
+        assert_eq!(
+            (answer.status, answer.json()["error"]["code"].as_str()),
+            (404, Some("model_not_found")),
+            "{further}"
+        );
+        assert!(answer.text().contains(further), "{}", answer.text());
+    }
+    assert_eq!((backend.seen_count(), used(&proxy)), (0, 0));
+}
