@@ -118,10 +118,8 @@ async fn nobody_listens() {
     for api in apis::ALL {
         for request in [api.call(ALICE, ""), api.stream_call(ALICE, "")] {
             is_told(api, &Client::once(proxy.address, &request).await, "upstream_unreachable");
-            assert_eq!((used(&proxy).await, tokens_left(&proxy)), (0, TPM), "{}", api.name);
+            let left = (used(&proxy).await, tokens_left(&proxy), requests_left(&proxy));
+            assert_eq!(left, (0, TPM, RPM), "{}", api.name);
         }
     }
-    let entry = proxy.entry(ALICE);
-    let standing = entry.limits().standing(&entry.policy(), proxy.plane.clock.now());
-    assert!(standing.requests.is_some_and(|gauge| gauge.remaining < 1000), "the requests count");
 }
