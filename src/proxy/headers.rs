@@ -19,7 +19,7 @@ static HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Headers by which a client could tell a backend that it is someone, somewhere or something else (SECURITY 1).
-static NEVER_UPSTREAM: [HeaderName; 19] = [
+static NEVER_UPSTREAM: [HeaderName; 22] = [
     HOST,
     CONTENT_LENGTH,
     EXPECT,
@@ -40,6 +40,10 @@ static NEVER_UPSTREAM: [HeaderName; 19] = [
     HeaderName::from_static("openai-project"),
     HeaderName::from_static("x-goog-user-project"),
     HeaderName::from_static("ocp-apim-subscription-key"),
+    HeaderName::from_static("x-litellm-api-key"),
+    // Of the client's dealings with this host, not with the backend's.
+    header::COOKIE,
+    HeaderName::from_static("request-id"),
 ];
 
 /// The names a `Connection` header lists, lower case. Framing and credential headers are set after these are taken out and cannot be named
@@ -133,6 +137,9 @@ mod tests {
             ("host", "h"),
             ("x-original-url", "/admin"),
             ("openai-organization", "org-1"),
+            ("cookie", "session=1"),
+            ("x-litellm-api-key", "a"),
+            ("request-id", "1"),
             ("content-type", "application/json"),
             ("anthropic-version", "2023-06-01"),
             ("traceparent", "00-1-2-3"),

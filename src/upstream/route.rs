@@ -110,6 +110,13 @@ impl Routes {
         Some(Way { upstream: Arc::clone(upstream), rename: target.cloned() })
     }
 
+    /// Whether the upstream of `way` serves `model` under that very name, so that it may stand in a body beside the one model. An
+    /// alias is no name an upstream knows, but for the built-in backend, which takes any.
+    pub fn serves_as_named(&self, way: &Way, model: &ModelName) -> bool {
+        let is_alias = self.aliases.contains_key(model) && way.upstream.settings.kind != Kind::Sandbox;
+        !is_alias && way.upstream.serves(model.as_str())
+    }
+
     /// The first upstream of `dialect`, for calls that name no model.
     pub fn any(&self, dialect: DialectName) -> Option<Way> {
         let upstream = self.upstreams.iter().find(|up| up.speaks(dialect))?;
