@@ -118,7 +118,6 @@ async fn everything_else_goes_on_as_it_came() {
         "tracestate: a=b,c=d",
         "anthropic-version: 2023-06-01",
         "anthropic-beta: one,two",
-        "openai-organization: org",
         "idempotency-key: k",
         "x-stainless-lang: python",
         "accept: text/event-stream",
