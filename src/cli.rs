@@ -160,6 +160,10 @@ fn ended(result: Result<Outcome, StartFault>) -> u8 {
             tracing::warn!("ended with requests cut");
             OK
         }
+        Ok(Outcome::Died) => {
+            eprintln!("keyward: a thread of the data plane died; the log says which");
+            FAILED
+        }
         Err(StartFault::Config(faults)) => {
             eprint!("{}", faults.render(is_coloured(&std::io::stderr())));
             eprintln!("\nkeyward: {} fault(s); nothing was started", faults.len());

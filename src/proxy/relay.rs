@@ -19,7 +19,7 @@ use crate::proxy::fault;
 use crate::proxy::forward::Forwarded;
 use crate::proxy::handle::Trace;
 use crate::proxy::headers;
-use crate::proxy::plane::{UnderWay, Worker};
+use crate::proxy::plane::{Counted, UnderWay, Worker};
 use crate::telemetry::access_log::AccessLine;
 use crate::upstream::client::UpstreamBody;
 
@@ -167,7 +167,8 @@ struct Relay {
     failure: Option<&'static str>,
     /// Whether what came before the failure was given time to leave.
     has_flushed: bool,
-    _under_way: UnderWay,
+    /// `Some` until this is dropped.
+    under_way: Option<UnderWay>,
 }
 
 /// What there is of an answer until its end.
@@ -193,7 +194,7 @@ impl Relay {
             out: VecDeque::new(),
             failure: None,
             has_flushed: false,
-            _under_way: under_way,
+            under_way: Some(under_way),
         }
     }
 
@@ -247,7 +248,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.client_gone();
+            running.client_gone(self.under_way.take().map(UnderWay::off_wire));
         }
     }
 }
@@ -295,14 +296,14 @@ impl Running {
     }
 
     /// Nobody waits for the answer any more: it is cancelled, or read on to its usage when the key says so.
-    fn client_gone(mut self) {
+    fn client_gone(mut self, counted: Option<Counted>) {
         if self.account.client_gone() {
-            tokio::task::spawn_local(self.drain());
+            tokio::task::spawn_local(self.drain(counted));
         }
     }
 
     /// Reads on until the answer ends in whatever way; what it came to is charged as this is dropped, if not before.
-    async fn drain(mut self) {
+    async fn drain(mut self, _counted: Option<Counted>) {
         std::future::poll_fn(|cx| {
             loop {
                 match self.poll(cx, &mut |_| {}) {
