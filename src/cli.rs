@@ -140,9 +140,10 @@ pub fn run() -> ExitCode {
 
 fn with_logging(filter: &str, run: impl FnOnce() -> u8) -> u8 {
     match logging::start(filter) {
-        Ok(()) => run(),
+        // Everything is written out as it goes out of scope.
+        Ok(_logging) => run(),
         Err(fault) => {
-            eprintln!("keyward: {fault}; expected something like `info` or `keyward=debug,access=off`");
+            eprintln!("keyward: {fault}");
             NOT_IN_ORDER
         }
     }

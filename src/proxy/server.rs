@@ -288,11 +288,7 @@ fn run_worker(
 }
 
 /// Serves the connections that are handed over, until it is time to drain and the last request has ended.
-async fn serve(
-    worker: &Rc<Worker>,
-    mut taken: mpsc::UnboundedReceiver<Accepted>,
-    mut draining: watch::Receiver<bool>,
-) {
+async fn serve(worker: &Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Accepted>, mut draining: watch::Receiver<bool>) {
     let connections = Rc::new(());
     let told = draining.clone();
     loop {

@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::telemetry::lines;
+
 type Labelled<L> = Family<L, Counter<u64, AtomicU64>>;
 
 /// One of a handful of words.
@@ -95,6 +97,8 @@ pub struct Metrics {
     pub upstream_in_flight: Gauge<i64, AtomicI64>,
     /// Requests ended by a panic; each is a bug.
     pub panics: Counter,
+    /// Log lines lost because nobody read them in time; all planes of a process share it.
+    pub log_lines_dropped: Counter,
 }
 
 impl Default for Metrics {
@@ -129,6 +133,7 @@ impl Metrics {
             upstream_idle: Gauge::default(),
             upstream_in_flight: Gauge::default(),
             panics: Counter::default(),
+            log_lines_dropped: lines::dropped(),
         };
         metrics.register();
         metrics
@@ -169,6 +174,11 @@ impl Metrics {
             self.upstream_in_flight.clone(),
         );
         registry.register("panics", "Requests ended by a panic; each is a bug", self.panics.clone());
+        registry.register(
+            "log_lines_dropped",
+            "Log lines lost because nobody read them in time",
+            self.log_lines_dropped.clone(),
+        );
     }
 
     /// All of them in the text format Prometheus and OpenMetrics scrapers read.
