@@ -80,8 +80,8 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
     let env = |name: &str| std::env::var(name).ok();
     let (config, keys) = config::load_all(&options.config, None, &env).map_err(StartFault::Config)?;
     let digester = Digester::new(&pepper::load(&config.storage.pepper)?);
+    reload::log_warnings(&config, &keys);
     let records = keys::records(keys, &digester);
-    reload::log_warnings(&config.warnings);
     let plane = plane(&config, digester);
     keys::apply(&plane.keys, &[], &records).map_err(machine("keys"))?;
     plane.metrics.keys.set(i64::try_from(plane.keys.len()).unwrap_or(i64::MAX));
@@ -133,6 +133,10 @@ struct Program {
 impl Readiness for Program {
     fn faults(&self) -> Option<Vec<String>> {
         self.reloader.as_ref()?.faults()
+    }
+
+    fn needs_restart(&self) -> Vec<String> {
+        self.reloader.as_ref().map(|reloader| reloader.needs_restart()).unwrap_or_default()
     }
 
     fn is_draining(&self) -> bool {

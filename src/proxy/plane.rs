@@ -164,6 +164,15 @@ impl BodyBudget {
         self.held.fetch_sub(bytes, Ordering::AcqRel);
     }
 
+    /// What was counted as `from` bytes is `to` bytes now.
+    pub fn change(&self, from: u64, to: u64) {
+        if to >= from {
+            self.held.fetch_add(to - from, Ordering::AcqRel);
+        } else {
+            self.give_back(from - to);
+        }
+    }
+
     /// Bytes held now.
     pub fn held(&self) -> u64 {
         self.held.load(Ordering::Acquire)

@@ -14,8 +14,8 @@ use crate::dialect::meter::{Coding, Framing, Meter};
 use crate::dialect::{self, LimitKind};
 use crate::policy::CutReason;
 use crate::proxy::account::Account;
+use crate::proxy::answer;
 use crate::proxy::deadline::{Deadline, Due};
-use crate::proxy::fault;
 use crate::proxy::forward::Forwarded;
 use crate::proxy::handle::Trace;
 use crate::proxy::headers;
@@ -39,7 +39,7 @@ pub fn answer(worker: &Rc<Worker>, trace: Trace, mut forwarded: Forwarded) -> Re
     line.decision = "allowed";
     line.first_byte_ns = Some(line.elapsed_ns());
     worker.plane.metrics.first_byte.observe(line.elapsed_ns() as f64 / 1e9);
-    fault::count(worker, line.dialect, status);
+    answer::count(worker, line.dialect, status);
     let Forwarded { answered, deadline, way, .. } = forwarded;
     let idle_ns = u64::try_from(way.upstream.settings.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
     deadline.set_in(idle_ns);
@@ -81,9 +81,7 @@ fn headers(
     if strips {
         headers.remove(CONTENT_LENGTH);
     }
-    if worker.plane.is_draining.load(std::sync::atomic::Ordering::Relaxed) {
-        headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
-    }
+    answer::close_when_draining(worker, &mut headers);
     headers
 }
 

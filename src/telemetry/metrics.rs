@@ -14,9 +14,9 @@ use crate::telemetry::lines;
 
 type Labelled<L> = Family<L, Counter<u64, AtomicU64>>;
 
-/// One of a handful of words.
+/// An answer, by API and outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Dialect {
+pub struct AnsweredLabel {
     /// The caller's API.
     pub dialect: &'static str,
     /// `2xx`, `4xx` ...
@@ -58,7 +58,7 @@ pub struct Verdict {
 pub struct Metrics {
     registry: Registry,
     /// Answered requests.
-    pub requests: Labelled<Dialect>,
+    pub requests: Labelled<AnsweredLabel>,
     /// Refused requests.
     pub refusals: Labelled<Reason>,
     /// Accidents.

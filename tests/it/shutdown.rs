@@ -46,14 +46,6 @@ async fn until_metric(running: &Running, line: &str) {
     }
 }
 
-async fn until_logged(running: &Running, text: &str) {
-    let began = Stopwatch::start();
-    while !running.log().contains(text) {
-        assert!(began.elapsed() < PATIENCE, "{text} is never logged: {}", running.log());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_ends_at_once() {
     for second in ["TERM", "INT"] {
@@ -62,7 +54,7 @@ async fn a_second_signal_ends_at_once() {
         client.send(&call("sandbox-hang", false)).await;
         until_metric(&running, "keyward_requests_in_flight 1").await;
         running.signal("TERM");
-        until_logged(&running, "draining").await;
+        running.until_log(|log| log.contains("draining")).await;
         assert!(running.child.try_wait().expect("a child").is_none(), "one signal leaves time");
         running.signal(second);
         let status = running.ended_within(Duration::from_secs(5)).await;

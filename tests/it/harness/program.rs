@@ -78,6 +78,15 @@ impl Running {
         fs::read_to_string(self.path("log")).expect("the log")
     }
 
+    /// Waits until what it has written so far is as `holds` wants it; it writes its log a moment later than it acts.
+    pub async fn until_log(&self, holds: impl Fn(&str) -> bool) {
+        let began = Stopwatch::start();
+        while !holds(&self.log()) {
+            assert!(began.elapsed() < PATIENCE, "not logged:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, name: &str) {
         let told = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();

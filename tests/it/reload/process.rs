@@ -167,10 +167,12 @@ async fn a_bad_file_changes_nothing_and_is_told_everywhere_alike() {
     assert!(faults[1].starts_with("keys.toml:4:13: keys[0].rpm_limit: "), "{faults:#?}");
     assert!(faults[2].starts_with("keys.toml:5:1: keys[0].models_alowed: "), "{faults:#?}");
     assert!(faults[2].contains("did you mean models_allowed?"), "{faults:#?}");
-    let log = running.log().replace("\\\"", "\"");
-    for fault in &faults {
-        assert!(log.contains(fault), "the log does not say {fault}:\n{log}");
-    }
+    running
+        .until_log(|log| {
+            let log = log.replace("\\\"", "\"");
+            faults.iter().all(|fault| log.contains(fault))
+        })
+        .await;
     let (code, verdict) = running.check();
     assert_eq!(
         (code, &verdict["ok"], &verdict["faults"]),
@@ -218,4 +220,36 @@ async fn another_key_file_is_followed_to() {
     running.until_works(&secret(5)).await;
     assert_eq!(running.log().matches("reloading").count(), reloads + 1);
     assert_eq!(holder(running.data, &secret(4)).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_a_restart_puts_in_force_is_told_until_it_is() {
+    let running = start(plain).await;
+    assert_eq!(running.readyz().await["needs_restart"], serde_json::json!([]));
+    running.write("keyward.toml", &config("keys.toml").replace("workers = 1", "workers = 3"));
+    let waits_for = async |expected: Value| {
+        let began = Stopwatch::start();
+        while running.readyz().await["needs_restart"] != expected {
+            assert!(began.elapsed() < PATIENCE, "never {expected}:\n{}", running.log());
+        }
+    };
+    waits_for(serde_json::json!(["server.workers"])).await;
+    // A later reload of something else does not make it forgotten.
+    running.write("keys.toml", &keys(&[("a", &secret(1))]));
+    running.until_works(&secret(1)).await;
+    assert_eq!(running.readyz().await["needs_restart"], serde_json::json!(["server.workers"]));
+    running.until_log(|log| log.matches("\"setting\":\"server.workers\"").count() >= 2).await;
+    running.write("keyward.toml", &config("keys.toml"));
+    waits_for(serde_json::json!([])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_unwise_in_the_key_file_is_told_at_the_start_and_at_each_reload() {
+    let running = start(plain).await;
+    let times = |times: usize| running.until_log(move |log| log.matches("keys[0].key: ").count() == times);
+    times(1).await;
+    running.write("keys.toml", &keys(&[("a", &secret(1))]));
+    running.until_works(&secret(1)).await;
+    times(2).await;
+    assert!(!running.log().contains(&secret(1)));
 }
