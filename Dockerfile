@@ -9,7 +9,9 @@ FROM scratch
 COPY --from=build /out/keyward /keyward
 COPY --from=build --chown=65532:65532 /out/data /data
 USER 65532:65532
+# What outlives the container: `[storage] pepper = "file:/data/pepper"`. The folder of the configuration is not this user's.
 WORKDIR /data
+VOLUME /data
 ENV KEYWARD_CONFIG=/etc/keyward/keyward.toml KEYWARD_ADMIN_URL=http://127.0.0.1:8081
 EXPOSE 8080 8081
 HEALTHCHECK --interval=10s --timeout=6s --start-period=5s CMD ["/keyward", "healthcheck"]

@@ -37,7 +37,8 @@ impl Caller {
     /// What a new request with it would be refused with; see [`identify`].
     pub fn recheck(&self, now: Now) -> Result<(), Refusal> {
         let latest = self.slot.latest();
-        if latest.is_gone() {
+        // That it goes over once more meanwhile is not the caller's concern.
+        if latest.is_withdrawn() || latest.entry().is_removed() {
             return Err(Refusal::InvalidKey);
         }
         in_force(latest, now).map(drop)
@@ -55,38 +56,42 @@ impl fmt::Debug for Caller {
     }
 }
 
+/// Why [`identify`] found no caller, and who it would have been where that is known for sure.
+pub type Unidentified = (Option<Caller>, Refusal);
+
 /// Finds the key of a secret and checks that it may be used, now and from here (POLICY 3.1 and 3.2). A secret that works is
 /// noted as used. `digest` is `None` where there was no secret, or one that cannot be one.
 ///
 /// # Errors
 /// In this order: [`Refusal::InvalidKey`], [`Refusal::KeyDisabled`], [`Refusal::KeyExpired`], [`Refusal::GraceEnded`],
-/// [`Refusal::AddressNotAllowed`]. Ends are exclusive.
-pub fn identify(table: &KeyTable, digest: Option<KeyDigest>, address: IpAddr, now: Now) -> Result<Caller, Refusal> {
-    let find = || digest.and_then(|digest| table.find(&digest)).ok_or(Refusal::InvalidKey);
+/// [`Refusal::AddressNotAllowed`]; the last with the caller, whose limits are told all the same (POLICY 4). Ends are exclusive.
+pub fn identify(
+    table: &KeyTable,
+    digest: Option<KeyDigest>,
+    address: IpAddr,
+    now: Now,
+) -> Result<Caller, Unidentified> {
+    let find = || digest.and_then(|digest| table.find(&digest)).ok_or((None, Refusal::InvalidKey));
     let mut slot = find()?;
     loop {
-        let verdict = judge(&slot, address, now);
+        let verdict = in_force(&slot, now);
         if !slot.is_gone() {
-            let policy = verdict?;
-            slot.note_use(now);
-            return Ok(Caller { slot, policy });
+            let policy = verdict.map_err(|refusal| (None, refusal))?;
+            let caller = Caller { slot, policy };
+            let from = &caller.policy.allowed_ips;
+            if !from.is_empty() && !from.contains(address) {
+                return Err((Some(caller), Refusal::AddressNotAllowed { address }));
+            }
+            caller.slot.note_use(now);
+            return Ok(caller);
         }
         // A change has overtaken the lookup. The secret is gone, or has gone over to another key, which one more look tells.
         let other = find()?;
         if Arc::ptr_eq(&slot, &other) {
-            return Err(Refusal::InvalidKey);
+            return Err((None, Refusal::InvalidKey));
         }
         slot = other;
     }
-}
-
-/// What is to be said of a secret that is in the table.
-fn judge(slot: &SecretSlot, address: IpAddr, now: Now) -> Result<Arc<KeyPolicy>, Refusal> {
-    let policy = in_force(slot, now)?;
-    if !policy.allowed_ips.is_empty() && !policy.allowed_ips.contains(address) {
-        return Err(Refusal::AddressNotAllowed { address });
-    }
-    Ok(policy)
 }
 
 /// The policy of a secret that works at this moment, wherever it comes from.
@@ -157,16 +162,6 @@ impl Admitted {
     /// What it holds: to mark it forwarded and to note what was metered.
     pub fn reservation(&mut self) -> &mut Reservation {
         &mut self.reservation
-    }
-
-    /// The parts: who, what, and what is held, which is still to be settled.
-    pub fn into_parts(self) -> (Caller, RequestFacts, Reservation) {
-        (self.caller, self.facts, self.reservation)
-    }
-
-    /// What it holds, still to be settled.
-    pub fn into_reservation(self) -> Reservation {
-        self.reservation
     }
 
     /// Where the key stands now, this request included.

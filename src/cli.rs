@@ -140,9 +140,10 @@ pub fn run() -> ExitCode {
 
 fn with_logging(filter: &str, run: impl FnOnce() -> u8) -> u8 {
     match logging::start(filter) {
-        Ok(()) => run(),
+        // Everything is written out as it goes out of scope.
+        Ok(_logging) => run(),
         Err(fault) => {
-            eprintln!("keyward: {fault}; expected something like `info` or `keyward=debug,access=off`");
+            eprintln!("keyward: {fault}");
             NOT_IN_ORDER
         }
     }
@@ -159,6 +160,10 @@ fn ended(result: Result<Outcome, StartFault>) -> u8 {
         Ok(Outcome::Cut) => {
             tracing::warn!("ended with requests cut");
             OK
+        }
+        Ok(Outcome::Died) => {
+            eprintln!("keyward: a thread of the data plane died; the log says which");
+            FAILED
         }
         Err(StartFault::Config(faults)) => {
             eprint!("{}", faults.render(is_coloured(&std::io::stderr())));

@@ -14,7 +14,7 @@ pub const NS_PER_MINUTE: u64 = 60 * NS_PER_SECOND;
 /// One reading of both clocks. Rate limits and timeouts run on the first, expiry and quota periods on the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Nanoseconds since the clock was made; never goes back.
+    /// Nanoseconds since one minute before the clock was made; never goes back.
     pub monotonic_ns: u64,
     /// Milliseconds since 1970 by the wall clock; an operator may set it back.
     pub unix_ms: i64,

@@ -19,7 +19,7 @@ const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = 86_400 * SECOND;
 
 fn notes() -> Notes<'static> {
-    Notes { request_id: "req-0001", now: NOW, quota_status: StatusCode::TOO_MANY_REQUESTS, stream: false }
+    Notes { request_id: "req-0001", now: NOW, quota_status: StatusCode::TOO_MANY_REQUESTS }
 }
 
 /// A matrix of every variant of an enum: the patterns make an exhaustive match, so that a new variant does not compile until
@@ -61,6 +61,7 @@ matrix!(head_flaws: HeadFlaw {
     HeadFlaw::Query => ["head_query": HeadFlaw::Query],
     HeadFlaw::UriTooLong => ["head_uri_too_long": HeadFlaw::UriTooLong],
     HeadFlaw::HeadersTooLarge => ["head_headers_too_large": HeadFlaw::HeadersTooLarge],
+    HeadFlaw::ConnectNotOffered => ["head_connect_not_offered": HeadFlaw::ConnectNotOffered],
     HeadFlaw::UpgradeNotOffered => ["head_upgrade_not_offered": HeadFlaw::UpgradeNotOffered],
     HeadFlaw::Expectation => ["head_expectation": HeadFlaw::Expectation],
     HeadFlaw::TooSlow => ["head_too_slow": HeadFlaw::TooSlow],
@@ -149,9 +150,7 @@ matrix!(faults: Fault {
     Fault::UpstreamUnreachable => ["fault_upstream_unreachable": Fault::UpstreamUnreachable],
     Fault::UpstreamBroken => ["fault_upstream_broken": Fault::UpstreamBroken],
     Fault::UpstreamTimeout => ["fault_upstream_timeout": Fault::UpstreamTimeout],
-    Fault::UpstreamCut => ["fault_upstream_cut": Fault::UpstreamCut],
     Fault::Overloaded { .. } => ["fault_overloaded": Fault::Overloaded { retry_after_ns: 250_000_000 }],
-    Fault::Draining => ["fault_draining": Fault::Draining],
     Fault::Internal => ["fault_internal": Fault::Internal],
 });
 
@@ -271,7 +270,7 @@ fn every_answer_is_what_its_file_says() {
 fn an_unknown_secret_is_always_answered_with_the_same_body() {
     for name in DialectName::ALL {
         let words = dialect::of(name);
-        let other = Notes { request_id: "req-0002", now: NOW.plus_ns(DAY), stream: true, ..notes() };
+        let other = Notes { request_id: "req-0002", now: NOW.plus_ns(DAY), ..notes() };
         let (first, second) =
             (words.refusal(&Refusal::InvalidKey, &notes()), words.refusal(&Refusal::InvalidKey, &other));
         assert_eq!((first.status, first.body), (second.status, second.body), "{name:?}");

@@ -65,6 +65,10 @@ fn the_configurations_in_the_readme_are_read() {
             let text = text.replace("sha256:...", &format!("sha256:{}", "ab".repeat(32)));
             config::parse_keys(&text, Path::new("README.md"), &env).unwrap_or_else(|faults| panic!("{faults}"));
         } else {
+            let is_part = !text.contains("[[upstreams]]");
+            let rest =
+                if is_part { "[[upstreams]]\nname = \"s\"\ndialect = \"sandbox\"\nmodels = [\"*\"]\n" } else { "" };
+            let text = format!("{text}{rest}");
             config::parse(&text, Path::new("README.md"), &env).unwrap_or_else(|faults| panic!("{faults}"));
         }
     }

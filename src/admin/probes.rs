@@ -16,6 +16,9 @@ pub trait Readiness: Send + Sync {
     /// Why the files on disk are not the ones in force; `None` when they are.
     fn faults(&self) -> Option<Vec<String>>;
 
+    /// The settings in the files that wait for a restart.
+    fn needs_restart(&self) -> Vec<String>;
+
     /// Whether the program is going down.
     fn is_draining(&self) -> bool;
 
@@ -48,7 +51,9 @@ async fn ready(State(readiness): State<Shared>) -> Response {
     let status = if is_draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let word = if is_draining { "draining" } else { "ready" };
     let config = if faults.is_some() { "refused; the old one is in force" } else { "in force" };
-    let body = json!({ "status": word, "config": config, "faults": faults.unwrap_or_default() });
+    let faults = faults.unwrap_or_default();
+    let needs_restart = readiness.needs_restart();
+    let body = json!({ "status": word, "config": config, "faults": faults, "needs_restart": needs_restart });
     (status, axum::Json(body)).into_response()
 }
 
@@ -66,6 +71,10 @@ mod tests {
     impl Readiness for Fixed {
         fn faults(&self) -> Option<Vec<String>> {
             Some(vec!["keyward.toml:3:1: broken".to_owned()])
+        }
+
+        fn needs_restart(&self) -> Vec<String> {
+            Vec::new()
         }
 
         fn is_draining(&self) -> bool {

@@ -13,7 +13,8 @@ use crate::store::PepperSource;
 pub enum PepperFault {
     /// The file could not be read or made.
     #[error(
-        "{path}: {error}; the pepper is what stored keys are recognised by, so the program cannot start without it"
+        "{path}: {error}; the pepper is what stored keys are recognised by, so the program cannot start without it: let \
+         [storage] pepper name a file that this user can read, or a folder where it can make one, such as \"file:/data/pepper\""
     )]
     File {
         /// Which file.

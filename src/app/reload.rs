@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::app::keys;
-use crate::config::{self, Config, Fault};
+use crate::config::{self, Config, FileKey};
 use crate::keys::change::KeyRecord;
 use crate::proxy::{Live, Plane};
 use crate::telemetry::metrics::Verdict;
@@ -15,6 +15,8 @@ use crate::upstream::Routes;
 pub struct Reloader {
     path: PathBuf,
     plane: Arc<Plane>,
+    /// What the program started with: sockets, threads and storage are still as it says.
+    started: Config,
     /// Held for the whole of a reload, so that they come one at a time.
     state: Mutex<State>,
     /// Never held for longer than a copy, so that whoever asks does not wait for a reload.
@@ -33,6 +35,8 @@ struct Told {
     faults: Option<Refused>,
     /// The key file in force, and the one of a refused configuration: its correction asks for a reload too.
     keys_files: [Option<PathBuf>; 2],
+    /// Settings of the configuration in force that wait for a restart.
+    needs_restart: Vec<String>,
 }
 
 /// The faults of a refused reload, one line each.
@@ -42,8 +46,9 @@ impl Reloader {
     /// Of a program that has just started with these.
     pub fn new(path: PathBuf, plane: Arc<Plane>, config: Config, keys: Vec<KeyRecord>) -> Self {
         plane.metrics.config_in_force.set(1);
-        let told = Told { faults: None, keys_files: [config.keys_file.clone(), None] };
-        Self { path, plane, state: Mutex::new(State { config, keys }), told: Mutex::new(told) }
+        let told = Told { keys_files: [config.keys_file.clone(), None], ..Told::default() };
+        let started = config.clone();
+        Self { path, plane, started, state: Mutex::new(State { config, keys }), told: Mutex::new(told) }
     }
 
     /// Reads both files anew and puts them in force, or says why not and changes nothing.
@@ -69,14 +74,22 @@ impl Reloader {
         }
         metrics.keys.set(i64::try_from(self.plane.keys.len()).unwrap_or(i64::MAX));
         let refused_file = verdict.as_ref().err().and_then(|_| config::keys_file_of(&self.path));
-        *self.told() =
-            Told { faults: verdict.clone().err(), keys_files: [state.config.keys_file.clone(), refused_file] };
+        *self.told() = Told {
+            faults: verdict.clone().err(),
+            keys_files: [state.config.keys_file.clone(), refused_file],
+            needs_restart: config::needs_restart(&self.started, &state.config),
+        };
         verdict
     }
 
     /// Why the files on disk are not the ones in force; `None` when they are.
     pub fn faults(&self) -> Option<Refused> {
         self.told().faults.clone()
+    }
+
+    /// The settings, by path, that the files in force change but only a restart puts in force.
+    pub fn needs_restart(&self) -> Vec<String> {
+        self.told().needs_restart.clone()
     }
 
     /// The files whose change asks for a reload, as of the last one.
@@ -98,11 +111,12 @@ impl Reloader {
         let env = |name: &str| std::env::var(name).ok();
         let (config, keys) = config::load_all(&self.path, state.config.keys_file.as_deref(), &env)
             .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        let records = keys::records(keys, &self.plane.digester);
-        for setting in config::needs_restart(&state.config, &config) {
-            tracing::warn!(setting, "changed in the file, but takes effect only at the next start");
+        // Compared with the start and not with the last reload, so that a change is told until it is in force.
+        for setting in config::needs_restart(&self.started, &config) {
+            tracing::warn!(setting, "differs from what the program started with; takes effect only at the next start");
         }
-        log_warnings(&config.warnings);
+        log_warnings(&config, &keys);
+        let records = keys::records(keys, &self.plane.digester);
         // Keys first: a key that the new file takes away must not meet the new routes.
         let changed = keys::apply(&self.plane.keys, &state.keys, &records).map_err(|refused| {
             let file = config.keys_file.as_ref().unwrap_or(&self.path);
@@ -128,9 +142,9 @@ pub fn live(config: &Config, old: Option<&Routes>) -> Live {
     }
 }
 
-/// Says what is accepted but unwise.
-pub fn log_warnings(warnings: &[Fault]) {
-    for warning in warnings {
+/// Says what is accepted but unwise in either file.
+pub fn log_warnings(config: &Config, keys: &[FileKey]) {
+    for warning in config.warnings.iter().chain(keys.iter().flat_map(|key| &key.warnings)) {
         tracing::warn!(warning = %warning, "configuration");
     }
 }

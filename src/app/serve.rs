@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::{self as operators, Readiness};
 use crate::app::{keys, pepper, reload};
@@ -42,6 +43,8 @@ pub enum Outcome {
     Drained,
     /// Some were cut when the drain time was over, or a second signal asked for it.
     Cut,
+    /// A thread of the data plane died, which is logged; the rest was drained.
+    Died,
 }
 
 /// Why a program does not start.
@@ -77,8 +80,8 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
     let env = |name: &str| std::env::var(name).ok();
     let (config, keys) = config::load_all(&options.config, None, &env).map_err(StartFault::Config)?;
     let digester = Digester::new(&pepper::load(&config.storage.pepper)?);
+    reload::log_warnings(&config, &keys);
     let records = keys::records(keys, &digester);
-    reload::log_warnings(&config.warnings);
     let plane = plane(&config, digester);
     keys::apply(&plane.keys, &[], &records).map_err(machine("keys"))?;
     plane.metrics.keys.set(i64::try_from(plane.keys.len()).unwrap_or(i64::MAX));
@@ -122,14 +125,18 @@ pub struct Reloading {
 }
 
 /// What the admin listener is told of the program.
-struct Standing {
+struct Program {
     plane: Arc<Plane>,
     reloader: Option<Arc<Reloader>>,
 }
 
-impl Readiness for Standing {
+impl Readiness for Program {
     fn faults(&self) -> Option<Vec<String>> {
         self.reloader.as_ref()?.faults()
+    }
+
+    fn needs_restart(&self) -> Vec<String> {
+        self.reloader.as_ref().map(|reloader| reloader.needs_restart()).unwrap_or_default()
     }
 
     fn is_draining(&self) -> bool {
@@ -154,17 +161,17 @@ pub fn run(
     let tls = tls::client_config().map_err(machine("TLS towards upstreams"))?;
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let control = control.map_err(machine("the control plane's runtime"))?;
-    control.block_on(async {
+    let ended = control.block_on(async {
         let listener = TcpListener::bind(admin.listen).await.map_err(|error| StartFault::Machine {
             what: "the admin listener",
             error: std::io::Error::new(error.kind(), format!("{}: {error}", admin.listen)),
         })?;
         let admin_address = listener.local_addr().map_err(machine("the admin listener"))?;
         let mut signals = Signals::new().map_err(machine("signals"))?;
-        let server = server::start(plane, &tls).map_err(machine("the data listener"))?;
+        let mut server = server::start(plane, &tls).map_err(machine("the data listener"))?;
         let reloader = admin.reloading.as_ref().map(|reloading| Arc::clone(&reloading.reloader));
-        let standing = Standing { plane: Arc::clone(plane), reloader };
-        let router = operators::router(Arc::new(standing));
+        let program = Program { plane: Arc::clone(plane), reloader };
+        let router = operators::router(Arc::new(program));
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the admin listener ended");
@@ -179,9 +186,19 @@ pub fn run(
             write_ready(path, &server.addresses, admin_address).map_err(machine("the ready file"))?;
         }
         started(&server.addresses, admin_address);
-        signals.until_end(reloads).await;
-        Ok(drain(server, &mut signals).await)
-    })
+        let died = tokio::select! {
+            () = signals.until_end(reloads) => None,
+            thread = server.died() => Some(thread),
+        };
+        if let Some(thread) = &died {
+            tracing::error!(thread, "a thread of the data plane died; the program ends");
+        }
+        let outcome = drain(server, &mut signals).await;
+        Ok(if died.is_some() { Outcome::Died } else { outcome })
+    });
+    // Waits for nothing: what still runs here is of no use to anyone.
+    control.shutdown_background();
+    ended
 }
 
 fn write_ready(path: &Path, data: &[SocketAddr], admin: SocketAddr) -> std::io::Result<()> {
@@ -196,9 +213,17 @@ fn write_ready(path: &Path, data: &[SocketAddr], admin: SocketAddr) -> std::io::
 /// Lets running requests end; a second signal cuts them.
 async fn drain(server: Server, signals: &mut Signals) -> Outcome {
     tracing::info!("draining");
-    let draining = tokio::task::spawn_blocking(move || server.drain());
+    let (tell, told) = oneshot::channel();
+    // A thread that nothing waits for: a blocking task of the runtime would hold up an end that is to be at once.
+    let draining = thread::Builder::new().name("keyward-drain".to_owned()).spawn(move || {
+        let _ = tell.send(server.drain());
+    });
+    if let Err(error) = draining {
+        tracing::error!(%error, "cannot drain");
+        return Outcome::Cut;
+    }
     tokio::select! {
-        ended = draining => match ended {
+        ended = told => match ended {
             Ok(true) => Outcome::Drained,
             Ok(false) | Err(_) => Outcome::Cut,
         },

@@ -141,25 +141,9 @@ fn read_urls(table: &Table<'_>, kind: Option<Kind>) -> Vec<Address> {
         if seen.contains(&address) {
             item.fault_unseen("is listed twice");
         }
-        warn_of_doubled_version(&item, kind, &address);
         seen.push(address.clone());
         Some(address)
     })
-}
-
-/// Clients send the version with every path, so one at the end of the URL would be sent twice.
-fn warn_of_doubled_version(item: &Item<'_>, kind: Option<Kind>, address: &Address) {
-    let doubled = match kind {
-        Some(Kind::Http(DialectName::OpenAi | DialectName::Anthropic)) => "/v1",
-        Some(Kind::Http(DialectName::Gemini)) => "/v1beta",
-        Some(Kind::Http(DialectName::Azure)) => "/openai",
-        Some(Kind::Sandbox) | None => return,
-    };
-    if address.prefix.ends_with(doubled) {
-        item.warn_unseen(format!(
-            "ends in {doubled}, which every request's own path begins with; it would be sent twice"
-        ));
-    }
 }
 
 /// Takes a URL apart; says what is wrong with it without repeating it.

@@ -58,8 +58,6 @@ pub struct Notes<'a> {
     pub now: Now,
     /// The status of a spent quota: 429, or 402 where the operator prefers it.
     pub quota_status: StatusCode,
-    /// Whether a stream was asked for. An error before the first byte is a plain JSON answer in every dialect all the same.
-    pub stream: bool,
 }
 
 /// Which of a key's limits a rate-limit header tells of.

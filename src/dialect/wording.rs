@@ -164,9 +164,6 @@ pub fn fault(fault: Fault) -> Words {
         Fault::UpstreamBroken => {
             (Class::UpstreamDown, StatusCode::BAD_GATEWAY, "The backend broke off before it answered this request.")
         }
-        Fault::UpstreamCut => {
-            (Class::UpstreamDown, StatusCode::BAD_GATEWAY, "The backend broke off in the middle of its answer.")
-        }
         Fault::UpstreamTimeout => {
             (Class::UpstreamSlow, StatusCode::GATEWAY_TIMEOUT, "The backend did not answer this request in time.")
         }
@@ -174,11 +171,6 @@ pub fn fault(fault: Fault) -> Words {
             Class::Busy,
             StatusCode::SERVICE_UNAVAILABLE,
             "The proxy is doing as much as it can. The request was not forwarded; please try again shortly.",
-        ),
-        Fault::Draining => (
-            Class::Busy,
-            StatusCode::SERVICE_UNAVAILABLE,
-            "The proxy is shutting down. The request was not forwarded; please try again shortly.",
         ),
         Fault::Internal => (
             Class::Internal,
@@ -188,12 +180,7 @@ pub fn fault(fault: Fault) -> Words {
     };
     let retry = match fault {
         Fault::Overloaded { retry_after_ns } => Retry::after(retry_after_ns),
-        Fault::Draining => Retry::after(SHORT_WAIT_NS),
-        Fault::UpstreamUnreachable
-        | Fault::UpstreamBroken
-        | Fault::UpstreamCut
-        | Fault::UpstreamTimeout
-        | Fault::Internal => Retry::UNSAID,
+        Fault::UpstreamUnreachable | Fault::UpstreamBroken | Fault::UpstreamTimeout | Fault::Internal => Retry::UNSAID,
     };
     Words::new(class, status, fault.as_str(), message).retry(retry)
 }
@@ -247,6 +234,10 @@ pub(super) fn refusal_headers(refusal: &Refusal, headers: &mut HeaderMap) {
         }
         Refusal::EncodingNotSupported => {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        // An authority is no resource, and has no method (RFC 9110 10.2.1).
+        Refusal::Head(HeadFlaw::ConnectNotOffered) => {
+            headers.insert(ALLOW, HeaderValue::from_static(""));
         }
         Refusal::Head(HeadFlaw::UpgradeNotOffered) => {
             headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));

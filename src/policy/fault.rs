@@ -9,15 +9,11 @@ pub enum Fault {
     UpstreamBroken,
     /// No first byte within the upstream's time (504).
     UpstreamTimeout,
-    /// The answer stopped coming, or was cut, after it began: an error event where the dialect has one, then a visible cut.
-    UpstreamCut,
     /// As much is being done as fits (503).
     Overloaded {
         /// When to come back, nanoseconds.
         retry_after_ns: u64,
     },
-    /// The proxy is going down (503).
-    Draining,
     /// Our own (500); the log says which.
     Internal,
 }
@@ -29,9 +25,7 @@ impl Fault {
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamBroken => "upstream_broken",
             Self::UpstreamTimeout => "upstream_timeout",
-            Self::UpstreamCut => "upstream_cut",
             Self::Overloaded { .. } => "overloaded",
-            Self::Draining => "draining",
             Self::Internal => "internal",
         }
     }

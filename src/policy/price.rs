@@ -58,7 +58,8 @@ impl Price {
         }
     }
 
-    /// The most output tokens whose price fits into `budget` units beside `used_besides` (prompt and request).
+    /// The most output tokens whose price fits into `budget` units beside what `besides` (the prompt) and the request itself cost; at
+    /// most `u64::MAX / 2`, and 0 where nothing is left.
     pub fn output_covered(&self, besides: &Usage, budget: Units) -> u64 {
         if self.units(besides) > budget {
             return 0;

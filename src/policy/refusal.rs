@@ -170,8 +170,10 @@ pub enum HeadFlaw {
     UriTooLong,
     /// More header bytes, more headers or a longer value than the limits (431).
     HeadersTooLarge,
-    /// `Upgrade` or CONNECT where no tunnel is offered.
+    /// An `Upgrade` to a protocol that is not offered (426).
     UpgradeNotOffered,
+    /// CONNECT: there is no tunnel (405).
+    ConnectNotOffered,
     /// An `Expect` other than `100-continue` (417).
     Expectation,
     /// The head did not arrive in time (408).

@@ -15,6 +15,9 @@ use crate::proxy::plane::Plane;
 use crate::telemetry::access_log::AccessLine;
 use crate::telemetry::metrics::Reason;
 
+/// Why an answer was cut that nobody waits for.
+const CLIENT_GONE: &str = "client_gone";
+
 /// The account of one request. Dropped while something is owed, it is charged with what was seen, since then nobody waits for the
 /// answer any more.
 #[derive(Debug)]
@@ -76,8 +79,7 @@ impl Account {
     /// one can stand.
     pub fn cut(&mut self, reason: CutReason) -> Option<Bytes> {
         let is_between = self.meter().is_some_and(|meter| meter.between_events());
-        self.line.cut = Some(reason.as_str());
-        self.plane.metrics.cuts.get_or_create(&Reason { reason: reason.as_str() }).inc();
+        self.note_cut(reason.as_str());
         self.settle(false);
         let endpoint = self.line.endpoint.filter(|_| is_between)?;
         Some(dialect::of(self.line.dialect).cut_event(endpoint, reason))
@@ -92,11 +94,19 @@ impl Account {
 
     /// The client has gone. True when the answer is to be read on to its usage all the same.
     pub fn client_gone(&mut self) -> bool {
-        self.line.cut = Some("client_gone");
+        self.note_cut(CLIENT_GONE);
         self.owed.as_ref().is_some_and(|owed| {
             let is_success = owed.answer.as_ref().is_some_and(|(status, _)| status.is_success());
             is_success && owed.admitted.caller().policy().on_disconnect == OnDisconnect::Drain
         })
+    }
+
+    /// Writes down and counts that the answer ends before its end; the first reason is the one.
+    fn note_cut(&mut self, reason: &'static str) {
+        if self.line.cut.is_none() {
+            self.line.cut = Some(reason);
+            self.plane.metrics.cuts.get_or_create(&Reason { reason }).inc();
+        }
     }
 
     fn meter(&mut self) -> Option<&mut Meter> {
@@ -163,7 +173,7 @@ impl Owed {
 impl Drop for Account {
     fn drop(&mut self) {
         if self.owed.is_some() {
-            self.line.cut.get_or_insert("client_gone");
+            self.note_cut(CLIENT_GONE);
             self.settle(false);
         }
     }

@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 
 use crate::clock::NS_PER_SECOND;
 use crate::policy::{BodyFlaw, Fault, Refusal};
+use crate::proxy::answer::Stop;
 use crate::proxy::deadline::Deadline;
-use crate::proxy::fault::Stop;
 use crate::proxy::plane::Plane;
 use crate::proxy::settings::Settings;
 
@@ -26,7 +26,17 @@ const FIRST_CAPACITY: usize = 64 * 1024;
 pub struct HeldBody {
     /// The body, whole.
     pub bytes: Bytes,
-    _share: Share,
+    share: Share,
+}
+
+impl HeldBody {
+    /// Holds `bytes`, made of the body, in its place. What they are longer is counted too, even beyond the budget: the request is
+    /// paid for, and it is a few bytes.
+    pub fn replace(&mut self, bytes: Bytes) {
+        let (old, new) = (self.bytes.len() as u64, bytes.len() as u64);
+        self.bytes = bytes;
+        self.share.resize(self.share.bytes.saturating_sub(old) + new);
+    }
 }
 
 #[derive(Debug)]
@@ -43,6 +53,14 @@ impl Share {
         self.bytes += bytes;
         self.plane.metrics.body_bytes.inc_by(i64::try_from(bytes).unwrap_or(0));
         Ok(())
+    }
+
+    /// Counts `bytes` from now on, whatever the limit.
+    fn resize(&mut self, bytes: u64) {
+        self.plane.body_budget.change(self.bytes, bytes);
+        let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.plane.metrics.body_bytes.inc_by(signed(bytes) - signed(self.bytes));
+        self.bytes = bytes;
     }
 }
 
@@ -95,7 +113,7 @@ pub async fn read(
     }
     deadline.clear();
     let bytes = first.unwrap_or_else(|| gathered.freeze());
-    Ok(HeldBody { bytes, _share: share })
+    Ok(HeldBody { bytes, share })
 }
 
 /// The next data; trailers are dropped.

@@ -15,9 +15,9 @@ use crate::dialect::estimate::PromptSize;
 use crate::dialect::route::{self, Route};
 use crate::policy::{CutReason, DialectName, Endpoint, Refusal};
 use crate::proxy::account::Account;
+use crate::proxy::answer::Stop;
 use crate::proxy::body::HeldBody;
 use crate::proxy::deadline::{Deadline, Due};
-use crate::proxy::fault::Stop;
 use crate::proxy::headers;
 use crate::proxy::plane::{Live, Worker};
 use crate::telemetry::metrics::UpstreamLabel;
@@ -108,11 +108,13 @@ pub struct Forwarded {
 impl Sending {
     /// Rebuilds the request for its way.
     pub fn new(admitted: Admitted, prepared: Prepared<'_>, request_id: &str) -> Self {
-        let Prepared { route, head, described, held, way, deadline } = prepared;
+        let Prepared { route, head, described, mut held, way, deadline } = prepared;
         let asks_usage = wants_usage_spliced(&described);
         let rename = way.rename.as_ref().map(ModelName::as_str);
         let edits = Edits { model: rename, output: admitted.clamp(), include_usage: asks_usage };
         let body = described.splices.render(&held.bytes, &edits);
+        // Where that is a copy, the client's own bytes are let go: a body is in memory once.
+        held.replace(body.clone());
         let is_sandbox = way.upstream.settings.kind == Kind::Sandbox;
         let sandbox = is_sandbox.then(|| SandboxAsk {
             model: way.rename.clone().or_else(|| described.facts.model.clone()),

@@ -9,15 +9,15 @@ use http::{Request, Response, request};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
-use crate::admission::{self, Admitted, Caller};
+use crate::admission::{self, Admitted, Caller, Unidentified};
 use crate::dialect::Answer;
 use crate::dialect::describe::{self, BodyInput, Described};
 use crate::dialect::route::{self, Route};
 use crate::policy::{self, Charge, OnDisconnect, Price, Refusal, RequestFacts};
 use crate::proxy::account::Account;
+use crate::proxy::answer::{self, Stop};
 use crate::proxy::body::{self, HeldBody};
 use crate::proxy::deadline::Deadline;
-use crate::proxy::fault::{self, Stop};
 use crate::proxy::forward::{self, Prepared, Sending};
 use crate::proxy::local;
 use crate::proxy::plane::{Live, Plane, UnderWay, Worker};
@@ -35,8 +35,6 @@ pub struct Trace {
     pub account: Account,
     /// The caller, once known: its limits are told with every answer.
     pub caller: Option<Caller>,
-    /// Whether the answer was asked for as a stream.
-    pub streams: bool,
     /// The configuration this request is decided by, whatever a reload does meanwhile.
     pub live: Arc<Live>,
     /// Counts it until its answer has ended.
@@ -55,9 +53,9 @@ pub fn handle(
     let mut trace = trace(&worker, notes, &head);
     async move {
         match decide(&worker, &mut trace, peer, &head, body).await {
-            Ok(Decision::Local(answer)) => fault::finish(&worker, trace, answer, "allowed"),
+            Ok(Decision::Local(answer)) => answer::finish(&worker, trace, answer, "allowed"),
             Ok(Decision::Forward(sending)) => exchange(worker, trace, *sending).await,
-            Err(stop) => fault::answer(&worker, trace, &stop),
+            Err(stop) => answer::stop(&worker, trace, &stop),
         }
     }
 }
@@ -83,16 +81,19 @@ async fn decide(
     let received = receive::receive(head, trace.under_way.notes(), peer, &live.settings)?;
     trace.account.line.dialect = received.route.dialect;
     trace.account.line.endpoint = Some(received.route.endpoint);
-    let caller = identify(plane, &live, &received)?;
-    trace.account.line.key = Some(caller.policy().id);
-    trace.caller = Some(caller.clone());
+    let identified = identify(plane, &live, &received);
+    trace.caller = match &identified {
+        Ok(caller) => Some(caller.clone()),
+        Err((known, _)) => known.clone(),
+    };
+    trace.account.line.key = trace.caller.as_ref().map(|caller| caller.policy().id);
+    let caller = identified.map_err(|(_, refusal)| refusal)?;
     if received.route.endpoint.is_local() {
         return Ok(Decision::Local(local::answer(plane, &live, &caller, &received.route)?));
     }
     let deadline = worker.deadlines.register();
     let (held, described) = describe(plane, &live, &deadline, &received.route, head, body).await?;
     trace.account.line.model = described.facts.model.clone();
-    trace.streams = described.facts.stream;
     let (charge, way) = authorize(&live, &caller, &received.route, &described.facts)?;
     trace.account.line.upstream = Some(way.upstream.settings.name.clone());
     let admitted = reserve(plane, &live, caller, &described, charge)?;
@@ -119,7 +120,7 @@ async fn exchange(worker: Rc<Worker>, trace: Trace, sending: Sending) -> Respons
 async fn forward_and_relay(worker: Rc<Worker>, mut trace: Trace, sending: Sending) -> Response<AnswerBody> {
     match forward::forward(&worker, &trace.live, &mut trace.account, sending).await {
         Ok(forwarded) => relay::answer(&worker, trace, forwarded),
-        Err(stop) => fault::answer(&worker, trace, &stop),
+        Err(stop) => answer::stop(&worker, trace, &stop),
     }
 }
 
@@ -133,23 +134,22 @@ fn trace(worker: &Worker, notes: Rc<WireNotes>, head: &request::Parts) -> Trace 
     Trace {
         account: Account::open(plane, line),
         caller: None,
-        streams: false,
         live: plane.live.load_full(),
         under_way: UnderWay::new(worker, notes),
     }
 }
 
 /// Whose request it is. A secret that is in no table takes the same way as one that is, up to the answer.
-fn identify(plane: &Plane, live: &Live, received: &Received) -> Result<Caller, Refusal> {
+fn identify(plane: &Plane, live: &Live, received: &Received) -> Result<Caller, Unidentified> {
     let now = plane.clock.now();
     let digest = received.secret.as_ref().map(|secret| plane.digester.digest(secret));
     let identified = admission::identify(&plane.keys, digest, received.address, now);
-    if matches!(identified, Err(Refusal::InvalidKey)) {
+    if matches!(identified, Err((_, Refusal::InvalidKey))) {
         let allowed = live.settings.failed_attempts_per_minute;
         plane
             .attempts
             .record_failure(received.address, allowed, now)
-            .map_err(|retry_after_ns| Refusal::TooManyAttempts { retry_after_ns })?;
+            .map_err(|retry_after_ns| (None, Refusal::TooManyAttempts { retry_after_ns }))?;
     }
     identified
 }

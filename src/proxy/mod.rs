@@ -1,10 +1,10 @@
 //! The data plane: a request comes in, is decided, forwarded, relayed and settled. [`handle`](handle::handle) reads as its stages.
 
 pub mod account;
+pub mod answer;
 pub mod body;
 pub mod client_address;
 pub mod deadline;
-pub mod fault;
 pub mod forward;
 pub mod handle;
 pub mod headers;

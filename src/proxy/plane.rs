@@ -91,10 +91,20 @@ impl Load {
 /// A request from its head to the end of its answer, however that comes about.
 #[derive(Debug)]
 pub struct UnderWay {
+    counted: Counted,
+    on_wire: OnWire,
+}
+
+/// One of the requests under way; outlives its connection where the answer is read on without a client.
+#[derive(Debug)]
+pub struct Counted {
     plane: Arc<Plane>,
     load: Arc<Load>,
-    notes: Rc<WireNotes>,
 }
+
+/// The request its connection is busy with.
+#[derive(Debug)]
+struct OnWire(Rc<WireNotes>);
 
 impl UnderWay {
     /// Counts a request whose head has just been read.
@@ -102,23 +112,34 @@ impl UnderWay {
         notes.request_began();
         worker.load.requests.fetch_add(1, Ordering::Relaxed);
         worker.plane.metrics.in_flight.inc();
-        Self { plane: Arc::clone(&worker.plane), load: Arc::clone(&worker.load), notes }
+        let counted = Counted { plane: Arc::clone(&worker.plane), load: Arc::clone(&worker.load) };
+        Self { counted, on_wire: OnWire(notes) }
     }
 
     /// What the wire says of its connection.
     pub fn notes(&self) -> &WireNotes {
-        &self.notes
+        &self.on_wire.0
+    }
+
+    /// The connection has done with it, but it is not over.
+    pub fn off_wire(self) -> Counted {
+        self.counted
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.load.requests.fetch_sub(1, Ordering::Relaxed);
         self.plane.metrics.in_flight.dec();
         if std::thread::panicking() {
             self.plane.metrics.panics.inc();
         }
-        self.notes.request_ended();
+    }
+}
+
+impl Drop for OnWire {
+    fn drop(&mut self) {
+        self.0.request_ended();
     }
 }
 
@@ -141,6 +162,15 @@ impl BodyBudget {
     /// Gives `bytes` back.
     pub fn give_back(&self, bytes: u64) {
         self.held.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// What was counted as `from` bytes is `to` bytes now.
+    pub fn change(&self, from: u64, to: u64) {
+        if to >= from {
+            self.held.fetch_add(to - from, Ordering::AcqRel);
+        } else {
+            self.give_back(from - to);
+        }
     }
 
     /// Bytes held now.

@@ -15,12 +15,12 @@ use crate::dialect::meter::{Coding, Framing, Meter};
 use crate::dialect::{self, LimitKind};
 use crate::policy::CutReason;
 use crate::proxy::account::Account;
+use crate::proxy::answer;
 use crate::proxy::deadline::{Deadline, Due};
-use crate::proxy::fault;
 use crate::proxy::forward::Forwarded;
 use crate::proxy::handle::Trace;
 use crate::proxy::headers;
-use crate::proxy::plane::{UnderWay, Worker};
+use crate::proxy::plane::{Counted, UnderWay, Worker};
 use crate::telemetry::access_log::AccessLine;
 use crate::upstream::client::UpstreamBody;
 
@@ -40,7 +40,7 @@ pub fn answer(worker: &Rc<Worker>, trace: Trace, mut forwarded: Forwarded) -> Re
     line.decision = "allowed";
     line.first_byte_ns = Some(line.elapsed_ns());
     worker.plane.metrics.first_byte.observe(line.elapsed_ns() as f64 / 1e9);
-    fault::count(worker, line.dialect, status);
+    answer::count(worker, line.dialect, status);
     if forwarded.is_watched {
         under_way.notes().watch(Arc::clone(forwarded.caller.slot()));
     }
@@ -85,9 +85,7 @@ fn headers(
     if strips {
         headers.remove(CONTENT_LENGTH);
     }
-    if worker.plane.is_draining.load(std::sync::atomic::Ordering::Relaxed) {
-        headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
-    }
+    answer::close_when_draining(worker, &mut headers);
     headers
 }
 
@@ -171,7 +169,8 @@ struct Relay {
     failure: Option<&'static str>,
     /// Whether what came before the failure was offered to the client.
     has_flushed: bool,
-    under_way: UnderWay,
+    /// `Some` until this is dropped.
+    under_way: Option<UnderWay>,
 }
 
 /// What there is of an answer until its end.
@@ -197,7 +196,7 @@ impl Relay {
             out: VecDeque::new(),
             failure: None,
             has_flushed: false,
-            under_way,
+            under_way: Some(under_way),
         }
     }
 
@@ -226,7 +225,9 @@ impl Relay {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            ready!(self.under_way.notes().poll_room(cx));
+            if let Some(under_way) = &self.under_way {
+                ready!(under_way.notes().poll_room(cx));
+            }
         }
         Poll::Ready(self.failure.take().map(|why| Err(Cut(why))))
     }
@@ -254,7 +255,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.client_gone();
+            running.client_gone(self.under_way.take().map(UnderWay::off_wire));
         }
     }
 }
@@ -302,14 +303,14 @@ impl Running {
     }
 
     /// Nobody waits for the answer any more: it is cancelled, or read on to its usage when the key says so.
-    fn client_gone(mut self) {
+    fn client_gone(mut self, counted: Option<Counted>) {
         if self.account.client_gone() {
-            tokio::task::spawn_local(self.drain());
+            tokio::task::spawn_local(self.drain(counted));
         }
     }
 
     /// Reads on until the answer ends in whatever way; what it came to is charged as this is dropped, if not before.
-    async fn drain(mut self) {
+    async fn drain(mut self, _counted: Option<Counted>) {
         std::future::poll_fn(|cx| {
             loop {
                 match self.poll(cx, &mut |_| {}) {

@@ -7,10 +7,11 @@ use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,7 +20,7 @@ use rustls::ClientConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{interval, timeout};
 
 use crate::proxy::deadline::{Deadlines, TICK};
@@ -33,6 +34,10 @@ use crate::upstream::pool::Pool;
 const BACKLOG: i32 = 4096;
 /// Idle upstream connections are looked at every so many ticks.
 const SWEEP_TICKS: u32 = 10;
+/// The rest after a connection that could not be accepted.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How often a worker that drains looks whether all of its requests have ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(25);
 
 /// The data plane, running.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ pub struct Server {
     pub addresses: Vec<SocketAddr>,
     threads: Vec<JoinHandle<()>>,
     drain: watch::Sender<bool>,
+    /// The names of threads that ended without being asked to.
+    died: mpsc::UnboundedReceiver<String>,
     plane: Arc<Plane>,
 }
 
@@ -58,23 +65,40 @@ pub fn start(plane: &Arc<Plane>, tls: &Arc<ClientConfig>) -> std::io::Result<Ser
         set => set,
     };
     let (drain, draining) = watch::channel(false);
+    let (tell, died) = mpsc::unbounded_channel();
     let mut threads = Vec::with_capacity(count + 1);
     let mut seats = Vec::with_capacity(count);
     for number in 0..count {
         let (hand, taken) = mpsc::unbounded_channel();
         let load = Arc::new(Load::default());
         seats.push(Seat { hand, load: Arc::clone(&load) });
-        let (plane, tls, draining) = (Arc::clone(plane), Arc::clone(tls), draining.clone());
+        let (plane, tls, told) = (Arc::clone(plane), Arc::clone(tls), draining.clone());
         let ids = RequestIds::new().map_err(|error| std::io::Error::other(error.to_string()))?;
-        let body = move || run_worker(plane, tls, ids, load, taken, draining);
-        threads.push(thread::Builder::new().name(format!("keyward-worker-{number}")).spawn(body)?);
+        let runtime = current_thread_runtime()?;
+        let alarm = Alarm { name: format!("keyward-worker-{number}"), draining: draining.clone(), tell: tell.clone() };
+        threads.push(spawn(alarm, move || run_worker(&runtime, plane, tls, ids, load, taken, told))?);
     }
-    let accepting = Accepting { plane: Arc::clone(plane), seats, per_client: Arc::default(), draining };
-    threads.push(thread::Builder::new().name("keyward-accept".to_owned()).spawn(move || accepting.run(listeners))?);
-    Ok(Server { addresses, threads, drain, plane: Arc::clone(plane) })
+    let places = Arc::new(Places::default());
+    let alarm = Alarm { name: "keyward-accept".to_owned(), draining: draining.clone(), tell };
+    let accepting = Accepting { plane: Arc::clone(plane), seats, places, draining };
+    let runtime = current_thread_runtime()?;
+    let listeners = {
+        let _entered = runtime.enter();
+        listeners.into_iter().map(TcpListener::from_std).collect::<Result<Vec<_>, _>>()?
+    };
+    threads.push(spawn(alarm, move || accepting.run(&runtime, listeners))?);
+    Ok(Server { addresses, threads, drain, died, plane: Arc::clone(plane) })
 }
 
 impl Server {
+    /// Waits until one of the threads dies, and gives its name. The others go on, without what that one served.
+    pub async fn died(&mut self) -> String {
+        match self.died.recv().await {
+            Some(name) => name,
+            None => std::future::pending().await, // all of them ended as they were asked to
+        }
+    }
+
     /// Stops accepting, lets running requests end, and waits for them for `drain_timeout` at most. True when all of them ended.
     pub fn drain(self) -> bool {
         self.plane.is_draining.store(true, Ordering::Relaxed);
@@ -85,6 +109,29 @@ impl Server {
         }
         is_clean && self.plane.metrics.in_flight.get() == 0
     }
+}
+
+/// Goes off when the thread that holds it ends, in whatever way, without having been asked to drain.
+struct Alarm {
+    name: String,
+    draining: watch::Receiver<bool>,
+    tell: mpsc::UnboundedSender<String>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if !*self.draining.borrow() {
+            // Nobody listens when the start itself has failed, which is told then.
+            let _ = self.tell.send(std::mem::take(&mut self.name));
+        }
+    }
+}
+
+fn spawn(alarm: Alarm, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(alarm.name.clone()).spawn(move || {
+        let _alarm = alarm;
+        body();
+    })
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
@@ -114,10 +161,17 @@ struct Accepted {
     _place: Place,
 }
 
+/// How many connections there are, all together and by client.
+#[derive(Default)]
+struct Places {
+    all: AtomicUsize,
+    per_client: Mutex<HashMap<IpAddr, u32>>,
+}
+
 /// A connection's place under the caps; given back when the connection ends.
 struct Place {
     plane: Arc<Plane>,
-    per_client: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    places: Arc<Places>,
     client: IpAddr,
     load: Arc<Load>,
 }
@@ -126,7 +180,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.plane.metrics.connections.dec();
         self.load.connections.fetch_sub(1, Ordering::Relaxed);
-        let mut per_client = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
+        self.places.all.fetch_sub(1, Ordering::Relaxed);
+        let mut per_client = self.places.per_client.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = per_client.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
@@ -139,27 +194,24 @@ impl Drop for Place {
 struct Accepting {
     plane: Arc<Plane>,
     seats: Vec<Seat>,
-    per_client: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    places: Arc<Places>,
     draining: watch::Receiver<bool>,
 }
 
 impl Accepting {
-    fn run(self, listeners: Vec<std::net::TcpListener>) {
-        let runtime = match current_thread_runtime() {
-            Ok(runtime) => runtime,
-            Err(error) => return tracing::error!(%error, "no runtime for accepting connections"),
-        };
+    fn run(self, runtime: &runtime::Runtime, listeners: Vec<TcpListener>) {
+        let mut draining = self.draining.clone();
         let accepting = Rc::new(self);
-        LocalSet::new().block_on(&runtime, async {
-            let mut draining = accepting.draining.clone();
+        LocalSet::new().block_on(runtime, async {
+            let mut accepted = JoinSet::new();
             for listener in listeners {
-                let accepting = Rc::clone(&accepting);
-                match TcpListener::from_std(listener) {
-                    Ok(listener) => drop(tokio::task::spawn_local(accepting.accept(listener))),
-                    Err(error) => tracing::error!(%error, "a listener cannot be used"),
-                }
+                accepted.spawn_local(Rc::clone(&accepting).accept(listener));
             }
-            let _ = draining.wait_for(|draining| *draining).await;
+            tokio::select! {
+                _ = draining.wait_for(|draining| *draining) => {}
+                // A listener is served for ever; that it is not is a panic, and ends the thread.
+                Some(_) = accepted.join_next() => {}
+            }
         });
     }
 
@@ -174,7 +226,7 @@ impl Accepting {
                 Err(error) => {
                     // Out of descriptors, most likely: a moment's rest instead of a busy loop.
                     tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(TICK).await;
+                    tokio::time::sleep(ACCEPT_REST).await;
                 }
             }
         }
@@ -185,12 +237,13 @@ impl Accepting {
         let live = self.plane.live.load();
         let client = peer.ip().to_canonical();
         let seat = self.seats.iter().min_by_key(|seat| seat.load.weight())?;
-        let metrics = &self.plane.metrics;
-        if metrics.connections.get() >= i64::from(live.settings.max_connections) {
+        let most = usize::try_from(live.settings.max_connections).unwrap_or(usize::MAX);
+        // Only this thread adds, so that no other can take the last place in between.
+        if self.places.all.load(Ordering::Relaxed) >= most {
             return None;
         }
         {
-            let mut per_client = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut per_client = self.places.per_client.lock().unwrap_or_else(PoisonError::into_inner);
             let count = per_client.entry(client).or_default();
             // A trusted proxy carries many clients.
             if *count >= live.settings.max_connections_per_client && !live.settings.trusted_proxies.contains(client) {
@@ -198,11 +251,12 @@ impl Accepting {
             }
             *count += 1;
         }
-        metrics.connections.inc();
+        self.plane.metrics.connections.inc();
+        self.places.all.fetch_add(1, Ordering::Relaxed);
         seat.load.connections.fetch_add(1, Ordering::Relaxed);
         let place = Place {
             plane: Arc::clone(&self.plane),
-            per_client: Arc::clone(&self.per_client),
+            places: Arc::clone(&self.places),
             client,
             load: Arc::clone(&seat.load),
         };
@@ -213,66 +267,74 @@ impl Accepting {
 }
 
 fn run_worker(
+    runtime: &runtime::Runtime,
     plane: Arc<Plane>,
     tls: Arc<ClientConfig>,
     ids: RequestIds,
     load: Arc<Load>,
-    mut taken: mpsc::UnboundedReceiver<Accepted>,
-    mut draining: watch::Receiver<bool>,
+    taken: mpsc::UnboundedReceiver<Accepted>,
+    draining: watch::Receiver<bool>,
 ) {
-    let runtime = match current_thread_runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return tracing::error!(%error, "no runtime for a worker"),
-    };
-    let local = LocalSet::new();
     let clock = plane.clock.clone();
     let worker =
         Rc::new(Worker { pool: Pool::new(tls, clock.clone()), deadlines: Deadlines::new(clock), ids, load, plane });
-    local.block_on(&runtime, async {
-        tokio::task::spawn_local(tick(Rc::clone(&worker)));
-        let connections = Rc::new(());
-        let told = draining.clone();
-        loop {
-            tokio::select! {
-                accepted = taken.recv() => match accepted {
-                    Some(accepted) => {
-                        let (worker, draining, open) = (Rc::clone(&worker), told.clone(), Rc::clone(&connections));
-                        tokio::task::spawn_local(async move {
-                            connection(worker, accepted, draining).await;
-                            drop(open);
-                        });
-                    }
-                    None => break,
-                },
-                _ = draining.wait_for(|draining| *draining) => break,
-            }
+    LocalSet::new().block_on(runtime, async {
+        // Not a task of its own: without the tick no time limit is kept, so a panic in it ends the thread.
+        tokio::select! {
+            never = tick(&worker) => match never {},
+            () = serve(&worker, taken, draining) => {}
         }
-        drained(&worker, &connections).await;
     });
 }
 
-/// Waits for the connections to end, for as long as the operator allows.
+/// Serves the connections that are handed over, until it is time to drain and the last request has ended.
+async fn serve(worker: &Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Accepted>, mut draining: watch::Receiver<bool>) {
+    let connections = Rc::new(());
+    let told = draining.clone();
+    loop {
+        tokio::select! {
+            accepted = taken.recv() => match accepted {
+                Some(accepted) => {
+                    let (worker, draining, open) = (Rc::clone(worker), told.clone(), Rc::clone(&connections));
+                    tokio::task::spawn_local(async move {
+                        connection(worker, accepted, draining).await;
+                        drop(open);
+                    });
+                }
+                None => break,
+            },
+            _ = draining.wait_for(|draining| *draining) => break,
+        }
+    }
+    drained(worker, &connections).await;
+}
+
+/// Waits for the connections to end, and for the requests that outlive theirs (`on_disconnect = "drain"`), for as long as the
+/// operator allows.
 async fn drained(worker: &Worker, connections: &Rc<()>) {
     let limit = worker.plane.live.load().settings.drain_timeout;
+    let open = || Rc::strong_count(connections) - 1;
+    let running = || worker.load.requests.load(Ordering::Relaxed);
     let ended = async {
-        let mut look = interval(TICK / 4);
-        while Rc::strong_count(connections) > 1 {
+        let mut look = interval(DRAIN_LOOK);
+        while open() + running() > 0 {
             look.tick().await;
         }
     };
     if timeout(limit, ended).await.is_err() {
-        tracing::warn!(connections = Rc::strong_count(connections) - 1, "drain time is over; running requests are cut");
+        let (connections, requests) = (open(), running());
+        tracing::warn!(connections, requests, "drain time is over; running requests are cut");
     }
 }
 
-async fn tick(worker: Rc<Worker>) {
+async fn tick(worker: &Worker) -> Infallible {
     let mut ticks = interval(TICK);
     let mut until_sweep = SWEEP_TICKS;
     let mut shown = [0; 3];
     loop {
         ticks.tick().await;
         worker.deadlines.tick();
-        shown = show(&worker, shown);
+        shown = show(worker, shown);
         until_sweep -= 1;
         if until_sweep == 0 {
             until_sweep = SWEEP_TICKS;
@@ -338,5 +400,33 @@ fn wire_times(plane: &Plane) -> WireTimes {
         head_ns: ns(settings.header_timeout),
         keep_alive_ns: ns(settings.keep_alive_timeout),
         write_stall_ns: ns(settings.write_stall_timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched() -> (watch::Sender<bool>, mpsc::UnboundedReceiver<String>, Alarm) {
+        let (drain, draining) = watch::channel(false);
+        let (tell, died) = mpsc::unbounded_channel();
+        (drain, died, Alarm { name: "keyward-worker-7".to_owned(), draining, tell })
+    }
+
+    #[test]
+    fn a_thread_that_panics_or_ends_unasked_is_told() {
+        for body in [|| panic!("a bug, made on purpose"), || ()] {
+            let (_drain, mut died, alarm) = watched();
+            let _ = spawn(alarm, body).unwrap().join();
+            assert_eq!(died.try_recv().as_deref(), Ok("keyward-worker-7"));
+        }
+    }
+
+    #[test]
+    fn a_thread_that_ends_because_it_was_asked_to_is_not() {
+        let (drain, mut died, alarm) = watched();
+        drain.send(true).unwrap();
+        spawn(alarm, || ()).unwrap().join().unwrap();
+        assert!(died.try_recv().is_err());
     }
 }

@@ -71,11 +71,6 @@ impl<S> Wire<S> {
         }
     }
 
-    /// The socket, when the connection's requests are over.
-    pub fn into_inner(self) -> S {
-        self.io
-    }
-
     /// Checks the fresh bytes of `buf` from `start` and takes back what hyper must not see yet, or ever.
     fn check(&mut self, buf: &mut ReadBuf<'_>, start: usize) {
         let step = if self.held.is_empty() {

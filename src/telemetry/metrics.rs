@@ -12,14 +12,15 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::policy::{DialectName, Usage};
+use crate::telemetry::lines;
 use crate::units::Units;
 
 type Plain = Counter<u64, AtomicU64>;
 type Labelled<L> = Family<L, Plain>;
 
-/// One of a handful of words.
+/// An answer, by API and outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Dialect {
+pub struct AnsweredLabel {
     /// The caller's API.
     pub dialect: &'static str,
     /// `2xx`, `4xx` ...
@@ -61,7 +62,7 @@ pub struct Verdict {
 pub struct Metrics {
     registry: Registry,
     /// Answered requests.
-    requests: Labelled<Dialect>,
+    requests: Labelled<AnsweredLabel>,
     /// Refused requests.
     pub refusals: Labelled<Reason>,
     /// Accidents.
@@ -102,6 +103,8 @@ pub struct Metrics {
     pub upstream_in_flight: Gauge<i64, AtomicI64>,
     /// Requests ended by a panic; each is a bug.
     pub panics: Counter,
+    /// Log lines lost because nobody read them in time; all planes of a process share it.
+    pub log_lines_dropped: Counter,
 }
 
 impl Default for Metrics {
@@ -137,6 +140,7 @@ impl Metrics {
             upstream_idle: Gauge::default(),
             upstream_in_flight: Gauge::default(),
             panics: Counter::default(),
+            log_lines_dropped: lines::dropped(),
         };
         metrics.register();
         metrics
@@ -146,7 +150,8 @@ impl Metrics {
     pub fn count_answer(&self, dialect: DialectName, status: u16) {
         let class = class_index(status);
         let Some(handle) = self.handles.answers.get(dialect as usize).and_then(|row| row.get(class)) else { return };
-        let label = || Dialect { dialect: dialect.as_str(), status: CLASSES.get(class).copied().unwrap_or_default() };
+        let label =
+            || AnsweredLabel { dialect: dialect.as_str(), status: CLASSES.get(class).copied().unwrap_or_default() };
         handle.get_or_init(|| self.requests.get_or_create(&label()).clone()).inc();
     }
 
@@ -197,6 +202,11 @@ impl Metrics {
             self.upstream_in_flight.clone(),
         );
         registry.register("panics", "Requests ended by a panic; each is a bug", self.panics.clone());
+        registry.register(
+            "log_lines_dropped",
+            "Log lines lost because nobody read them in time",
+            self.log_lines_dropped.clone(),
+        );
     }
 
     /// All of them in the text format Prometheus and OpenMetrics scrapers read.

@@ -109,6 +109,8 @@ async fn agree(proxy: &Proxy, line: &Line) {
     let tokens = |kind| metrics.tokens.get_or_create(&keyward::telemetry::metrics::Kind { kind }).get();
     assert_eq!((tokens("input"), tokens("output")), (number("input_tokens"), number("output_tokens")));
     assert_eq!(metrics.estimated.get(), u64::from(line["estimated"] == "true"));
+    let cuts = metrics.cuts.get_or_create(&keyward::telemetry::metrics::Reason { reason: "client_gone" }).get();
+    assert_eq!(cuts, u64::from(line.get("cut").is_some_and(|cut| cut == "client_gone")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

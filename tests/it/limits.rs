@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::harness::proxy::ALICE;
-use crate::harness::{Answer, Backend, Client, Proxy, Reply, Seen, post};
+use crate::harness::{Answer, Backend, Client, Proxy, Reply, Seen, get, post};
 
 /// 2025-06-15, afternoon.
 const NOW: Now = Now { monotonic_ns: 1_000_000_000_000, unix_ms: 1_750_000_000_000 };

@@ -17,4 +17,5 @@ mod refusals;
 mod relay;
 mod reload;
 mod revocation;
+mod shutdown;
 mod upstream_faults;

@@ -59,11 +59,7 @@ fn urls_are_taken_apart_and_never_told() {
     let text = "[[upstreams]]\nname=\"a\"\ndialect=\"openai\"\nurl=[\"http://h/v1\", \"http://g\"]\nmodels=[\"*\"]";
     let config = parse_text(text).unwrap();
     assert_eq!(config.upstreams[0].kind, Kind::Http(DialectName::OpenAi));
-    assert_eq!(
-        config.warnings[0].to_string(),
-        "etc/keyward.toml:4:6: upstreams[0].url[0]: ends in /v1, which every request's own path begins with; \
-         it would be sent twice"
-    );
+    assert_eq!(config.warnings, [], "a version at the end is as good as none: it is not sent twice");
 }
 
 #[test]

@@ -31,10 +31,11 @@ pub(super) fn head(flaw: HeadFlaw) -> Words {
         // The one status on which Codex, which tries a websocket first, turns to plain HTTP without retrying.
         HeadFlaw::UpgradeNotOffered => Words {
             status: StatusCode::UPGRADE_REQUIRED,
-            ..bad(
-                "upgrade_not_offered",
-                "No protocol upgrade or tunnel is offered here. Send the request over plain HTTP.",
-            )
+            ..bad("upgrade_not_offered", "No protocol upgrade is offered here. Send the request over plain HTTP.")
+        },
+        HeadFlaw::ConnectNotOffered => Words {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            ..bad("method_not_allowed", "CONNECT is not offered here: this is no tunnel.")
         },
         HeadFlaw::UriTooLong => {
             Words { status: StatusCode::URI_TOO_LONG, ..bad("uri_too_long", "The request target is too long.") }

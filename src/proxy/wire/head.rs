@@ -121,7 +121,7 @@ impl Fields {
             return Err(HeadFlaw::BodyNotExpected);
         }
         if method == b"CONNECT" {
-            return Err(HeadFlaw::UpgradeNotOffered);
+            return Err(HeadFlaw::ConnectNotOffered);
         }
         Ok(if self.chunked { BodyLength::Chunked } else { BodyLength::Known(self.length.unwrap_or(0)) })
     }

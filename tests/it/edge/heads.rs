@@ -159,7 +159,7 @@ async fn no_tunnel_is_offered() {
     let edge = Edge::start();
     let websocket = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n";
     let socket = models_with(&format!("host: proxy\r\n{websocket}")).replacen("/v1/models", "/v1/responses", 1);
-    edge.refuses(&[Attack::new(&socket, 426), Attack::new(line("CONNECT proxy:443 HTTP/1.1"), 426)]).await;
+    edge.refuses(&[Attack::new(&socket, 426), Attack::new(line("CONNECT proxy:443 HTTP/1.1"), 405)]).await;
     let answer = Client::once(edge.proxy.address, socket.as_bytes()).await;
     assert_eq!(answer.header("upgrade").as_deref(), Some("HTTP/1.1"));
     assert_eq!(answer.header("connection").as_deref(), Some("upgrade, close"));

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod client;
 pub mod dice;
 pub mod log;
+pub mod program;
 pub mod proxy;
 pub mod raw_backend;
 

@@ -141,3 +141,23 @@ async fn the_holder_of_a_key_can_ask_and_asking_costs_nothing() {
     gate.close();
     within(storm.all()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_of_our_own_and_a_refused_address_have_them() {
+    let backend = metered(&open(), whole_usage);
+    let untouched = |answer: &Answer| {
+        let told = limit_headers(answer);
+        assert!(told.contains(&("x-ratelimit-remaining-requests".to_owned(), "100".to_owned())), "{}", answer.head);
+        assert!(told.contains(&("x-ratelimit-remaining-tokens".to_owned(), "6000".to_owned())), "{}", answer.head);
+    };
+    let (here, _here_clock) = proxy(&backend, POLICY, "");
+    for path in ["/v1/models", "/v1/key"] {
+        let answer = one(&here, &get(path, ALICE)).await;
+        assert_eq!(answer.status, 200, "{path}");
+        untouched(&answer);
+    }
+    let (elsewhere, _clock) = proxy(&backend, &format!("{POLICY}\nallowed_ips = [\"203.0.113.0/24\"]"), "");
+    let answer = one(&elsewhere, &chat(50)).await;
+    assert_eq!(answer.status, 403);
+    untouched(&answer);
+}

@@ -1,19 +1,16 @@
 //! The real binary: what a file's change comes to, seen from outside.
 
-use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::*;
+use crate::harness::program::{PATIENCE, Running, Stopwatch, command};
 
 /// Every change must be in force by then (POLICY 7 and the promise of the README).
 const A_SECOND: Duration = Duration::from_secs(1);
-
-/// A wait that only a failure comes to the end of.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 const CONFIG: &str = r#"
 [server]
@@ -35,67 +32,12 @@ fn config(keys_file: &str) -> String {
     format!("keys_file = \"{keys_file}\"\n{CONFIG}")
 }
 
-/// Real time since a moment.
-struct Stopwatch(Clock, u64);
-
-impl Stopwatch {
-    fn start() -> Self {
-        let clock = Clock::system();
-        let began_ns = clock.now().monotonic_ns;
-        Self(clock, began_ns)
-    }
-
-    fn elapsed(&self) -> Duration {
-        Duration::from_nanos(self.0.now().monotonic_ns - self.1)
-    }
-}
-
-/// The program, running; ended when dropped.
-struct Running {
-    child: Child,
-    home: tempfile::TempDir,
-    data: SocketAddr,
-    admin: SocketAddr,
+/// The program in a directory that `lay_out` fills, beside its `keyward.toml`.
+async fn start(lay_out: impl FnOnce(&Path)) -> Running {
+    Running::start(&config("keys.toml"), lay_out).await
 }
 
 impl Running {
-    /// Starts it in a directory that `lay_out` fills, beside its `keyward.toml`.
-    async fn start(lay_out: impl FnOnce(&Path)) -> Self {
-        let home = tempfile::tempdir().expect("a directory");
-        fs::write(home.path().join("keyward.toml"), config("keys.toml")).expect("written");
-        lay_out(home.path());
-        let log = fs::File::create(home.path().join("log")).expect("a log");
-        let mut child = command(home.path(), &["serve", "--config", "keyward.toml", "--ready-file", "ready"])
-            .stdout(log.try_clone().expect("one file for both"))
-            .stderr(log)
-            .spawn()
-            .expect("the binary starts");
-        let began = Stopwatch::start();
-        let ready: Value = loop {
-            if let Ok(ready) = fs::read(home.path().join("ready")) {
-                break serde_json::from_slice(&ready).expect("JSON");
-            }
-            let log = || fs::read_to_string(home.path().join("log")).unwrap_or_default();
-            assert!(child.try_wait().expect("a child").is_none(), "ended: {}", log());
-            assert!(began.elapsed() < PATIENCE, "does not listen: {}", log());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
-        let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok()).expect("an address");
-        Self { child, home, data: address(&ready["data"][0]), admin: address(&ready["admin"]) }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.home.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("written");
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).expect("the log")
-    }
-
     /// Waits until `secret` works, and says how long that took.
     async fn until_works(&self, secret: &str) -> Duration {
         let began = Stopwatch::start();
@@ -135,19 +77,6 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
-    command.args(arguments).current_dir(home).stdin(Stdio::null());
-    command
-}
-
 fn secret(n: usize) -> String {
     format!("reload-secret-{n:04}")
 }
@@ -170,13 +99,13 @@ async fn applies_within_a_second(running: &Running, change: impl Fn(usize, &str)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rewrite_in_place() {
-    let running = Running::start(plain).await;
+    let running = start(plain).await;
     applies_within_a_second(&running, |_, text| running.write("keys.toml", text)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_editors_rename_over_the_file() {
-    let running = Running::start(plain).await;
+    let running = start(plain).await;
     applies_within_a_second(&running, |_, text| {
         running.write("keys.toml.swp", text);
         fs::rename(running.path("keys.toml.swp"), running.path("keys.toml")).expect("renamed");
@@ -186,7 +115,7 @@ async fn an_editors_rename_over_the_file() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_symlink_swap_of_a_mounted_config_map() {
-    let running = Running::start(|home| {
+    let running = start(|home| {
         fs::create_dir(home.join("..0")).expect("a directory");
         fs::write(home.join("..0/keys.toml"), keys(&[("a", &secret(0))])).expect("written");
         symlink("..0", home.join("..data")).expect("a link");
@@ -206,7 +135,7 @@ async fn the_symlink_swap_of_a_mounted_config_map() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sighup_reads_again_what_no_watch_can_see() {
-    let running = Running::start(|home| {
+    let running = start(|home| {
         fs::write(home.join("secret"), secret(0)).expect("written");
         fs::write(home.join("keys.toml"), "[[keys]]\nname = \"a\"\nkey = \"file:secret\"\n").expect("written");
     })
@@ -214,15 +143,14 @@ async fn sighup_reads_again_what_no_watch_can_see() {
     running.until_works(&secret(0)).await;
     running.write("secret", &secret(1));
     assert_eq!(holder(running.data, &secret(1)).await, None);
-    let told = Command::new("kill").args(["-HUP", &running.child.id().to_string()]).status().expect("kill runs");
-    assert!(told.success());
+    running.signal("HUP");
     running.until_works(&secret(1)).await;
     assert_eq!(holder(running.data, &secret(0)).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_file_changes_nothing_and_is_told_everywhere_alike() {
-    let running = Running::start(plain).await;
+    let running = start(plain).await;
     assert_eq!((running.check().0, running.until_refused(false).await), (Some(0), Vec::new()));
     // Both at once: whichever is seen first, the verdict on both is the same in the end.
     let bad_keys = format!("[[keys]]\nname = \"a\"\nkey = \"{}\"\nrpm_limit = 0\nmodels_alowed = [\"x\"]\n", secret(1));
@@ -239,10 +167,12 @@ async fn a_bad_file_changes_nothing_and_is_told_everywhere_alike() {
     assert!(faults[1].starts_with("keys.toml:4:13: keys[0].rpm_limit: "), "{faults:#?}");
     assert!(faults[2].starts_with("keys.toml:5:1: keys[0].models_alowed: "), "{faults:#?}");
     assert!(faults[2].contains("did you mean models_allowed?"), "{faults:#?}");
-    let log = running.log().replace("\\\"", "\"");
-    for fault in &faults {
-        assert!(log.contains(fault), "the log does not say {fault}:\n{log}");
-    }
+    running
+        .until_log(|log| {
+            let log = log.replace("\\\"", "\"");
+            faults.iter().all(|fault| log.contains(fault))
+        })
+        .await;
     let (code, verdict) = running.check();
     assert_eq!(
         (code, &verdict["ok"], &verdict["faults"]),
@@ -270,7 +200,7 @@ async fn a_bad_file_changes_nothing_and_is_told_everywhere_alike() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_key_file_is_followed_to() {
-    let running = Running::start(plain).await;
+    let running = start(plain).await;
     running.write("other.toml", &keys(&[("a", &secret(1))]));
     running.write("keyward.toml", &config("other.toml"));
     running.until_works(&secret(1)).await;
@@ -290,4 +220,36 @@ async fn another_key_file_is_followed_to() {
     running.until_works(&secret(5)).await;
     assert_eq!(running.log().matches("reloading").count(), reloads + 1);
     assert_eq!(holder(running.data, &secret(4)).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_a_restart_puts_in_force_is_told_until_it_is() {
+    let running = start(plain).await;
+    assert_eq!(running.readyz().await["needs_restart"], serde_json::json!([]));
+    running.write("keyward.toml", &config("keys.toml").replace("workers = 1", "workers = 3"));
+    let waits_for = async |expected: Value| {
+        let began = Stopwatch::start();
+        while running.readyz().await["needs_restart"] != expected {
+            assert!(began.elapsed() < PATIENCE, "never {expected}:\n{}", running.log());
+        }
+    };
+    waits_for(serde_json::json!(["server.workers"])).await;
+    // A later reload of something else does not make it forgotten.
+    running.write("keys.toml", &keys(&[("a", &secret(1))]));
+    running.until_works(&secret(1)).await;
+    assert_eq!(running.readyz().await["needs_restart"], serde_json::json!(["server.workers"]));
+    running.until_log(|log| log.matches("\"setting\":\"server.workers\"").count() >= 2).await;
+    running.write("keyward.toml", &config("keys.toml"));
+    waits_for(serde_json::json!([])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_unwise_in_the_key_file_is_told_at_the_start_and_at_each_reload() {
+    let running = start(plain).await;
+    let times = |times: usize| running.until_log(move |log| log.matches("keys[0].key: ").count() == times);
+    times(1).await;
+    running.write("keys.toml", &keys(&[("a", &secret(1))]));
+    running.until_works(&secret(1)).await;
+    times(2).await;
+    assert!(!running.log().contains(&secret(1)));
 }

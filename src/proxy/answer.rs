@@ -1,4 +1,6 @@
-//! Saying no: a refusal or a fault becomes an answer in the caller's own dialect.
+//! Answers of our own, in the caller's dialect: what is answered from memory, and every refusal and fault.
+
+use std::sync::atomic::Ordering;
 
 use http::header::{CONNECTION, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
@@ -32,16 +34,11 @@ impl From<Fault> for Stop {
 }
 
 /// Answers `stop`, counts it and writes its access line.
-pub fn answer(worker: &Worker, trace: Trace, stop: &Stop) -> Response<AnswerBody> {
+pub fn stop(worker: &Worker, trace: Trace, stop: &Stop) -> Response<AnswerBody> {
     let plane = &worker.plane;
     let now = plane.clock.now();
     let words = dialect::of(trace.account.line.dialect);
-    let notes = Notes {
-        request_id: &trace.account.line.request_id,
-        now,
-        quota_status: trace.live.limits.quota_status,
-        stream: trace.streams,
-    };
+    let notes = Notes { request_id: &trace.account.line.request_id, now, quota_status: trace.live.limits.quota_status };
     let (mut answer, decision) = match stop {
         Stop::Refusal(refusal) => {
             let name = refusal.as_str();
@@ -54,10 +51,6 @@ pub fn answer(worker: &Worker, trace: Trace, stop: &Stop) -> Response<AnswerBody
             (words.fault(*fault, &notes), name)
         }
     };
-    if let Some(caller) = &trace.caller {
-        let standing = caller.slot().entry().limits().standing(caller.policy(), now);
-        words.limit_headers(&standing, now, &mut answer.headers);
-    }
     // A body that is not read to its end leaves no place for a next request.
     if must_close(stop) || trace.under_way.notes().body_is_open() {
         close(&mut answer.headers);
@@ -66,18 +59,20 @@ pub fn answer(worker: &Worker, trace: Trace, stop: &Stop) -> Response<AnswerBody
 }
 
 /// Sends an answer of our own, counts it and writes its access line.
-pub fn finish(worker: &Worker, trace: Trace, answer: Answer, decision: &'static str) -> Response<AnswerBody> {
-    let Trace { mut account, under_way, .. } = trace;
+pub fn finish(worker: &Worker, trace: Trace, mut answer: Answer, decision: &'static str) -> Response<AnswerBody> {
+    let Trace { mut account, under_way, caller, .. } = trace;
     let line = &mut account.line;
     let words = dialect::of(line.dialect);
+    if let Some(caller) = caller {
+        let now = worker.plane.clock.now();
+        words.limit_headers(&caller.standing(now), now, &mut answer.headers);
+    }
+    close_when_draining(worker, &mut answer.headers);
     let mut response = Response::new(AnswerBody::whole(answer.body, under_way));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     if let Ok(id) = HeaderValue::from_str(&line.request_id) {
         response.headers_mut().insert(words.request_id_header(), id);
-    }
-    if worker.plane.is_draining.load(std::sync::atomic::Ordering::Relaxed) {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     line.status = answer.status.as_u16();
     line.decision = decision;
@@ -92,9 +87,19 @@ pub fn count(worker: &Worker, dialect: DialectName, status: StatusCode) {
     worker.plane.metrics.count_answer(dialect, status.as_u16());
 }
 
+/// When the program is going down, connections end with the answers they are busy with.
+pub fn close_when_draining(worker: &Worker, headers: &mut HeaderMap) {
+    if worker.plane.is_draining.load(Ordering::Relaxed) {
+        close(headers);
+    }
+}
+
 /// The connection ends after this answer, whatever else it says of the connection.
 fn close(headers: &mut HeaderMap) {
     let others = headers.get(CONNECTION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if others.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")) {
+        return;
+    }
     let value = if others.is_empty() { "close".to_owned() } else { format!("{others}, close") };
     if let Ok(value) = HeaderValue::from_str(&value) {
         headers.insert(CONNECTION, value);
@@ -111,6 +116,24 @@ fn must_close(stop: &Stop) -> bool {
                 | Refusal::BodyTooSlow
                 | Refusal::Body(BodyFlaw::Incomplete)
         ),
-        Stop::Fault(fault) => matches!(fault, Fault::Draining | Fault::Overloaded { .. }),
+        Stop::Fault(fault) => matches!(fault, Fault::Overloaded { .. }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_closes_says_so_once_and_beside_what_it_said_already() {
+        for (before, after) in
+            [(None, "close"), (Some("upgrade"), "upgrade, close"), (Some("upgrade, close"), "upgrade, close")]
+        {
+            let mut headers = HeaderMap::new();
+            headers.extend(before.map(|value| (CONNECTION, HeaderValue::from_static(value))));
+            close(&mut headers);
+            close(&mut headers);
+            assert_eq!(headers.get_all(CONNECTION).iter().collect::<Vec<_>>(), [after]);
+        }
     }
 }

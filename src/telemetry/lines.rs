@@ -1,0 +1,153 @@
+//! Log lines on their way out: a bounded queue and a thread that writes, so that whoever logs never waits for whoever reads.
+//!
+//! `tracing-appender` does the same; ours counts what is lost in a metric of the program and joins lines that wait into one write.
+
+use std::io::{self, Write};
+use std::sync::LazyLock;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that may wait, some megabytes at most; further ones are lost.
+const QUEUE: usize = 16 * 1024;
+/// Lines that wait are joined into writes of about this many bytes.
+const WRITE_BYTES: usize = 64 * 1024;
+/// How long the end of the program waits for a reader that takes nothing.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+
+static DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
+
+/// Lines lost because nobody took them in time, since the program began.
+pub fn dropped() -> Counter {
+    DROPPED.clone()
+}
+
+/// Where lines are handed over; clones share the queue.
+#[derive(Debug, Clone)]
+pub struct Lines {
+    queue: SyncSender<Item>,
+    dropped: Counter,
+}
+
+#[derive(Debug)]
+enum Item {
+    Line(Vec<u8>),
+    /// Everything before this has been written once the answer comes.
+    Flush(SyncSender<()>),
+}
+
+impl Lines {
+    /// Lines that a thread of their own writes to `out`.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn to(out: impl Write + Send + 'static) -> io::Result<Self> {
+        Self::with_queue(out, QUEUE, dropped())
+    }
+
+    fn with_queue(out: impl Write + Send + 'static, length: usize, dropped: Counter) -> io::Result<Self> {
+        let (queue, waiting) = sync_channel(length);
+        thread::Builder::new().name("keyward-log".to_owned()).spawn(move || write_all(&waiting, out))?;
+        Ok(Self { queue, dropped })
+    }
+
+    /// Waits until what was handed over is written, but not for ever.
+    pub fn flush(&self) {
+        let (done, is_done) = sync_channel(1);
+        let mut item = Item::Flush(done);
+        // A full queue is drained by the writer unless its reader takes nothing; then there is nothing to wait for.
+        for _ in 0..10 {
+            match self.queue.try_send(item) {
+                Ok(()) => break,
+                Err(TrySendError::Full(back)) => item = back,
+                Err(TrySendError::Disconnected(_)) => return,
+            }
+            thread::sleep(FLUSH_PATIENCE / 10);
+        }
+        let _ = is_done.recv_timeout(FLUSH_PATIENCE);
+    }
+}
+
+/// Writes what comes until nobody can send any more.
+fn write_all(waiting: &Receiver<Item>, mut out: impl Write) {
+    let mut joined = Vec::new();
+    while let Ok(first) = waiting.recv() {
+        let mut flushed = None;
+        let mut next = Some(first);
+        while let Some(item) = next {
+            match item {
+                Item::Line(line) => joined.extend_from_slice(&line),
+                Item::Flush(done) => flushed = Some(done),
+            }
+            next = if joined.len() < WRITE_BYTES && flushed.is_none() { waiting.try_recv().ok() } else { None };
+        }
+        // There is nowhere to tell that the log cannot be written.
+        let _ = out.write_all(&joined).and_then(|()| out.flush());
+        joined.clear();
+        if let Some(done) = flushed {
+            let _ = done.try_send(());
+        }
+    }
+}
+
+/// One line; what is written to it at once is handed over at once, as the formatter does.
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.queue.try_send(Item::Line(line.to_vec())).is_err() {
+            self.dropped.inc();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Takes nothing until it is let.
+    struct Gated(Receiver<()>, Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Gated {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            self.1.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_takes_nothing_costs_lines_and_no_time_and_the_loss_is_counted() {
+        let (open, gate) = sync_channel(100);
+        let (written, dropped) = (Arc::new(Mutex::new(Vec::new())), Counter::default());
+        let mut lines = Lines::with_queue(Gated(gate, Arc::clone(&written)), 4, dropped.clone()).unwrap();
+        for number in 0..20 {
+            lines.write_all(format!("{number}\n").as_bytes()).unwrap();
+        }
+        assert!(dropped.get() >= 11, "four wait, and as many may be in the writer's hands: {}", dropped.get());
+        drop(open);
+        Lines::flush(&lines);
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count() as u64, 20 - dropped.get());
+        assert!(text.starts_with("0\n1\n"), "what was taken is whole and in order: {text}");
+    }
+}

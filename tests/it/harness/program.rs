@@ -1,0 +1,121 @@
+//! The real binary, running in a directory of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use keyward::clock::Clock;
+use serde_json::Value;
+
+/// A wait that only a failure comes to the end of.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Real time since a moment.
+pub struct Stopwatch(Clock, u64);
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        let clock = Clock::system();
+        let began_ns = clock.now().monotonic_ns;
+        Self(clock, began_ns)
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.0.now().monotonic_ns - self.1)
+    }
+}
+
+/// The program, running; ended when dropped.
+pub struct Running {
+    pub child: Child,
+    pub home: tempfile::TempDir,
+    pub data: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Running {
+    /// Starts it in a directory that `lay_out` fills, beside its `keyward.toml`, and keeps its log there.
+    pub async fn start(config: &str, lay_out: impl FnOnce(&Path)) -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        let log = fs::File::create(home.path().join("log")).expect("a log");
+        Self::start_in(home, config, lay_out, log.into()).await
+    }
+
+    /// The same with a standard error of the test's own.
+    pub async fn start_in(home: tempfile::TempDir, config: &str, lay_out: impl FnOnce(&Path), log: Stdio) -> Self {
+        fs::write(home.path().join("keyward.toml"), config).expect("written");
+        lay_out(home.path());
+        let mut child = command(home.path(), &["serve", "--config", "keyward.toml", "--ready-file", "ready"])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        let began = Stopwatch::start();
+        let ready: Value = loop {
+            if let Ok(ready) = fs::read(home.path().join("ready")) {
+                break serde_json::from_slice(&ready).expect("JSON");
+            }
+            let log = || fs::read_to_string(home.path().join("log")).unwrap_or_default();
+            assert!(child.try_wait().expect("a child").is_none(), "ended: {}", log());
+            assert!(began.elapsed() < PATIENCE, "does not listen: {}", log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok()).expect("an address");
+        Self { child, home, data: address(&ready["data"][0]), admin: address(&ready["admin"]) }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("written");
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).expect("the log")
+    }
+
+    /// Waits until what it has written so far is as `holds` wants it; it writes its log a moment later than it acts.
+    pub async fn until_log(&self, holds: impl Fn(&str) -> bool) {
+        let began = Stopwatch::start();
+        while !holds(&self.log()) {
+            assert!(began.elapsed() < PATIENCE, "not logged:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let told = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(told.expect("kill runs").success());
+    }
+
+    /// Waits for its end, for `patience` at most.
+    pub async fn ended_within(&mut self, patience: Duration) -> ExitStatus {
+        let began = Stopwatch::start();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(began.elapsed() < patience, "runs on:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary, to be run in `home`.
+pub fn command(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    command.args(arguments).current_dir(home).stdin(Stdio::null());
+    command
+}

@@ -1,0 +1,110 @@
+//! The end: what a signal leaves time for, what a second one does not, and what is never waited for.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::harness::program::{PATIENCE, Running, Stopwatch};
+use crate::harness::{Client, Proxy, chat, get, post};
+
+const SECRET: &str = "shutdown-secret-0001";
+
+const CONFIG: &str = r#"
+keys_file = "keys.toml"
+[server]
+listen = "127.0.0.1:0"
+workers = 1
+drain_timeout = "1m"
+[admin]
+listen = "127.0.0.1:0"
+[storage]
+pepper = "file:pepper"
+[[upstreams]]
+name = "sandbox"
+dialect = "sandbox"
+models = ["*"]
+"#;
+
+async fn program(policy: &str) -> Running {
+    let keys = Proxy::keys_of(&[("a", SECRET, policy)]);
+    Running::start(CONFIG, |home| fs::write(home.join("keys.toml"), keys).expect("written")).await
+}
+
+fn call(model: &str, stream: bool) -> Vec<u8> {
+    post("/v1/chat/completions", SECRET, &chat(model, stream))
+}
+
+async fn metric(running: &Running, line: &str) -> bool {
+    let metrics = Client::once(running.admin, b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").await.text();
+    metrics.lines().any(|found| found == line)
+}
+
+async fn until_metric(running: &Running, line: &str) {
+    let began = Stopwatch::start();
+    while !metric(running, line).await {
+        assert!(began.elapsed() < PATIENCE, "{line} never shows");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_at_once() {
+    for second in ["TERM", "INT"] {
+        let mut running = program("").await;
+        let mut client = Client::connect(running.data).await;
+        client.send(&call("sandbox-hang", false)).await;
+        until_metric(&running, "keyward_requests_in_flight 1").await;
+        running.signal("TERM");
+        running.until_log(|log| log.contains("draining")).await;
+        assert!(running.child.try_wait().expect("a child").is_none(), "one signal leaves time");
+        running.signal(second);
+        let status = running.ended_within(Duration::from_secs(5)).await;
+        assert_eq!(status.code(), Some(0), "{}", running.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_runs_is_finished() {
+    let mut running = program("").await;
+    let mut client = Client::connect(running.data).await;
+    client.send(&call("sandbox-slow", true)).await;
+    until_metric(&running, "keyward_requests_in_flight 1").await;
+    running.signal("TERM");
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.is_whole), (200, true));
+    assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
+    let status = running.ended_within(PATIENCE).await;
+    assert_eq!(status.code(), Some(0), "{}", running.log());
+    assert!(running.log().contains("\"decision\":\"allowed\""), "the last line is written: {}", running.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_on_for_its_usage_is_waited_for() {
+    let mut running = program("on_disconnect = \"drain\"").await;
+    let mut client = Client::connect(running.data).await;
+    client.send(&call("sandbox-slow", true)).await;
+    client.head().await;
+    drop(client);
+    until_metric(&running, "keyward_connections 0").await;
+    assert!(metric(&running, "keyward_requests_in_flight 1").await, "it is under way still");
+    running.signal("TERM");
+    assert_eq!(running.ended_within(PATIENCE).await.code(), Some(0));
+    let log = running.log();
+    assert!(log.contains("\"cut\":\"client_gone\"") && log.contains("\"estimated\":false"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_nobody_reads_holds_up_no_request_and_no_end() {
+    let keys = Proxy::keys_of(&[("a", SECRET, "")]);
+    let home = tempfile::tempdir().expect("a directory");
+    let lay_out = |home: &std::path::Path| fs::write(home.join("keys.toml"), keys).expect("written");
+    let mut running = Running::start_in(home, CONFIG, lay_out, Stdio::piped()).await;
+    let mut client = Client::connect(running.data).await;
+    // A pipe holds 64 KiB; a line is longer than 200 bytes.
+    for _ in 0..1000 {
+        client.send(&get("/v1/key", SECRET)).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    drop(client);
+    running.signal("TERM");
+    assert_eq!(running.ended_within(PATIENCE).await.code(), Some(0));
+}
