@@ -134,6 +134,8 @@ pub fn admit(
     if let Err(refusal) = caller.recheck(now) {
         return Err((caller, refusal));
     }
+    // Limits changed meanwhile hold for it too; the charge and where it goes were decided by the policy it came under.
+    let caller = Caller { policy: caller.slot.entry().policy(), ..caller };
     match reserve(caller.slot.entry().limits(), &caller.policy, charge, settings, clock, now) {
         Ok(reservation) => Ok(Admitted { caller, facts, reservation }),
         Err(refusal) => Err((caller, refusal)),
@@ -174,6 +176,11 @@ impl Admitted {
     /// Ends it without a charge. See [`Reservation::void`].
     pub fn void(self, now: Now) {
         self.reservation.void(now);
+    }
+
+    /// Ends it as if it had never been made. See [`Reservation::undo`].
+    pub fn undo(self, now: Now) {
+        self.reservation.undo(now);
     }
 }
 

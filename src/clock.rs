@@ -66,14 +66,19 @@ impl Clock {
     /// Reads the time.
     pub fn now(&self) -> Now {
         match &self.0 {
-            Source::System { origin } => Now {
-                monotonic_ns: NS_PER_MINUTE + u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX),
-                unix_ms: unix_ms(),
-            },
+            Source::System { origin } => Now { monotonic_ns: elapsed_ns(*origin), unix_ms: unix_ms() },
             Source::Manual(hands) => Now {
                 monotonic_ns: hands.monotonic_ns.load(Ordering::SeqCst),
                 unix_ms: hands.unix_ms.load(Ordering::SeqCst),
             },
+        }
+    }
+
+    /// Reads the monotonic clock alone, for time limits: half the cost of [`Clock::now`].
+    pub fn monotonic_ns(&self) -> u64 {
+        match &self.0 {
+            Source::System { origin } => elapsed_ns(*origin),
+            Source::Manual(hands) => hands.monotonic_ns.load(Ordering::SeqCst),
         }
     }
 
@@ -92,6 +97,10 @@ impl Clock {
             hands.unix_ms.store(unix_ms, Ordering::SeqCst);
         }
     }
+}
+
+fn elapsed_ns(origin: Instant) -> u64 {
+    NS_PER_MINUTE.saturating_add(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn unix_ms() -> i64 {

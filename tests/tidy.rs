@@ -177,7 +177,7 @@ fn the_core_neither_waits_nor_speaks() {
 #[test]
 fn every_file_says_what_it_is_and_is_short() {
     let mut broken = Vec::new();
-    for folder in ["src", "tests", "benches", "fuzz/fuzz_targets"] {
+    for folder in ["src", "tests", "benches", "fuzz/fuzz_targets", "fuzz/src"] {
         for (name, text) in rust_files(folder) {
             let first = text.lines().next().unwrap_or_default();
             if !first.starts_with("//! ") && !first.starts_with("#![") {
@@ -195,7 +195,7 @@ fn every_file_says_what_it_is_and_is_short() {
 #[test]
 fn functions_fit_on_a_screen() {
     let mut broken = Vec::new();
-    for folder in ["src", "tests", "benches"] {
+    for folder in ["src", "tests", "benches", "fuzz/src"] {
         for (name, text) in rust_files(folder) {
             let lines = text.lines().collect::<Vec<_>>();
             for (start, line) in lines.iter().enumerate() {
@@ -241,7 +241,7 @@ fn names_are_the_fields_own() {
 #[test]
 fn nothing_is_left_undone_or_switched_off() {
     let mut broken = Vec::new();
-    for folder in ["src", "tests", "benches", "fuzz/fuzz_targets"] {
+    for folder in ["src", "tests", "benches", "fuzz/fuzz_targets", "fuzz/src"] {
         for (name, text) in rust_files(folder) {
             if name == "tests/tidy.rs" {
                 continue;

@@ -1,7 +1,9 @@
 //! Any text as a configuration file and as a key file: a verdict, faults that can be told and drawn, and in neither of them a
 //! secret, wherever it stood.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use keyward::config::{Faults, parse, parse_keys};
 use toml::{Table, Value};
@@ -56,6 +58,9 @@ fn verdict(text: &str, verdict: Result<String, Faults>) {
     }
 }
 
+/// Names of tables and lists of tables: a string where one belongs may be a secret that belongs into it.
+const TABLES: [&str; 8] = ["keys", "previous", "tokens", "admin", "server", "storage", "limits", "upstreams"];
+
 /// What stands under the name of a secret, and under names that are not known at all: such a name may be a misspelled one.
 fn collect(table: &Table, is_in_order: bool, secrets: &mut Vec<String>) {
     for (name, value) in table {
@@ -63,6 +68,9 @@ fn collect(table: &Table, is_in_order: bool, secrets: &mut Vec<String>) {
             SECRET_NAMES.contains(&name.as_str()) && !(is_in_order && SHOWN_IN_ORDER.contains(&name.as_str()));
         if is_secret || !is_known(name) {
             strings(value, secrets);
+        } else if TABLES.contains(&name.as_str()) && !value.is_table() {
+            direct_strings(value, secrets);
+            inside(value, is_in_order, secrets);
         } else if !OPEN_TABLES.contains(&name.as_str()) {
             inside(value, is_in_order, secrets);
         }
@@ -77,6 +85,14 @@ fn inside(value: &Value, is_in_order: bool, secrets: &mut Vec<String>) {
     }
 }
 
+fn direct_strings(value: &Value, secrets: &mut Vec<String>) {
+    match value {
+        Value::String(text) => secrets.push(text.clone()),
+        Value::Array(list) => secrets.extend(list.iter().filter_map(Value::as_str).map(str::to_owned)),
+        _ => {}
+    }
+}
+
 fn strings(value: &Value, secrets: &mut Vec<String>) {
     match value {
         Value::String(text) => secrets.push(text.clone()),
@@ -87,10 +103,11 @@ fn strings(value: &Value, secrets: &mut Vec<String>) {
 }
 
 fn is_known(name: &str) -> bool {
-    let settings = keyward::config::setting_names().into_iter().chain(keyward::config::key_setting_names());
-    settings
-        .flat_map(|path| path.split(['.', '[', ']']).map(str::to_owned).collect::<Vec<_>>())
-        .any(|part| part == name)
+    static KNOWN: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let settings = keyward::config::setting_names().into_iter().chain(keyward::config::key_setting_names());
+        settings.flat_map(|path| path.split(['.', '[', ']']).map(str::to_owned).collect::<Vec<_>>()).collect()
+    });
+    KNOWN.contains(name)
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

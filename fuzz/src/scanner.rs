@@ -49,6 +49,9 @@ pub fn check(input: &[u8]) {
         describe(&call, &estimator)
     };
     let Ok(described) = read(&body, path_model.as_ref()) else { return };
+    if endpoint == Endpoint::Passthrough && body.is_empty() {
+        return; // the operator's own paths may be read, and a GET has no body
+    }
     assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok(), "accepted, but not JSON");
     // Others cannot hold a number of a thousand digits, or stop at a depth of 127; they refuse such a body and read nothing else.
     let tree = serde_json::from_slice::<Value>(&body).ok();

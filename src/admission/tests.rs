@@ -137,6 +137,20 @@ fn a_key_that_is_switched_off_while_its_request_is_read_is_not_admitted() {
 }
 
 #[test]
+fn limits_changed_while_a_request_is_read_hold_for_it() {
+    let quota = |limit| Some(QuotaRule { limit, reset: QuotaReset::Monthly });
+    let table = table(record(KeyPolicy { quota: quota(1_000), ..plain() }));
+    let caller = identify(&table, Some(SECRET), home(), NOW).unwrap();
+    let charge = authorize(caller.policy(), &facts(), Price::TOKEN).unwrap();
+    let lowered = KeyPolicy { quota: quota(5), ..plain() };
+    table.apply(KeyChange::Put(Box::new(record(lowered)))).unwrap();
+    let (caller, refused) =
+        admit(caller, facts(), charge, &LimitSettings::default(), &Clock::manual(NOW), NOW).unwrap_err();
+    assert!(matches!(refused, Refusal::QuotaSpent { limit: 5, .. }), "{refused:?}");
+    assert_eq!(caller.standing(NOW).quota.unwrap().limit, 5);
+}
+
+#[test]
 fn a_secret_that_changes_hands_while_it_is_looked_up_is_one_keys_or_the_others() {
     let record = |id: u128, secret: u8| KeyRecord {
         policy: KeyPolicy::unlimited(KeyId(Uuid::from_u128(id)), "k", "p"),

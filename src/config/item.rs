@@ -29,6 +29,15 @@ impl<'a> Item<'a> {
         self.fault(format!("{} is not {expected}", self.told()));
     }
 
+    /// Records that tables were expected where the value stands. A string is not told: it may be the secret that belongs into one of
+    /// them (`previous = "..."`, `tokens = ["..."]`).
+    pub fn is_no(&self, tables: &str) {
+        match self.value {
+            DeValue::String(_) => self.fault_unseen(format!("{} is not {tables}", self.kind())),
+            _ => self.is_not(tables),
+        }
+    }
+
     /// Records what is wrong with the value; its line is drawn with it.
     pub fn fault(&self, problem: impl Into<String>) {
         self.fault_with_help(problem, None);
@@ -167,7 +176,7 @@ impl<'a> Item<'a> {
     /// A table whose names are the operator's own.
     pub fn into_open_table(self) -> Option<Table<'a>> {
         let Some(entries) = self.value.as_table() else {
-            self.is_not("a table");
+            self.is_no("a table");
             return None;
         };
         Some(Table { reader: self.reader, entries: Some(entries), span: self.span, path: self.path, names: &[] })

@@ -248,6 +248,9 @@ impl<'a> Table<'a> {
     /// The tables of a list under `name`; none when it is not written.
     pub fn tables(&self, name: &'static str, names: Names, mut each: impl FnMut(usize, &Table<'_>)) {
         let Some(list) = self.get(name) else { return };
+        if list.value.as_array().is_none() {
+            return list.is_no("a list of tables");
+        }
         list.each("a list of tables", |index, item| {
             if let Some(table) = item.into_table(names) {
                 each(index, &table);

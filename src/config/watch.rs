@@ -131,8 +131,8 @@ fn run(look: &mut Look, signals: &Receiver<Signal>, on_change: &impl Fn()) {
 
 /// False when the watch is to end.
 fn wait_until_quiet(look: &mut Look, signals: &Receiver<Signal>, clock: &Clock) -> bool {
-    let start_ns = clock.now().monotonic_ns;
-    while clock.now().monotonic_ns.saturating_sub(start_ns) < LONGEST_WAIT_NS {
+    let start_ns = clock.monotonic_ns();
+    while clock.monotonic_ns().saturating_sub(start_ns) < LONGEST_WAIT_NS {
         match signals.recv_timeout(QUIET) {
             Ok(Signal::Touched) => {}
             Ok(Signal::Follow(paths)) => look.turn_to(paths),

@@ -9,7 +9,7 @@ use crate::dialect::route::target::{keys, unescape};
 use crate::policy::Refusal;
 
 /// The headers that carry a secret, on any route (ECOSYSTEM 2). None of them is forwarded.
-pub const CREDENTIAL_HEADERS: [HeaderName; 4] = [
+pub static CREDENTIAL_HEADERS: [HeaderName; 4] = [
     AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),

@@ -71,7 +71,8 @@ struct Reading {
 /// # Errors
 /// [`Refusal::ContentTypeNotSupported`], or [`Refusal::Body`] with the first flaw found.
 pub fn describe(input: &BodyInput<'_>, estimator: &Estimator) -> Result<Described, Refusal> {
-    if input.endpoint == Endpoint::Passthrough && (input.model_free || input.body.is_empty()) {
+    let is_opaque = || input.model_free || input.body.is_empty() || !media_type::is_json(input.content_type);
+    if input.endpoint == Endpoint::Passthrough && is_opaque() {
         return Ok(undescribed(input));
     }
     let mut reading = match media_type::form(input.endpoint, input.content_type)? {
@@ -92,7 +93,7 @@ pub fn describe(input: &BodyInput<'_>, estimator: &Estimator) -> Result<Describe
     Ok(Described { facts, splices: reading.splices, size: reading.size })
 }
 
-/// A body that reaches no model, or none at all: nothing to learn, nothing to reserve, nothing to change. Whether the key may go
+/// A body on an operator's own path that reaches no model, is not JSON, or is none at all: nothing to learn, nothing to reserve, nothing to change. Whether the key may go
 /// there is for the policy to say.
 fn undescribed(input: &BodyInput<'_>) -> Described {
     let facts = RequestFacts {

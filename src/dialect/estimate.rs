@@ -39,6 +39,20 @@ pub struct PromptSize {
     pub media_items: u64,
 }
 
+impl PromptSize {
+    /// Prompt tokens by a rule that never changes: three bytes a token, rounded up, and [`MEDIA_TOKENS`] for each item of media.
+    /// What the built-in backend reports, so that its answers are the same whatever was learnt. Saturates.
+    pub fn fixed_tokens(self) -> Tokens {
+        tokens(self.text_bytes, self.media_items, FIRST_RATIO)
+    }
+}
+
+/// `text_bytes` at `ratio` thousandths of a byte a token, rounded up, and the media.
+fn tokens(text_bytes: u64, media: u64, ratio: u32) -> Tokens {
+    let text = (u128::from(text_bytes) * 1_000).div_ceil(u128::from(ratio.max(*RATIOS.start())));
+    u64::try_from(text).unwrap_or(u64::MAX).saturating_add(media.saturating_mul(MEDIA_TOKENS))
+}
+
 /// Learns from answers and estimates requests. Shared by all workers; reading takes one lookup.
 #[derive(Debug)]
 pub struct Estimator {
@@ -141,8 +155,7 @@ impl Estimator {
         let ratio = model
             .and_then(|model| self.models.get(model))
             .map_or(FIRST_RATIO, |learnt| learnt.ratio.load(Ordering::Relaxed));
-        let text = (u128::from(text_bytes) * 1_000).div_ceil(u128::from(ratio.max(*RATIOS.start())));
-        u64::try_from(text).unwrap_or(u64::MAX).saturating_add(media.saturating_mul(MEDIA_TOKENS))
+        tokens(text_bytes, media, ratio)
     }
 
     /// Output tokens assumed of one answer whose request states no limit: what all but a few of the model's last answers
@@ -154,7 +167,8 @@ impl Estimator {
     }
 
     /// Learns from an answer. `model` is the name the caller asked for, `text_bytes` and `media` are the request's
-    /// [`PromptSize`]. Usage that was estimated teaches nothing; prompts with media teach nothing about text.
+    /// [`PromptSize`]. Usage that was estimated teaches nothing; prompts with media teach nothing about text; an output
+    /// of 0 nothing about outputs, and so is given what a limit has cut short.
     pub fn learn(&self, model: &str, text_bytes: u64, media: u64, usage: &Usage) {
         if usage.estimated || (usage.input == 0 && usage.output == 0) {
             return;

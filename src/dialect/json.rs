@@ -39,22 +39,57 @@ pub struct Text {
     pub escaped: bool,
 }
 
-/// What is open inside a value being skipped: one bit a level, set for an object.
+/// What is open inside a value being skipped: one bit a level.
 #[derive(Default)]
 struct Open {
+    /// Set for an object.
     kinds: u128,
+    /// Set where a member said that its object's data are media, or text.
+    media: u128,
+    text: u128,
     levels: u32,
+    /// Base64 that is media only if its object says so, from the outermost level inwards.
+    undecided: Vec<Undecided>,
+}
+
+struct Undecided {
+    level: u32,
+    items: u64,
+    bytes: u64,
 }
 
 impl Open {
     fn push(&mut self, is_object: bool) {
         self.kinds = self.kinds << 1 | u128::from(is_object);
+        self.media <<= 1;
+        self.text <<= 1;
         self.levels += 1;
     }
 
-    fn pop(&mut self) {
+    /// Closes a level; gives what turned out to be media there.
+    fn pop(&mut self) -> Option<Undecided> {
+        let level = self.levels;
+        let is_media = self.media & 1 == 1 && self.text & 1 == 0;
         self.kinds >>= 1;
+        self.media >>= 1;
+        self.text >>= 1;
         self.levels = self.levels.saturating_sub(1);
+        self.undecided.pop_if(|last| last.level == level).filter(|_| is_media)
+    }
+
+    fn note(&mut self, says_media: bool) {
+        self.media |= u128::from(says_media);
+        self.text |= u128::from(!says_media);
+    }
+
+    fn defer(&mut self, bytes: u64) {
+        match self.undecided.last_mut().filter(|last| last.level == self.levels) {
+            Some(last) => {
+                last.items += 1;
+                last.bytes += bytes;
+            }
+            None => self.undecided.push(Undecided { level: self.levels, items: 1, bytes }),
+        }
     }
 
     fn is_object(&self) -> bool {
@@ -261,9 +296,12 @@ impl<'a> Cursor<'a> {
         match self.peek() {
             Some(b'"') => {
                 let text = self.string()?;
-                if media::is_media(self.slice(&self.name), self.slice(&text.range)) {
-                    self.media_items += 1;
-                    self.media_bytes += text.range.len() as u64;
+                let (name, raw) = (self.slice(&self.name), self.slice(&text.range));
+                let bytes = text.range.len() as u64;
+                match media::sort(name, raw) {
+                    media::Sort::Text => media::says_media(name, raw).into_iter().for_each(|said| open.note(said)),
+                    media::Sort::Media => self.count_media(1, bytes),
+                    media::Sort::AsSaid => open.defer(bytes),
                 }
             }
             Some(b'{') => return self.begin_container(open, true, b'}'),
@@ -275,6 +313,11 @@ impl<'a> Cursor<'a> {
             _ => return Err(self.expected("a value")),
         }
         Ok(true)
+    }
+
+    fn count_media(&mut self, items: u64, bytes: u64) {
+        self.media_items += items;
+        self.media_bytes += bytes;
     }
 
     fn begin_container(&mut self, open: &mut Open, is_object: bool, close: u8) -> Result<bool, BodyFlaw> {
@@ -309,7 +352,9 @@ impl<'a> Cursor<'a> {
                 }
                 (Some(b'}'), true) | (Some(b']'), false) => {
                     self.at += 1;
-                    open.pop();
+                    if let Some(media) = open.pop() {
+                        self.count_media(media.items, media.bytes);
+                    }
                     self.name = 0..0;
                 }
                 (_, true) => return Err(self.expected("a comma or a closing brace")),

@@ -17,8 +17,8 @@ struct Body<'a> {
     object: &'static str,
     /// What its owner calls it.
     name: &'a str,
-    /// The first visible characters of its secret.
-    key_prefix: &'a str,
+    /// The first visible characters of its secret; null for a key that is declared by its hash alone.
+    key_prefix: Option<&'a str>,
     /// `active`, `disabled`, `expired` or `exhausted` (POLICY 2).
     status: &'static str,
     /// Served by the built-in backend, never billed.
@@ -65,7 +65,8 @@ pub fn key_status(policy: &KeyPolicy, standing: &Standing, now: Now) -> Answer {
     let body = Body {
         object: "key",
         name: &policy.name,
-        key_prefix: &policy.key_prefix,
+        // No secret has a colon: this is the beginning of a hash, which says nothing to the holder.
+        key_prefix: Some(&*policy.key_prefix).filter(|prefix| !prefix.contains(':')),
         status: status(policy, standing, now),
         is_sandbox: policy.is_sandbox,
         expires_at: policy.expires_at_ms.map(rfc3339),
@@ -170,6 +171,12 @@ mod tests {
             "quota_resets_at": "2026-01-02T00:00:00Z",
         });
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_key_declared_by_its_hash_has_no_prefix_to_show() {
+        let policy = KeyPolicy { key_prefix: "sha256:9f86d081".into(), ..policy() };
+        assert_eq!(shown(&policy, &Standing::default())["key_prefix"], Value::Null);
     }
 
     #[test]

@@ -268,6 +268,10 @@ fn verb(path: &str, prefix: &str) -> Result<Option<Call>, Refusal> {
     let Some(rest) = path.strip_prefix(prefix) else { return Ok(None) };
     let Some((name, verb)) = rest.rsplit_once(':') else { return Ok(None) };
     let Some(endpoint) = gemini_verb(verb) else { return Ok(None) };
+    // Which of two verbs a backend would take is its own affair: one of them may be free.
+    if name.split(':').skip(1).any(|part| gemini_verb(part).is_some()) {
+        return Err(Refusal::Head(HeadFlaw::Path));
+    }
     Call::post(DialectName::Gemini, endpoint).of_model(path, prefix.len()..prefix.len() + name.len())
 }
 

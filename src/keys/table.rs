@@ -192,12 +192,10 @@ impl SecretSlot {
         if latest.entry.is_removed() {
             return Err(CutReason::Deleted);
         }
-        let policy = latest.entry.policy();
-        if policy.is_disabled {
-            return Err(CutReason::Disabled);
-        }
-        if policy.expires_at_ms.is_some_and(|end| now.unix_ms >= end) {
-            return Err(CutReason::Expired);
+        // Asked for every stream at every tick, so what is unfolded is not cloned.
+        match latest.entry.policy.load().as_ref() {
+            Some(policy) => ends(policy, now)?,
+            None => ends(&latest.entry.policy(), now)?,
         }
         if latest.grace_ended(now) { Err(CutReason::GraceEnded) } else { Ok(()) }
     }
@@ -311,6 +309,17 @@ impl KeyTable {
 
     fn writer(&self) -> MutexGuard<'_, batch::Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a policy ends what runs under it, if it does.
+fn ends(policy: &KeyPolicy, now: Now) -> Result<(), CutReason> {
+    if policy.is_disabled {
+        return Err(CutReason::Disabled);
+    }
+    match policy.expires_at_ms {
+        Some(end) if now.unix_ms >= end => Err(CutReason::Expired),
+        _ => Ok(()),
     }
 }
 

@@ -72,7 +72,7 @@ impl QuotaState {
         }
     }
 
-    /// Holds the units of `charge`, or with `may_clamp` what is left, if that covers the prompt and one token an answer. A charge
+    /// Holds the units of `charge`, or with `may_clamp` what is left, if that covers the prompt and the least output an answer may be lowered to. A charge
     /// of nothing is never refused.
     ///
     /// # Errors
@@ -129,16 +129,17 @@ impl QuotaState {
         }
     }
 
-    /// Where it stands under `rule`; turns the period if it is over.
+    /// Where it stands under `rule`, which may be older or newer than the one in force: changes nothing, and shows a period that is
+    /// over as unused.
     pub fn standing(&self, rule: QuotaRule, unix_ms: i64) -> QuotaStanding {
-        self.adopt(rule.reset);
-        self.turn(unix_ms);
+        let touched = self.day.load(Ordering::Acquire);
+        let is_over = period::start_of(period::day_of(unix_ms), rule.reset).is_some_and(|start| start > touched);
         // In this order, so that a settlement in between is not shown as more than is committed.
         let used = self.used.load(Ordering::Acquire);
         let committed = self.committed.load(Ordering::Acquire);
         QuotaStanding {
             limit: rule.limit,
-            used,
+            used: if is_over { 0 } else { used },
             reserved: committed.saturating_sub(used),
             reset: rule.reset,
             resets_at_ms: self.resets_at_ms(rule.reset, unix_ms),
@@ -215,13 +216,14 @@ fn reset_of(rule: Option<QuotaRule>) -> QuotaReset {
     rule.map_or(QuotaReset::None, |rule| rule.reset)
 }
 
-/// The largest hold within `left` that covers the prompt and at least one token for every answer.
+/// The largest hold within `left` that covers the prompt and, for every answer, at least what the endpoint takes for a limit.
 fn clamped(charge: &Charge, left: Units) -> Option<Held> {
     let choices = charge.estimate.choices.max(1);
     let besides = Usage { input: charge.estimate.prompt, ..Usage::default() };
-    let covered = charge.price.output_covered(&besides, left).min(charge.estimate.output);
+    let covered = charge.price.before_the_split().output_covered(&besides, left).min(charge.estimate.output);
     let each = covered / choices;
-    (each >= 1).then(|| Held { units: charge.units_for_output(each * choices), clamp: Some(each) })
+    (each >= charge.least_output.max(1))
+        .then(|| Held { units: charge.units_for_output(each * choices), clamp: Some(each) })
 }
 
 #[cfg(test)]

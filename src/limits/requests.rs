@@ -22,30 +22,66 @@ use crate::units::Rpm;
 /// The latest moment told apart from later ones (292 years); beyond it governor's own sums could overflow.
 const LATEST: u64 = u64::MAX / 2;
 
-/// Requests of one key: the moment at which all of its allowance is there again, in nanoseconds of the monotonic clock.
+/// Requests of one key.
 #[derive(Debug, Default)]
-pub struct Requests(AtomicU64);
+pub struct Requests {
+    /// The moment at which all of the allowance is there again, in nanoseconds of the monotonic clock.
+    full_at: AtomicU64,
+    /// The last moment at which a request found all of it there: whatever was counted before is repaid since.
+    full_since: AtomicU64,
+}
+
+/// A request that was counted: what [`Requests::give_back`] needs to know of it.
+#[derive(Debug)]
+pub struct Counted {
+    at: u64,
+    interval: u64,
+    /// When it will be repaid, if nothing before it is given back.
+    repaid_at: u64,
+}
 
 impl Requests {
     /// Counts one request.
     ///
     /// # Errors
     /// Nanoseconds until one may be made, exactly; nothing is counted. Never 0.
-    pub fn take(&self, limit: Rpm, now_ns: u64) -> Result<(), NonZeroU64> {
+    pub fn take(&self, limit: Rpm, now_ns: u64) -> Result<Counted, NonZeroU64> {
         let given = Given(Cell::new(0));
+        let moved = Cell::new((0, 0));
         // The limiter takes its first reading as the origin of its state: zero, so that the state is a moment of our clock.
-        let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Nanos>>::new(quota(limit), Word(&self.0), given);
+        let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Nanos>>::new(
+            quota(limit),
+            Word { full_at: &self.full_at, moved: &moved },
+            given,
+        );
         let now_ns = now_ns.min(LATEST);
         limiter.clock().0.set(now_ns);
         limiter.check().map_err(|until| {
             let wait = until.wait_time_from(Nanos::from(now_ns)).as_nanos();
             u64::try_from(wait).ok().and_then(NonZeroU64::new).unwrap_or(NonZeroU64::MIN)
-        })
+        })?;
+        let (before, repaid_at) = moved.get();
+        if before <= now_ns {
+            self.full_since.fetch_max(now_ns, Ordering::AcqRel);
+        }
+        Ok(Counted { at: now_ns, interval: interval_ns(limit), repaid_at })
+    }
+
+    /// Takes back what was counted, as far as time has not repaid it already: paid back twice, it would let more through than the
+    /// limit. Right after it was counted that is all of it.
+    pub fn give_back(&self, counted: &Counted, now_ns: u64) {
+        let now_ns = now_ns.min(LATEST);
+        if counted.at < self.full_since.load(Ordering::Acquire) {
+            return;
+        }
+        let owed = counted.repaid_at.saturating_sub(now_ns).min(counted.interval);
+        let back = |full_at: u64| Some(full_at - owed.min(full_at.saturating_sub(now_ns)));
+        let _always = self.full_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, back);
     }
 
     /// Where the limit stands; changes nothing.
     pub fn gauge(&self, limit: Rpm, now_ns: u64) -> Gauge {
-        let used = self.0.load(Ordering::Acquire).saturating_sub(now_ns.min(LATEST));
+        let used = self.full_at.load(Ordering::Acquire).saturating_sub(now_ns.min(LATEST));
         let interval = interval_ns(limit);
         let all = interval * u64::from(limit.get());
         Gauge { limit: limit.get().into(), remaining: all.saturating_sub(used) / interval, reset_ns: used }
@@ -76,7 +112,11 @@ impl GovernorClock for Given {
 }
 
 /// The key's word as governor's store. Zero, the start, is long ago, which is what governor takes "no state" for.
-struct Word<'a>(&'a AtomicU64);
+struct Word<'a> {
+    full_at: &'a AtomicU64,
+    /// What the word was and became.
+    moved: &'a Cell<(u64, u64)>,
+}
 
 impl StateStore for Word<'_> {
     type Key = NotKeyed;
@@ -85,11 +125,14 @@ impl StateStore for Word<'_> {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let mut seen = self.0.load(Ordering::Acquire);
+        let mut seen = self.full_at.load(Ordering::Acquire);
         loop {
             let (outcome, next) = decide(Some(Nanos::from(seen)))?;
-            match self.0.compare_exchange_weak(seen, next.into(), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(outcome),
+            match self.full_at.compare_exchange_weak(seen, next.into(), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    self.moved.set((seen, next.into()));
+                    return Ok(outcome);
+                }
                 Err(other) => seen = other,
             }
         }
@@ -112,10 +155,37 @@ mod tests {
     fn a_burst_of_the_limit_then_one_an_interval() {
         let (requests, limit) = (Requests::default(), rpm(60));
         assert!((0..60).all(|_| requests.take(limit, T0).is_ok()));
-        assert_eq!(requests.take(limit, T0).map_err(NonZeroU64::get), Err(NS_PER_SECOND));
+        assert_eq!(requests.take(limit, T0).map(drop).map_err(NonZeroU64::get), Err(NS_PER_SECOND));
         assert_eq!(requests.gauge(limit, T0), Gauge { limit: 60, remaining: 0, reset_ns: 60 * NS_PER_SECOND });
         assert!(requests.take(limit, T0 + NS_PER_SECOND).is_ok());
         assert!(requests.take(limit, T0 + NS_PER_SECOND).is_err());
+    }
+
+    #[test]
+    fn requests_given_back_are_there_again_whatever_their_order() {
+        let (requests, limit) = (Requests::default(), rpm(60));
+        let mut counted: Vec<_> = (0..60).map(|_| requests.take(limit, T0).unwrap()).collect();
+        counted.swap(3, 40);
+        counted.iter().rev().for_each(|one| requests.give_back(one, T0));
+        assert_eq!(requests.gauge(limit, T0), Gauge { limit: 60, remaining: 60, reset_ns: 0 });
+        assert!((0..60).all(|_| requests.take(limit, T0).is_ok()));
+        assert!(requests.take(limit, T0).is_err());
+    }
+
+    #[test]
+    fn what_time_has_repaid_is_not_given_back_again() {
+        let (requests, limit) = (Requests::default(), rpm(60));
+        let early = requests.take(limit, T0).unwrap();
+        let half = T0 + NS_PER_SECOND / 2;
+        requests.give_back(&early, half);
+        assert_eq!(requests.gauge(limit, half).reset_ns, 0);
+        let all: Vec<_> = (0..60).map(|_| requests.take(limit, half).unwrap()).collect();
+        all.iter().take(59).for_each(|one| requests.give_back(one, half));
+        // The allowance is whole again before the last of them ends, and taken whole once more.
+        let later = half + 30 * NS_PER_SECOND;
+        assert!((0..60).all(|_| requests.take(limit, later).is_ok()));
+        all.iter().skip(59).for_each(|one| requests.give_back(one, later));
+        assert!(requests.take(limit, later).is_err());
     }
 
     #[test]

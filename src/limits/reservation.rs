@@ -1,12 +1,13 @@
 //! What a request holds from admission to its end, all limits or none.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::clock::{Clock, Now};
 use crate::limits::bucket::Taken;
 use crate::limits::concurrency::Slots;
 use crate::limits::quota::{Held, QuotaState};
-use crate::limits::requests::Requests;
+use crate::limits::requests::{Counted, Requests};
 use crate::limits::settings::{LimitSettings, OnLowQuota};
 use crate::limits::tokens::TokenBucket;
 use crate::policy::{Charge, KeyPolicy, ParallelStanding, QuotaReset, Refusal, Standing, Usage};
@@ -79,8 +80,7 @@ impl KeyLimits {
     }
 }
 
-/// Takes from every limit, or from none: quota, a slot, tokens, and last the request itself, which cannot be given back
-/// (governor). Whatever refuses, what was taken before it is void, exactly.
+/// Takes from every limit, or from none: quota, a slot, tokens, and last the request itself. Whatever refuses, what was taken before it is void, exactly.
 ///
 /// # Errors
 /// [`Refusal::QuotaSpent`], [`Refusal::TooManyParallel`], [`Refusal::PromptOverTokenLimit`], [`Refusal::TokensExceeded`],
@@ -101,6 +101,7 @@ pub fn reserve(
         held: Some(held),
         slot: false,
         taken: None,
+        counted: None,
         state: Arc::clone(state),
         policy: Arc::clone(policy),
         charge,
@@ -117,8 +118,8 @@ pub fn reserve(
     }
 }
 
-/// What a request under way holds. Exactly one of [`Reservation::settle`], [`Reservation::void`] or a drop ends it; a drop, also
-/// by panic, settles with what was seen.
+/// What a request under way holds. Exactly one of [`Reservation::settle`], [`Reservation::void`], [`Reservation::undo`] or a drop
+/// ends it; a drop, also by panic, settles with what was seen.
 #[derive(Debug)]
 #[must_use = "a reservation is settled, voided, or charged as metered so far when it is dropped"]
 pub struct Reservation {
@@ -129,6 +130,7 @@ pub struct Reservation {
     held: Option<Held>,
     slot: bool,
     taken: Option<Taken>,
+    counted: Option<Counted>,
     clamp: Option<Tokens>,
     observed: Option<Usage>,
     is_forwarded: bool,
@@ -185,6 +187,15 @@ impl Reservation {
         self.give_back(now);
     }
 
+    /// Ends it as if it had never been made: as [`Reservation::void`], and it is not counted in rpm either, as far as time has not
+    /// repaid that already. For what no backend has answered (POLICY 6).
+    pub fn undo(mut self, now: Now) {
+        self.give_back(now);
+        if let Some(counted) = self.counted.take() {
+            self.state.requests.give_back(&counted, now.monotonic_ns);
+        }
+    }
+
     /// What a request that stops here is charged for: what was observed, and at least the estimated prompt when no report of it
     /// came; nothing when it was never forwarded.
     pub fn seen(&self) -> Option<Usage> {
@@ -217,10 +228,10 @@ impl Reservation {
             self.taken = Some(state.tokens.take(limit, prompt, self.wanted_tokens(), now.monotonic_ns)?);
         }
         if let Some(limit) = policy.rpm {
-            state
-                .requests
-                .take(limit, now.monotonic_ns)
-                .map_err(|wait| Refusal::RequestsExceeded { limit: limit.get(), retry_after_ns: wait.get() })?;
+            let counted = state.requests.take(limit, now.monotonic_ns);
+            let refused =
+                |wait: NonZeroU64| Refusal::RequestsExceeded { limit: limit.get(), retry_after_ns: wait.get() };
+            self.counted = Some(counted.map_err(refused)?);
         }
         Ok(())
     }

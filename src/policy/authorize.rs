@@ -1,11 +1,12 @@
 //! The stateless rules: may this key make this call with this model, and what is to be reserved for it.
 
 use crate::policy::data::KeyPolicy;
+use crate::policy::endpoint::Endpoint;
 use crate::policy::facts::{Charge, RequestFacts};
 use crate::policy::price::Price;
 use crate::policy::refusal::Refusal;
 
-/// Checks endpoint, then every model the request names, and says what is to be reserved. `price` is that of the facts' model.
+/// Checks endpoint, then every model the request names, and says what is to be reserved. `price` is the dearest of theirs.
 ///
 /// # Errors
 /// [`Refusal::EndpointNotAllowed`], [`Refusal::ModelNotAllowed`].
@@ -13,12 +14,17 @@ pub fn authorize(policy: &KeyPolicy, facts: &RequestFacts, price: Price) -> Resu
     if !policy.endpoints.allows(facts.endpoint) {
         return Err(Refusal::EndpointNotAllowed { endpoint: facts.endpoint });
     }
+    // Of what the operator's own paths reach, only he can know whether it is a model and which (POLICY 1).
+    let is_listed = !policy.models.is_unlimited();
+    if is_listed && facts.endpoint == Endpoint::Passthrough && !facts.model_free {
+        return Err(Refusal::ModelNotAllowed { model: None });
+    }
     let named = facts.model.iter().chain(&facts.other_models);
     if let Some(refused) = named.into_iter().find(|model| !policy.models.allows(model.as_str())) {
         return Err(Refusal::ModelNotAllowed { model: Some(refused.clone()) });
     }
     let needs_model = !facts.endpoint.is_local() && !facts.model_free;
-    if needs_model && facts.model.is_none() && !policy.models.is_unlimited() {
+    if needs_model && facts.model.is_none() && is_listed {
         return Err(Refusal::ModelNotAllowed { model: None });
     }
     Ok(Charge {
@@ -26,13 +32,14 @@ pub fn authorize(policy: &KeyPolicy, facts: &RequestFacts, price: Price) -> Resu
         price,
         bills_quota: !policy.is_sandbox && !facts.endpoint.is_free() && !facts.endpoint.is_local(),
         can_clamp: facts.endpoint.has_output(),
+        least_output: facts.endpoint.least_output(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{DialectName, Endpoint, EndpointRules, Estimate, Glob, ModelRules};
+    use crate::policy::{DialectName, EndpointRules, Estimate, Glob, ModelRules};
     use crate::units::{KeyId, ModelName};
     use uuid::Uuid;
 
@@ -76,6 +83,9 @@ mod tests {
         let policy = KeyPolicy { endpoints: EndpointRules::ALL, ..policy() };
         let mut wanted = facts(Endpoint::Passthrough, None);
         assert_eq!(authorize(&policy, &wanted, Price::TOKEN), Err(Refusal::ModelNotAllowed { model: None }));
+        wanted.model = ModelName::new("gpt-4o");
+        assert_eq!(authorize(&policy, &wanted, Price::TOKEN), Err(Refusal::ModelNotAllowed { model: None }));
+        wanted = facts(Endpoint::Passthrough, None);
         wanted.model_free = true;
         assert!(authorize(&policy, &wanted, Price::TOKEN).is_ok());
     }

@@ -1,5 +1,7 @@
 //! The calls the proxy knows, by dialect, and which of them a key may make.
 
+use crate::units::Tokens;
+
 /// Whose API a caller speaks. Decided by the path, refined for `/v1/models` by the headers (ECOSYSTEM: an anthropic or a
 /// google client asks for it too).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -203,6 +205,25 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Whether it is a verb behind the model in one of gemini's paths.
+    pub fn is_gemini_verb(self) -> bool {
+        matches!(
+            self,
+            Self::GenerateContent
+                | Self::StreamGenerateContent
+                | Self::EmbedContent
+                | Self::BatchEmbedContents
+                | Self::GeminiCountTokens
+        )
+    }
+
+    /// The lowest limit of an answer's output that the API takes, in tokens: OpenAI's responses want 16 at least.
+    pub fn least_output(self) -> Tokens {
+        if self == Self::Responses { 16 } else { 1 }
+    }
+}
+
 impl EndpointGroup {
     /// Every group.
     pub const ALL: [Self; 7] =
@@ -230,8 +251,9 @@ impl EndpointRules {
     /// Every endpoint.
     pub const ALL: Self = Self(u32::MAX);
 
-    /// Compiles the names of groups and endpoints; a dialect path such as `/v1/chat/completions` is understood too. An empty
-    /// list allows everything.
+    /// Compiles the names of groups and endpoints; the paths of POLICY 1 are understood too, with `{m}` (any word in braces, or
+    /// `*`) for a model and `*` at the end for all that begins so: `/v1/images/*`, `/v1beta/models/{m}:generateContent`,
+    /// `/openai/deployments/{m}/chat/completions`. An empty list allows everything.
     ///
     /// # Errors
     /// The first name that is neither.
@@ -242,14 +264,11 @@ impl EndpointRules {
         let mut bits = 0;
         for name in names {
             let name = name.as_ref();
-            let bare = name.trim_start_matches("/v1beta/").trim_start_matches("/v1/");
-            let mut found = 0;
-            for endpoint in Endpoint::ALL {
-                let in_group = endpoint.group().is_some_and(|group| group.as_str() == bare);
-                if in_group || endpoint.as_str() == bare {
-                    found |= bit(endpoint);
-                }
-            }
+            let found = Endpoint::ALL
+                .into_iter()
+                .filter(|endpoint| named(name, *endpoint))
+                .map(bit)
+                .fold(0, |all, bit| all | bit);
             if found == 0 {
                 return Err(name.to_owned());
             }
@@ -262,6 +281,54 @@ impl EndpointRules {
     pub fn allows(self, endpoint: Endpoint) -> bool {
         endpoint.group().is_none() || self.0 & bit(endpoint) != 0
     }
+}
+
+/// Whether `name`, as the operator wrote it, means `endpoint` among others.
+fn named(name: &str, endpoint: Endpoint) -> bool {
+    if let Some((model, verb)) = gemini_path(name) {
+        let is_verb = endpoint.is_gemini_verb();
+        return is_any(model) && is_verb && (is_any(verb) || verb == endpoint.as_str());
+    }
+    if let Some(deployment) = name.strip_prefix("/openai/deployments/") {
+        return deployment.split_once('/').is_some_and(|(model, call)| is_any(model) && openai_call(call, endpoint));
+    }
+    if let Some(call) = name.strip_prefix("/openai/v1/").or_else(|| name.strip_prefix("/openai/"))
+        && !call.starts_with("models")
+    {
+        return openai_call(call, endpoint);
+    }
+    let prefixes = ["/openai/v1/", "/openai/", "/v1beta/", "/v1/"];
+    let bare = prefixes.into_iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    if let Some(model) = bare.strip_prefix("models/") {
+        return is_any(model) && endpoint == Endpoint::Model;
+    }
+    let in_group = endpoint.group().is_some_and(|group| group.as_str() == bare);
+    in_group || endpoint.as_str() == bare || is_below(bare, endpoint)
+}
+
+/// A model and a verb of one of the three paths that gemini's calls have.
+fn gemini_path(name: &str) -> Option<(&str, &str)> {
+    let prefixes = ["/v1beta/models/", "/v1/models/", "/models/"];
+    prefixes.into_iter().find_map(|prefix| name.strip_prefix(prefix))?.rsplit_once(':')
+}
+
+/// `*`, or a placeholder in braces: whatever stands there.
+fn is_any(text: &str) -> bool {
+    text == "*"
+        || text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).is_some_and(|word| !word.contains(['{', '/']))
+}
+
+/// `images/*`: everything below it.
+fn is_below(pattern: &str, endpoint: Endpoint) -> bool {
+    pattern.strip_suffix('*').is_some_and(|prefix| prefix.ends_with('/') && endpoint.as_str().starts_with(prefix))
+}
+
+/// A call of OpenAI's, which Azure has below its own prefixes.
+fn openai_call(call: &str, endpoint: Endpoint) -> bool {
+    let is_openai = !endpoint.is_local()
+        && !endpoint.is_gemini_verb()
+        && !matches!(endpoint, Endpoint::Messages | Endpoint::CountTokens | Endpoint::Passthrough);
+    is_openai && (call == "*" || call == endpoint.as_str() || is_below(call, endpoint))
 }
 
 fn bit(endpoint: Endpoint) -> u32 {
@@ -282,5 +349,48 @@ mod tests {
         assert!(!some.allows(Endpoint::CountTokens) && !some.allows(Endpoint::ChatCompletions));
         assert!(some.allows(Endpoint::KeyStatus));
         assert_eq!(EndpointRules::compile(&["chat", "telepathy"]), Err("telepathy".to_owned()));
+    }
+
+    #[test]
+    fn every_spelling_of_the_table_of_paths_is_understood() {
+        use Endpoint as E;
+        let allowed = |name: &str| -> Vec<Endpoint> {
+            let rules = EndpointRules::compile(&[name]).unwrap_or_else(|name| panic!("{name}"));
+            E::ALL.into_iter().filter(|endpoint| endpoint.group().is_some() && rules.allows(*endpoint)).collect()
+        };
+        let images = vec![E::ImageGenerations, E::ImageEdits, E::ImageVariations];
+        for (name, endpoints) in [
+            ("/v1/images/*", images.clone()),
+            ("/openai/v1/images/*", images),
+            ("/v1/audio/*", vec![E::AudioSpeech, E::AudioTranscriptions, E::AudioTranslations]),
+            ("/v1/models", vec![E::Models, E::Model]),
+            ("/v1/models/{m}", vec![E::Model]),
+            ("/v1beta/models", vec![E::Models, E::Model]),
+            ("/v1beta/models/{m}:generateContent", vec![E::GenerateContent]),
+            ("/v1/models/{m}:countTokens", vec![E::GeminiCountTokens]),
+            ("/models/*:embedContent", vec![E::EmbedContent]),
+            ("/openai/deployments/{m}/chat/completions", vec![E::ChatCompletions]),
+            ("/openai/v1/responses", vec![E::Responses]),
+            ("/v1/messages", vec![E::Messages]),
+            ("/v1/messages/count_tokens", vec![E::CountTokens]),
+            ("generateContent", vec![E::GenerateContent]),
+        ] {
+            assert_eq!(allowed(name), endpoints, "{name}");
+        }
+        assert_eq!(allowed("/v1beta/models/{m}:{verb}").len(), 5);
+        assert_eq!(allowed("/openai/deployments/{m}/*").len(), 12);
+        for refused in [
+            "/v1/images/x",
+            "/v1/*x",
+            "*",
+            "/v1beta/models/gemini-2:generateContent",
+            "/v1/models/gpt-4o",
+            "/openai/deployments/gpt/chat/completions",
+            "/v1beta/models/{m}:telepathy",
+            "/openai/v1/messages",
+            "",
+        ] {
+            assert_eq!(EndpointRules::compile(&[refused]), Err(refused.to_owned()));
+        }
     }
 }

@@ -54,6 +54,8 @@ pub struct Charge {
     pub bills_quota: bool,
     /// Whether the output can be lowered to what a quota still covers.
     pub can_clamp: bool,
+    /// The lowest limit of one choice's output that the endpoint takes; at least 1.
+    pub least_output: Tokens,
 }
 
 impl Charge {
@@ -62,12 +64,13 @@ impl Charge {
         self.estimate.total()
     }
 
-    /// Units to reserve for the prompt and `output` tokens of answer.
+    /// Units to reserve for the prompt and `output` tokens of answer: enough for any split of the prompt between plain, cached and
+    /// cache-writing tokens.
     pub fn units_for_output(&self, output: Tokens) -> Units {
         if !self.bills_quota {
             return 0;
         }
-        self.price.units(&Usage { input: self.estimate.prompt, output, ..Usage::default() })
+        self.price.before_the_split().units(&Usage { input: self.estimate.prompt, output, ..Usage::default() })
     }
 
     /// Units to reserve.
@@ -104,5 +107,32 @@ impl Usage {
     /// Input and output together: what a token limit counts.
     pub fn total(&self) -> Tokens {
         self.input.saturating_add(self.output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn usage_within_the_estimate_never_costs_more_than_was_reserved(
+            prices in (0_u64..1 << 40, 0_u64..1 << 40, 0_u64..1 << 40, 0_u64..1 << 40, 0_u64..1_000),
+            estimate in (0_u64..1 << 30, 0_u64..1 << 30),
+            used in (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+        ) {
+            let (input, cached_input, cache_write, output, request) = prices;
+            let estimate = Estimate { prompt: estimate.0, output: estimate.1, choices: 1, output_is_stated: true };
+            let price = Price { input, cached_input, cache_write, output, request };
+            let charge = Charge { estimate, price, bills_quota: true, can_clamp: true, least_output: 1 };
+            let most = |tokens: Tokens| usize::try_from(tokens).unwrap() + 1;
+            let input = used.0.index(most(estimate.prompt)) as u64;
+            let cached_input = used.1.index(most(input)) as u64;
+            let cache_write = used.2.index(most(input - cached_input)) as u64;
+            let output = used.3.index(most(estimate.output)) as u64;
+            let usage = Usage { input, cached_input, cache_write, output, ..Usage::default() };
+            prop_assert!(charge.units_of(&usage) <= charge.units());
+        }
     }
 }

@@ -41,6 +41,23 @@ impl Price {
         u64::try_from(units).unwrap_or(u64::MAX)
     }
 
+    /// This price with every input token at the dearest of the three rates: what is reserved, since nobody knows beforehand how a
+    /// prompt is split between plain, cached and cache-writing tokens.
+    pub fn before_the_split(&self) -> Self {
+        Self { input: self.input.max(self.cached_input).max(self.cache_write), ..*self }
+    }
+
+    /// The dearer of two prices in each of its parts: what a request may cost when either of two models may answer it.
+    pub fn dearest(&self, other: &Self) -> Self {
+        Self {
+            input: self.input.max(other.input),
+            cached_input: self.cached_input.max(other.cached_input),
+            cache_write: self.cache_write.max(other.cache_write),
+            output: self.output.max(other.output),
+            request: self.request.max(other.request),
+        }
+    }
+
     /// The most output tokens whose price fits into `budget` units beside what `besides` (the prompt) and the request itself cost; at
     /// most `u64::MAX / 2`, and 0 where nothing is left.
     pub fn output_covered(&self, besides: &Usage, budget: Units) -> u64 {
@@ -70,7 +87,20 @@ impl PriceTable {
 
     /// The price of `model`; [`Price::TOKEN`] when no row matches.
     pub fn price(&self, model: &str) -> Price {
-        self.0.iter().find(|(glob, _)| glob.matches(model)).map_or(Price::TOKEN, |(_, price)| *price)
+        self.find(model).map_or(Price::TOKEN, |(_, price)| price)
+    }
+
+    /// The price of what the client calls `name` and the upstream `target`, where that is another name: the row of the name, if
+    /// one was written for it, else that of the target. A row for everything (`*`) is not one for an alias.
+    pub fn price_as(&self, name: &str, target: Option<&str>) -> Price {
+        let Some(target) = target else { return self.price(name) };
+        let own = self.find(name).filter(|(glob, _)| glob.as_str().bytes().any(|byte| byte != b'*'));
+        own.map_or_else(|| self.price(target), |(_, price)| price)
+    }
+
+    /// The row that matches `model` first.
+    pub fn find(&self, model: &str) -> Option<(&Glob, Price)> {
+        self.0.iter().find(|(glob, _)| glob.matches(model)).map(|(glob, price)| (glob, *price))
     }
 }
 
@@ -97,6 +127,18 @@ mod tests {
         assert_eq!(table.price("gpt-4o-mini").request, 2);
         assert_eq!(table.price("o3").request, 1);
         assert_eq!(PriceTable::default().price("o3"), Price::TOKEN);
+    }
+
+    #[test]
+    fn an_alias_costs_what_it_stands_for_unless_it_has_a_row_of_its_own() {
+        let row = |pattern: &str, request| (Glob::new(pattern).unwrap(), Price { request, ..Price::TOKEN });
+        let table = PriceTable::new(vec![row("*", 1), row("gpt-4o*", 2), row("team-*", 3), row("fast", 4)]);
+        let price = |name, target| table.price_as(name, target).request;
+        assert_eq!(price("quick", Some("gpt-4o-mini")), 2, "a row for everything says nothing of an alias");
+        assert_eq!(price("quick", Some("o3")), 1);
+        assert_eq!((price("fast", Some("gpt-4o-mini")), price("team-a", Some("gpt-4o-mini"))), (4, 3));
+        assert_eq!(price("quick", None), 1);
+        assert_eq!(PriceTable::default().price_as("quick", Some("o3")), Price::TOKEN);
     }
 
     proptest! {

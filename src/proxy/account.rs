@@ -10,10 +10,10 @@ use crate::admission::Admitted;
 use crate::dialect;
 use crate::dialect::estimate::PromptSize;
 use crate::dialect::meter::Meter;
-use crate::policy::{CutReason, OnDisconnect, Usage};
+use crate::policy::{CutReason, EndpointGroup, OnDisconnect, Usage};
 use crate::proxy::plane::Plane;
 use crate::telemetry::access_log::AccessLine;
-use crate::telemetry::metrics::{Kind, Reason};
+use crate::telemetry::metrics::Reason;
 
 /// Why an answer was cut that nobody waits for.
 const CLIENT_GONE: &str = "client_gone";
@@ -33,7 +33,8 @@ pub struct Account {
 #[derive(Debug)]
 struct Owed {
     admitted: Admitted,
-    size: PromptSize,
+    /// The prompt's size; `None` when nothing is to be learnt from the answer.
+    size: Option<PromptSize>,
     /// The status and the meter of the answer, once it has begun.
     answer: Option<(StatusCode, Meter)>,
 }
@@ -44,9 +45,9 @@ impl Account {
         Self { line, plane: Arc::clone(plane), owed: None }
     }
 
-    /// The request goes upstream now: from here on it costs its prompt at least, unless it is [voided](Self::void). `size` is
-    /// the prompt's, for learning from the reported usage.
-    pub fn owe(&mut self, mut admitted: Admitted, size: PromptSize) {
+    /// The request goes upstream now: from here on it costs its prompt at least, unless it is [undone](Self::undo). `size` is
+    /// the prompt's, for learning from the reported usage; `None` where that is our own estimate.
+    pub fn owe(&mut self, mut admitted: Admitted, size: Option<PromptSize>) {
         admitted.reservation().forwarded();
         self.owed = Some(Owed { admitted, size, answer: None });
     }
@@ -84,10 +85,10 @@ impl Account {
         Some(dialect::of(self.line.dialect).cut_event(endpoint, reason))
     }
 
-    /// Gives everything back: there is no answer. The request stays counted in rpm.
-    pub fn void(&mut self) {
+    /// Gives everything back, in rpm too: there is no answer.
+    pub fn undo(&mut self) {
         if let Some(owed) = self.owed.take() {
-            owed.admitted.void(self.plane.clock.now());
+            owed.admitted.undo(self.plane.clock.now());
         }
     }
 
@@ -126,21 +127,14 @@ impl Account {
         usage.estimated |= !is_whole && !owed.is_complete();
         if is_whole
             && !usage.estimated
-            && let Some(model) = &owed.admitted.facts().model
+            && let (Some(size), Some(model)) = (owed.size, &owed.admitted.facts().model)
         {
-            plane.estimator.learn(model.as_str(), owed.size.text_bytes, owed.size.media_items, &usage);
+            plane.estimator.learn(model.as_str(), size.text_bytes, size.media_items, &owed.lesson(usage));
         }
         let settled = owed.admitted.settle(usage, now);
         self.line.usage = settled.usage;
         self.line.units = settled.units;
-        let metrics = &plane.metrics;
-        metrics.units.inc_by(settled.units);
-        metrics.tokens.get_or_create(&Kind { kind: "input" }).inc_by(settled.usage.input);
-        metrics.tokens.get_or_create(&Kind { kind: "cached_input" }).inc_by(settled.usage.cached_input);
-        metrics.tokens.get_or_create(&Kind { kind: "output" }).inc_by(settled.usage.output);
-        if settled.usage.estimated {
-            metrics.estimated.inc();
-        }
+        plane.metrics.count_usage(&settled.usage, settled.units);
     }
 }
 
@@ -148,6 +142,12 @@ impl Owed {
     /// Whether the answer came to its own end, even if the connection did not.
     fn is_complete(&self) -> bool {
         self.answer.as_ref().is_some_and(|(_, meter)| meter.is_complete())
+    }
+
+    /// What of `usage` may be learnt: an output that the request or the quota capped says nothing of those that are not.
+    fn lesson(&self, usage: Usage) -> Usage {
+        let is_capped = self.admitted.facts().estimate.output_is_stated || self.admitted.clamp().is_some();
+        Usage { output: if is_capped { 0 } else { usage.output }, ..usage }
     }
 
     /// What is to be charged for the answer as far as it came.
@@ -160,6 +160,10 @@ impl Owed {
         match &self.answer {
             Some((_, meter)) if facts.endpoint.has_output() || meter.reported().is_some() => {
                 meter.usage_or_estimate(prompt)
+            }
+            // Pictures have no text to be counted: they are what was reserved for them.
+            Some(_) if facts.endpoint.group() == Some(EndpointGroup::Images) => {
+                Usage { input: prompt, output: facts.estimate.output, estimated: true, ..Usage::default() }
             }
             _ => Usage { input: prompt, estimated: true, ..Usage::default() },
         }

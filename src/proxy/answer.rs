@@ -10,7 +10,7 @@ use crate::policy::{BodyFlaw, DialectName, Fault, Refusal};
 use crate::proxy::handle::Trace;
 use crate::proxy::plane::Worker;
 use crate::proxy::relay::AnswerBody;
-use crate::telemetry::metrics::{AnsweredLabel, Reason, status_class};
+use crate::telemetry::metrics::Reason;
 
 /// Why a request goes no further.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,8 +84,7 @@ pub fn finish(worker: &Worker, trace: Trace, mut answer: Answer, decision: &'sta
 
 /// Counts an answer.
 pub fn count(worker: &Worker, dialect: DialectName, status: StatusCode) {
-    let label = AnsweredLabel { dialect: dialect.as_str(), status: status_class(status.as_u16()) };
-    worker.plane.metrics.requests.get_or_create(&label).inc();
+    worker.plane.metrics.count_answer(dialect, status.as_u16());
 }
 
 /// When the program is going down, connections end with the answers they are busy with.

@@ -152,7 +152,7 @@ struct Pace {
 impl Pace {
     fn new(plane: &Plane, settings: &Settings) -> Self {
         Self {
-            began_ns: plane.clock.now().monotonic_ns,
+            began_ns: plane.clock.monotonic_ns(),
             idle_ns: u64::try_from(settings.body_idle_timeout.as_nanos()).unwrap_or(u64::MAX),
             min_rate: settings.body_min_rate,
         }
@@ -160,7 +160,7 @@ impl Pace {
 
     /// A byte every ten seconds keeps the idle time happy for ever; the rate over all of it does not.
     fn check(&self, plane: &Plane, received: u64) -> Result<(), Stop> {
-        let elapsed_ns = plane.clock.now().monotonic_ns.saturating_sub(self.began_ns);
+        let elapsed_ns = plane.clock.monotonic_ns().saturating_sub(self.began_ns);
         let due = u128::from(self.min_rate) * u128::from(elapsed_ns / NS_PER_SECOND);
         if elapsed_ns > self.idle_ns && u128::from(received) < due {
             return Err(Stop::Refusal(Refusal::BodyTooSlow));

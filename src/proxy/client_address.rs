@@ -8,15 +8,23 @@ use http::header::FORWARDED;
 use crate::policy::AddressRules;
 
 /// The peer, unless it is trusted; then `X-Forwarded-For` (or `Forwarded`, RFC 7239) is walked from the right past trusted hops to the
-/// first that is not. A malformed entry ends the walk at the hop before it, so nothing left of it is believed.
+/// first that is not. A malformed entry ends the walk at the hop before it, so nothing left of it is believed. Where both headers
+/// are there and do not lead to the same address, one of them is not the trusted proxy's and nobody knows which: the client is the peer.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &AddressRules) -> IpAddr {
     let peer = peer.to_canonical();
     if trusted.is_empty() || !trusted.contains(peer) {
         return peer;
     }
-    let forwarded_for = entries(headers, "x-forwarded-for", plain);
-    let hops =
-        if forwarded_for.is_empty() { entries(headers, FORWARDED.as_str(), for_parameter) } else { forwarded_for };
+    let walk =
+        |name: &str, parse| headers.contains_key(name).then(|| walk(peer, entries(headers, name, parse), trusted));
+    match (walk("x-forwarded-for", plain), walk(FORWARDED.as_str(), for_parameter)) {
+        (Some(one), Some(other)) if one != other => peer,
+        (Some(address), _) | (None, Some(address)) => address,
+        (None, None) => peer,
+    }
+}
+
+fn walk(peer: IpAddr, hops: Vec<Option<IpAddr>>, trusted: &AddressRules) -> IpAddr {
     let mut address = peer;
     for hop in hops.into_iter().rev() {
         let Some(hop) = hop else { break };
@@ -98,6 +106,20 @@ mod tests {
         let trusted = ["10.0.0.0/8"];
         assert_eq!(walk(&trusted, "x-forwarded-for", &["1.1.1.1, nonsense, 10.0.0.2"]), "10.0.0.2");
         assert_eq!(walk(&trusted, "x-forwarded-for", &["1.1.1.1, "]), "10.0.0.1");
+    }
+
+    #[test]
+    fn two_headers_that_disagree_are_both_disbelieved() {
+        let trusted = AddressRules::compile(&["10.0.0.0/8"]).unwrap();
+        let address = |forwarded_for: &'static str, forwarded: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", http::HeaderValue::from_static(forwarded_for));
+            headers.insert(FORWARDED, http::HeaderValue::from_static(forwarded));
+            client_address("10.0.0.1".parse().unwrap(), &headers, &trusted).to_string()
+        };
+        assert_eq!(address("6.6.6.6", "for=1.1.1.1"), "10.0.0.1");
+        assert_eq!(address("1.1.1.1, 10.0.0.2", "for=1.1.1.1"), "1.1.1.1");
+        assert_eq!(address("", "for=1.1.1.1"), "10.0.0.1", "an empty one leads to the peer");
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Slot {
 impl Deadline {
     /// The monotonic clock that deadlines are kept by.
     pub fn now_ns(&self) -> u64 {
-        self.home.clock.now().monotonic_ns
+        self.home.clock.monotonic_ns()
     }
 
     /// Due in `ns` nanoseconds from now.
@@ -123,6 +123,16 @@ impl Deadline {
     /// Also due when this secret's key is revoked.
     pub fn watch(&self, secret: Arc<SecretSlot>) {
         self.change(|slot| slot.watched = Some(secret));
+    }
+
+    /// No longer due by any revocation.
+    pub fn unwatch(&self) {
+        self.change(|slot| {
+            slot.watched = None;
+            if matches!(slot.due, Some(Due::Revoked(_))) {
+                slot.due = None;
+            }
+        });
     }
 
     /// Ready with what is due; else the task is woken when something is.

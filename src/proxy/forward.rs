@@ -36,8 +36,6 @@ pub struct Prepared<'a> {
     pub head: &'a request::Parts,
     /// What the body wants, and where it may be spliced.
     pub described: Described,
-    /// What the body is estimated to come to, whether it is charged or not: what the built-in backend reports.
-    pub prompt_tokens: Tokens,
     /// The body.
     pub held: HeldBody,
     /// Where it goes.
@@ -55,7 +53,8 @@ pub struct Sending {
     way: Way,
     deadline: Deadline,
     strips_usage: bool,
-    size: PromptSize,
+    /// `None` where the answer's usage teaches nothing.
+    size: Option<PromptSize>,
     _held: HeldBody,
 }
 
@@ -98,6 +97,8 @@ pub struct Forwarded {
     pub answered: Answered,
     /// Its time limit, which also watches the key where streams are to be cut.
     pub deadline: Deadline,
+    /// Whether it does.
+    pub is_watched: bool,
     /// Whether the usage event we asked for is to be taken out again.
     pub strips_usage: bool,
     /// Where it went.
@@ -107,7 +108,7 @@ pub struct Forwarded {
 impl Sending {
     /// Rebuilds the request for its way.
     pub fn new(admitted: Admitted, prepared: Prepared<'_>, request_id: &str) -> Self {
-        let Prepared { route, head, described, prompt_tokens, mut held, way, deadline } = prepared;
+        let Prepared { route, head, described, mut held, way, deadline } = prepared;
         let asks_usage = wants_usage_spliced(&described);
         let rename = way.rename.as_ref().map(ModelName::as_str);
         let edits = Edits { model: rename, output: admitted.clamp(), include_usage: asks_usage };
@@ -120,13 +121,14 @@ impl Sending {
             sse: head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse")),
             content_type: head.headers.get(CONTENT_TYPE).cloned(),
             body: body.clone(),
-            prompt_tokens,
+            prompt_tokens: described.size.fixed_tokens(),
         });
         let mut request = Request::new(Whole::new(body));
         *request.method_mut() = head.method.clone();
         *request.headers_mut() = outgoing_headers(head, &way, route.dialect, asks_usage, request_id);
         let outgoing = Outgoing { path_and_query: target(route, head, rename), request };
-        let size = described.size;
+        // The built-in backend reports what we tell it: learning that would be learning from ourselves.
+        let size = (!is_sandbox).then_some(described.size);
         Self { admitted, outgoing, sandbox, way, deadline, strips_usage: asks_usage, size, _held: held }
     }
 
@@ -146,7 +148,8 @@ pub async fn forward(worker: &Worker, live: &Live, account: &mut Account, sendin
     let (caller, clamp, facts) = (admitted.caller().clone(), admitted.clamp(), admitted.facts());
     let (dialect, endpoint, stream) = (facts.dialect, facts.endpoint, facts.stream);
     account.owe(admitted, size);
-    if live.settings.cut_streams {
+    let is_watched = live.settings.cut_streams;
+    if is_watched {
         deadline.watch(Arc::clone(caller.slot()));
     }
     let settings = &way.upstream.settings;
@@ -164,14 +167,21 @@ pub async fn forward(worker: &Worker, live: &Live, account: &mut Account, sendin
             return Err(Stop::Refusal(refusal));
         }
     };
-    let metrics = &worker.plane.metrics;
-    let outcome = result.as_ref().map_or_else(|(fault, _)| fault.as_str(), |_| "answered");
-    metrics.upstream.get_or_create(&UpstreamLabel { upstream: settings.name.to_string(), outcome }).inc();
+    let count = |outcome| {
+        let label = UpstreamLabel { upstream: settings.name.to_string(), outcome };
+        worker.plane.metrics.upstream.get_or_create(&label).clone()
+    };
+    match &result {
+        Ok(_) => way.upstream.answers.get_or_init(|| count("answered")).inc(),
+        Err((fault, _)) => count(fault.as_str()).inc(),
+    };
     match result {
-        Ok(answered) => Ok(Forwarded { caller, dialect, endpoint, clamp, answered, deadline, strips_usage, way }),
+        Ok(answered) => {
+            Ok(Forwarded { caller, dialect, endpoint, clamp, answered, deadline, is_watched, strips_usage, way })
+        }
         Err((fault, note)) => {
             tracing::warn!(upstream = &*settings.name, fault = fault.as_str(), note, "no answer from upstream");
-            account.void();
+            account.undo();
             Err(Stop::Fault(fault))
         }
     }

@@ -13,7 +13,7 @@ use crate::admission::{self, Admitted, Caller, Unidentified};
 use crate::dialect::Answer;
 use crate::dialect::describe::{self, BodyInput, Described};
 use crate::dialect::route::{self, Route};
-use crate::policy::{self, Charge, OnDisconnect, Refusal, RequestFacts};
+use crate::policy::{self, Charge, OnDisconnect, Price, Refusal, RequestFacts};
 use crate::proxy::account::Account;
 use crate::proxy::answer::{self, Stop};
 use crate::proxy::body::{self, HeldBody};
@@ -97,9 +97,7 @@ async fn decide(
     let (charge, way) = authorize(&live, &caller, &received.route, &described.facts)?;
     trace.account.line.upstream = Some(way.upstream.settings.name.clone());
     let admitted = reserve(plane, &live, caller, &described, charge)?;
-    let (model, size) = (described.facts.model.as_ref().map(ModelName::as_str), described.size);
-    let prompt_tokens = plane.estimator.prompt(model, size.text_bytes, size.media_items);
-    let prepared = Prepared { route: &received.route, head, described, prompt_tokens, held, way, deadline };
+    let prepared = Prepared { route: &received.route, head, described, held, way, deadline };
     Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &trace.account.line.request_id))))
 }
 
@@ -183,8 +181,6 @@ async fn describe(
 
 /// May it, and who serves it.
 fn authorize(live: &Live, caller: &Caller, route: &Route, facts: &RequestFacts) -> Result<(Charge, Way), Refusal> {
-    let price = facts.model.as_ref().map_or(policy::Price::TOKEN, |model| live.prices.price(model.as_str()));
-    let charge = policy::authorize(caller.policy(), facts, price)?;
     let passthrough = route.passthrough.and_then(|index| live.settings.passthrough.get(index));
     let way = match (passthrough, &facts.model) {
         _ if caller.policy().is_sandbox => live.routes.sandbox(),
@@ -192,8 +188,22 @@ fn authorize(live: &Live, caller: &Caller, route: &Route, facts: &RequestFacts) 
         (None, Some(model)) => live.routes.find(route.dialect, model),
         (None, None) => live.routes.any(route.dialect),
     };
+    // What the key may not use is refused before what nobody serves (POLICY 3).
+    let charge = policy::authorize(caller.policy(), facts, price(live, way.as_ref(), facts))?;
     let way = way.ok_or_else(|| Refusal::ModelNotFound { model: facts.model.clone() })?;
-    Ok((charge, way))
+    let is_stray = |model: &&ModelName| passthrough.is_none() && !live.routes.serves_as_named(&way, model);
+    match facts.other_models.iter().find(is_stray) {
+        Some(stray) => Err(Refusal::ModelNotFound { model: Some(stray.clone()) }),
+        None => Ok((charge, way)),
+    }
+}
+
+/// The dearest price of all models that may answer.
+fn price(live: &Live, way: Option<&Way>, facts: &RequestFacts) -> Price {
+    let target = way.and_then(|way| way.rename.as_ref()).map(ModelName::as_str);
+    let first = facts.model.as_ref().map(|model| live.prices.price_as(model.as_str(), target));
+    let others = facts.other_models.iter().map(|model| live.prices.price(model.as_str()));
+    first.into_iter().chain(others).reduce(|dearest, price| dearest.dearest(&price)).unwrap_or(Price::TOKEN)
 }
 
 /// All limits, or none.

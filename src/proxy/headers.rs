@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 use crate::dialect::credential::CREDENTIAL_HEADERS;
 
 /// Headers about one connection (RFC 9110 7.6.1 and the usual ones that were never registered).
-const HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -19,7 +19,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Headers by which a client could tell a backend that it is someone, somewhere or something else (SECURITY 1).
-const NEVER_UPSTREAM: [HeaderName; 19] = [
+static NEVER_UPSTREAM: [HeaderName; 22] = [
     HOST,
     CONTENT_LENGTH,
     EXPECT,
@@ -40,6 +40,10 @@ const NEVER_UPSTREAM: [HeaderName; 19] = [
     HeaderName::from_static("openai-project"),
     HeaderName::from_static("x-goog-user-project"),
     HeaderName::from_static("ocp-apim-subscription-key"),
+    HeaderName::from_static("x-litellm-api-key"),
+    // Of the client's dealings with this host, not with the backend's.
+    header::COOKIE,
+    HeaderName::from_static("request-id"),
 ];
 
 /// The names a `Connection` header lists, lower case. Framing and credential headers are set after these are taken out and cannot be named
@@ -55,9 +59,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
 
 /// The headers that go upstream, before ours are set: a client can neither add to nor take from what we set.
 pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
-    let mut named = named_by_connection(from_client);
-    // It says how the body was read when it was checked, so the backend must read it so too.
-    named.retain(|name| name != header::CONTENT_TYPE.as_str());
+    let named = named_by_connection(from_client);
     let mut passed = HeaderMap::with_capacity(from_client.len() + 2);
     for (name, value) in from_client {
         let text = name.as_str();
@@ -97,8 +99,8 @@ pub fn answer_headers(from_upstream: HeaderMap) -> HeaderMap {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    for name in HOP_BY_HOP {
-        headers.remove(&name);
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
     }
     for name in named {
         headers.remove(name.as_str());
@@ -135,6 +137,9 @@ mod tests {
             ("host", "h"),
             ("x-original-url", "/admin"),
             ("openai-organization", "org-1"),
+            ("cookie", "session=1"),
+            ("x-litellm-api-key", "a"),
+            ("request-id", "1"),
             ("content-type", "application/json"),
             ("anthropic-version", "2023-06-01"),
             ("traceparent", "00-1-2-3"),

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -40,6 +41,9 @@ pub fn answer(worker: &Rc<Worker>, trace: Trace, mut forwarded: Forwarded) -> Re
     line.first_byte_ns = Some(line.elapsed_ns());
     worker.plane.metrics.first_byte.observe(line.elapsed_ns() as f64 / 1e9);
     answer::count(worker, line.dialect, status);
+    if forwarded.is_watched {
+        under_way.notes().watch(Arc::clone(forwarded.caller.slot()));
+    }
     let Forwarded { answered, deadline, way, .. } = forwarded;
     let idle_ns = u64::try_from(way.upstream.settings.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
     deadline.set_in(idle_ns);
@@ -163,7 +167,7 @@ struct Relay {
     out: VecDeque<Bytes>,
     /// Set when what is in `out` is to be followed by a visible cut.
     failure: Option<&'static str>,
-    /// Whether what came before the failure was given time to leave.
+    /// Whether what came before the failure was offered to the client.
     has_flushed: bool,
     /// `Some` until this is dropped.
     under_way: Option<UnderWay>,
@@ -213,12 +217,17 @@ impl Relay {
     }
 
     /// The end, or the visible cut. hyper drops what it has not written yet when a body fails, so it is left to write first: what the
-    /// upstream said before it broke off is the client's.
+    /// upstream said before it broke off is the client's, however slowly it reads.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        if self.failure.is_some() && !self.has_flushed {
-            self.has_flushed = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        if self.failure.is_some() {
+            if !self.has_flushed {
+                self.has_flushed = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Some(under_way) = &self.under_way {
+                ready!(under_way.notes().poll_room(cx));
+            }
         }
         Poll::Ready(self.failure.take().map(|why| Err(Cut(why))))
     }

@@ -380,7 +380,12 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
         if notes.poll_cut(cx).is_ready() {
             return Poll::Ready(Err(()));
         }
-        serving.as_mut().poll(cx).map_err(|error| tracing::debug!(%error, "client connection ended"))
+        match serving.as_mut().poll(cx) {
+            Poll::Pending => notes.poll_unheard(cx).map(|()| Err(())),
+            Poll::Ready(ended) => {
+                Poll::Ready(ended.map_err(|error| tracing::debug!(%error, "client connection ended")))
+            }
+        }
     })
     .await;
     if outcome.is_err() {

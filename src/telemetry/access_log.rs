@@ -52,14 +52,14 @@ impl AccessLine {
             units: Units::default(),
             first_byte_ns: None,
             cut: None,
-            began_ns: clock.now().monotonic_ns,
+            began_ns: clock.monotonic_ns(),
             clock,
         }
     }
 
     /// Nanoseconds since the head was read.
     pub fn elapsed_ns(&self) -> u64 {
-        self.clock.now().monotonic_ns.saturating_sub(self.began_ns)
+        self.clock.monotonic_ns().saturating_sub(self.began_ns)
     }
 }
 

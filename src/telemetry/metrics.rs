@@ -1,5 +1,6 @@
 //! Every metric, each name in this one place. No label carries a key, a model or anything else a caller chooses.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,9 +11,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::policy::{DialectName, Usage};
 use crate::telemetry::lines;
+use crate::units::Units;
 
-type Labelled<L> = Family<L, Counter<u64, AtomicU64>>;
+type Plain = Counter<u64, AtomicU64>;
+type Labelled<L> = Family<L, Plain>;
 
 /// An answer, by API and outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,7 +62,7 @@ pub struct Verdict {
 pub struct Metrics {
     registry: Registry,
     /// Answered requests.
-    pub requests: Labelled<AnsweredLabel>,
+    requests: Labelled<AnsweredLabel>,
     /// Refused requests.
     pub refusals: Labelled<Reason>,
     /// Accidents.
@@ -69,6 +73,8 @@ pub struct Metrics {
     pub upstream: Labelled<UpstreamLabel>,
     /// Tokens charged.
     pub tokens: Labelled<Kind>,
+    /// Handles that every request counts with, looked up once.
+    handles: Handles,
     /// Units charged.
     pub units: Counter,
     /// Answers without a usage report, charged by estimate.
@@ -119,6 +125,7 @@ impl Metrics {
             cuts: Family::default(),
             upstream: Family::default(),
             tokens: Family::default(),
+            handles: Handles::default(),
             units: Counter::default(),
             estimated: Counter::default(),
             connections: Gauge::default(),
@@ -137,6 +144,27 @@ impl Metrics {
         };
         metrics.register();
         metrics
+    }
+
+    /// Counts an answer.
+    pub fn count_answer(&self, dialect: DialectName, status: u16) {
+        let class = class_index(status);
+        let Some(handle) = self.handles.answers.get(dialect as usize).and_then(|row| row.get(class)) else { return };
+        let label =
+            || AnsweredLabel { dialect: dialect.as_str(), status: CLASSES.get(class).copied().unwrap_or_default() };
+        handle.get_or_init(|| self.requests.get_or_create(&label()).clone()).inc();
+    }
+
+    /// Counts what was charged.
+    pub fn count_usage(&self, usage: &Usage, units: Units) {
+        let counted = [("input", usage.input), ("cached_input", usage.cached_input), ("output", usage.output)];
+        for (handle, (kind, tokens)) in self.handles.tokens.iter().zip(counted) {
+            handle.get_or_init(|| self.tokens.get_or_create(&Kind { kind }).clone()).inc_by(tokens);
+        }
+        self.units.inc_by(units);
+        if usage.estimated {
+            self.estimated.inc();
+        }
     }
 
     fn register(&mut self) {
@@ -191,13 +219,18 @@ impl Metrics {
     }
 }
 
-/// `2xx` and so on, as a label.
-pub fn status_class(status: u16) -> &'static str {
-    match status / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    }
+/// The labels of status classes.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+fn class_index(status: u16) -> usize {
+    usize::from((status / 100).clamp(1, 5) - 1)
+}
+
+/// Counters found by index instead of by label; each is looked up at its first use, so that none shows before it counts.
+#[derive(Debug, Default)]
+struct Handles {
+    /// By dialect, then by status class.
+    answers: [[OnceLock<Plain>; 5]; 4],
+    /// Input, cached input, output.
+    tokens: [OnceLock<Plain>; 3],
 }

@@ -84,13 +84,13 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.entry(endpoint).or_default();
         if stack.len() < IDLE_MAX {
-            stack.push(Idle { connection, since_ns: self.clock.now().monotonic_ns });
+            stack.push(Idle { connection, since_ns: self.clock.monotonic_ns() });
         }
     }
 
     /// Drops what was idle for too long or was closed by its peer.
     pub fn sweep(&self) {
-        let now_ns = self.clock.now().monotonic_ns;
+        let now_ns = self.clock.monotonic_ns();
         self.idle.borrow_mut().retain(|_, stack| {
             stack.retain(|idle| idle.connection.sender.is_ready() && now_ns.saturating_sub(idle.since_ns) < IDLE_NS);
             !stack.is_empty()

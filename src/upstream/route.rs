@@ -1,10 +1,11 @@
 //! Which upstream serves a model. Pure: built from the configuration, asked in memory.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
+use prometheus_client::metrics::counter::Counter;
 
 use crate::dialect::ModelEntry;
 use crate::policy::DialectName;
@@ -19,6 +20,8 @@ pub struct Upstream {
     pub settings: UpstreamSettings,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// Counts its answers; looked up at the first.
+    pub answers: OnceLock<Counter>,
 }
 
 /// One address of an upstream.
@@ -48,7 +51,7 @@ impl Upstream {
                 })
             })
             .collect::<Option<Vec<_>>>()?;
-        Some(Self { settings, endpoints })
+        Some(Self { settings, endpoints, answers: OnceLock::new() })
     }
 
     /// Whether it answers calls of `dialect`.
@@ -105,6 +108,13 @@ impl Routes {
         let name = target.unwrap_or(model);
         let upstream = self.upstreams.iter().find(|up| up.speaks(dialect) && up.serves(name.as_str()))?;
         Some(Way { upstream: Arc::clone(upstream), rename: target.cloned() })
+    }
+
+    /// Whether the upstream of `way` serves `model` under that very name, so that it may stand in a body beside the one model. An
+    /// alias is no name an upstream knows, but for the built-in backend, which takes any.
+    pub fn serves_as_named(&self, way: &Way, model: &ModelName) -> bool {
+        let is_alias = self.aliases.contains_key(model) && way.upstream.settings.kind != Kind::Sandbox;
+        !is_alias && way.upstream.serves(model.as_str())
     }
 
     /// The first upstream of `dialect`, for calls that name no model.

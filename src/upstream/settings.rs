@@ -1,6 +1,5 @@
 //! What the configuration says of an upstream, checked and in the types the data plane reads.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -74,30 +73,36 @@ pub struct Address {
     pub prefix: Box<str>,
 }
 
-/// The operator's secret for an upstream. `Debug` hides it.
+/// The operator's secret for an upstream, as it stands in headers. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Credential(Box<str>);
+pub struct Credential {
+    plain: HeaderValue,
+    bearer: HeaderValue,
+}
 
 impl Credential {
     /// `None` when `secret` is empty or could not stand in a header.
     pub fn new(secret: &str) -> Option<Self> {
-        let plain = !secret.is_empty() && secret.bytes().all(|b| b.is_ascii_graphic());
-        plain.then(|| Self(secret.into()))
+        if secret.is_empty() || !secret.bytes().all(|b| b.is_ascii_graphic()) {
+            return None;
+        }
+        let value = |text: &str| {
+            let mut value = HeaderValue::from_str(text).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        Some(Self { plain: value(secret)?, bearer: value(&format!("Bearer {secret}"))? })
     }
 
     /// Puts it where a backend of this dialect looks for it.
     pub fn put_into(&self, headers: &mut HeaderMap, dialect: DialectName) {
-        let (name, text) = match dialect {
-            DialectName::OpenAi => (AUTHORIZATION, Cow::Owned(format!("Bearer {}", self.0))),
-            DialectName::Anthropic => (HeaderName::from_static("x-api-key"), Cow::Borrowed(&*self.0)),
-            DialectName::Gemini => (HeaderName::from_static("x-goog-api-key"), Cow::Borrowed(&*self.0)),
-            DialectName::Azure => (HeaderName::from_static("api-key"), Cow::Borrowed(&*self.0)),
+        let (name, value) = match dialect {
+            DialectName::OpenAi => (AUTHORIZATION, &self.bearer),
+            DialectName::Anthropic => (HeaderName::from_static("x-api-key"), &self.plain),
+            DialectName::Gemini => (HeaderName::from_static("x-goog-api-key"), &self.plain),
+            DialectName::Azure => (HeaderName::from_static("api-key"), &self.plain),
         };
-        // It was checked to be plain ASCII when it was made, so it is always a header value.
-        if let Ok(mut value) = HeaderValue::from_str(&text) {
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
+        headers.insert(name, value.clone());
     }
 }
 

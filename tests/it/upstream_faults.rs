@@ -19,6 +19,9 @@ use crate::harness::{Answer, Client, Proxy};
 
 const TPM: u64 = 1_000_000;
 
+/// Requests a minute of the key.
+const RPM: u64 = 1_000;
+
 /// What a sick backend does with a connection.
 type Fault = fn(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -57,7 +60,7 @@ async fn serve(mut stream: TcpStream) {
 /// A proxy with a key that has every limit, in front of these addresses.
 fn proxy(addresses: &[std::net::SocketAddr], upstream: &str) -> Proxy {
     let text = apis::config(addresses, "", upstream, "");
-    let limits = format!("quota_limit = 1000000\ntpm_limit = {TPM}\nrpm_limit = 1000\nmax_parallel = 1");
+    let limits = format!("quota_limit = 1000000\ntpm_limit = {TPM}\nrpm_limit = {RPM}\nmax_parallel = 1");
     Proxy::start(&text, &Proxy::keys_of(&[("alice", ALICE, &limits)]), Clock::system())
 }
 
@@ -76,6 +79,13 @@ fn tokens_left(proxy: &Proxy) -> u64 {
     let entry = proxy.entry(ALICE);
     let standing = entry.limits().standing(&entry.policy(), proxy.plane.clock.now());
     standing.tokens.expect("a limit").remaining
+}
+
+/// Requests of the minute that are left.
+fn requests_left(proxy: &Proxy) -> u64 {
+    let entry = proxy.entry(ALICE);
+    let standing = entry.limits().standing(&entry.policy(), proxy.plane.clock.now());
+    standing.requests.expect("a limit").remaining
 }
 
 /// The next request of each API is served, and charged.

@@ -41,6 +41,11 @@ pub(super) fn form(endpoint: Endpoint, content_type: Option<&[u8]>) -> Result<Fo
     Err(refused)
 }
 
+/// Whether the content is said to be JSON, of whatever kind.
+pub(super) fn is_json(content_type: Option<&[u8]>) -> bool {
+    content_type.is_some_and(|value| split(value).0.eq_ignore_ascii_case(b"application/json"))
+}
+
 /// The type itself, trimmed, and everything behind the first semicolon.
 fn split(value: &[u8]) -> (&[u8], &[u8]) {
     let (essence, rest) = value.split_at(memchr::memchr(b';', value).unwrap_or(value.len()));

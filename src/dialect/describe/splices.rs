@@ -11,8 +11,8 @@ use crate::units::Tokens;
 pub struct Edits<'a> {
     /// The upstream's own name for the model.
     pub model: Option<&'a str>,
-    /// The most output tokens of one choice: a higher limit in the body is lowered to this, a missing one is put in, a lower
-    /// one stays.
+    /// The most output tokens of one choice: a higher limit in the body is lowered to this, a missing one is put in, as is one
+    /// of zero, a lower one stays.
     pub output: Option<Tokens>,
     /// Ask for usage in the stream (`stream_options.include_usage`).
     pub include_usage: bool,
@@ -108,7 +108,8 @@ impl Splices {
         let Some(output) = edits.output else { return };
         let mut stated = self.limits.iter().flatten().filter(|limit| limit.value.is_some()).peekable();
         if stated.peek().is_some() {
-            let above = stated.filter(|limit| limit.value > Some(output));
+            // Zero is "no limit" to some backends.
+            let above = stated.filter(|limit| limit.value == Some(0) || limit.value > Some(output));
             return patches.extend(above.map(|limit| Patch { range: limit.range.clone(), text: output.to_string() }));
         }
         if let Some(null) = self.limits.iter().flatten().next() {

@@ -155,12 +155,40 @@ fn lone_surrogates_are_refused_in_names_at_every_depth_and_passed_over_in_text()
 fn media_is_counted_where_it_stands_and_not_behind_it() {
     let long = "AAAA".repeat(100);
     let body = format!(
-        r#"{{"a":[{{"data":"{long}"}},"{long}",{{"text":"{long}"}}],"url":["data:x/y;base64,AA",{{}},"{long}"],"b":"{long}"}}"#
+        r#"{{"a":[{{"b64_json":"{long}"}},"{long}",{{"text":"{long}"}}],"image":["data:image/x;base64,AA",{{}},"{long}"],"b":"{long}"}}"#
     );
     let mut cursor = Cursor::open(body.as_bytes()).unwrap();
     let mut first = true;
     while cursor.next_member(&mut first).unwrap().is_some() {
         cursor.skip().unwrap();
     }
-    assert_eq!((cursor.media_items(), cursor.media_bytes()), (3, 400 + 18 + 400));
+    assert_eq!((cursor.media_items(), cursor.media_bytes()), (3, 400 + 22 + 400));
+}
+
+#[test]
+fn base64_under_a_general_name_is_media_only_where_its_object_says_so() {
+    let long = "AAAA".repeat(100);
+    for (members, items) in [
+        (r#""type":"base64","media_type":"image/png","data":"LONG""#, 1),
+        (r#""data":"LONG","media_type":"image\/png","type":"base64""#, 1),
+        (r#""mimeType":"image/png","data":"LONG""#, 1),
+        (r#""data":"LONG","format":"wav""#, 1),
+        (r#""type":"text","media_type":"text/plain","data":"LONG""#, 0),
+        (r#""data":"LONG","media_type":"text/plain""#, 0),
+        (r#""data":"LONG","type":"base64","t\u0079pe":"text""#, 0),
+        (r#""type":"base64","data":"LONG","Type":"text""#, 0),
+        (r#""data":"LONG""#, 0),
+        (r#""data":"LONG","x":{"type":"base64"}"#, 0),
+        (r#""x":{"data":"LONG"},"type":"base64","data":"LONG""#, 1),
+        (r#""type":"base64","data":["LONG"]"#, 0),
+    ] {
+        let body = format!(r#"{{"a":[{{{}}}]}}"#, members.replace("LONG", &long));
+        let mut cursor = Cursor::open(body.as_bytes()).unwrap();
+        let mut first = true;
+        while cursor.next_member(&mut first).unwrap().is_some() {
+            cursor.skip().unwrap();
+        }
+        let bytes = items * long.len() as u64;
+        assert_eq!((cursor.media_items(), cursor.media_bytes()), (items, bytes), "{members}");
+    }
 }

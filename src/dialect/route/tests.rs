@@ -394,3 +394,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_path_with_two_verbs_is_refused() {
+    for path in [
+        "/v1beta/models/gemini-2:generateContent:countTokens",
+        "/v1/models/gemini-2:generateContent:x:countTokens",
+        "/models/gemini-2:countTokens:generateContent",
+    ] {
+        let found = route(&Method::POST, path, None, &HeaderMap::new(), &[]);
+        assert_eq!(found, Err(Refusal::Head(HeadFlaw::Path)), "{path}");
+    }
+    assert!(route(&Method::POST, "/v1beta/models/ft:gemini-2:countTokens", None, &HeaderMap::new(), &[]).is_ok());
+}

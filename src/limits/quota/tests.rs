@@ -17,6 +17,7 @@ fn charge(prompt: u64, output: u64, choices: u64) -> Charge {
         price: Price::TOKEN,
         bills_quota: true,
         can_clamp: true,
+        least_output: 1,
     }
 }
 
@@ -145,6 +146,42 @@ fn what_a_store_remembers_is_restored_with_its_day() {
     assert_eq!((old.used(), old.committed()), (50, 57));
     old.settle(held, 0, MONDAY);
     assert_eq!((old.used(), old.committed()), (50, 50));
+}
+
+#[test]
+fn a_clamped_answer_is_covered_however_its_prompt_is_split() {
+    let (quota, none) = (QuotaState::default(), rule(100, QuotaReset::None));
+    let price = Price { cache_write: 2_000_000, ..Price::TOKEN };
+    let held = quota.reserve(none, &Charge { price, ..charge(40, 300, 1) }, true, MONDAY).unwrap();
+    assert_eq!((held.clamp(), held.units()), (Some(20), 100));
+    let written = Usage { input: 40, cache_write: 40, output: 20, ..Usage::default() };
+    assert_eq!(quota.settle(held, price.units(&written), MONDAY), 100);
+}
+
+#[test]
+fn what_the_endpoint_would_not_take_for_a_limit_is_refused() {
+    let (quota, none) = (QuotaState::default(), rule(56, QuotaReset::None));
+    let responses = Charge { least_output: 16, ..charge(41, 300, 1) };
+    let refused = quota.reserve(none, &responses, true, MONDAY).map(drop);
+    assert_eq!(refused, Err(Refusal::QuotaSpent { limit: 56, used: 0, asked: 341, resets_in_ns: None }));
+    let held = quota.reserve(none, &Charge { least_output: 16, ..charge(40, 300, 1) }, true, MONDAY).unwrap();
+    assert_eq!(held.clamp(), Some(16));
+    assert_eq!(quota.settle(held, 0, MONDAY), 0);
+}
+
+#[test]
+fn a_look_by_an_older_rule_changes_nothing() {
+    let (quota, monthly) = (QuotaState::default(), rule(100, QuotaReset::Monthly));
+    assert!(spend(&quota, monthly, 90, MONDAY));
+    let held = quota.reserve(monthly, &charge(10, 0, 1), false, MONDAY).unwrap();
+    let stale = quota.standing(rule(100, QuotaReset::Daily).unwrap(), MONDAY + DAY);
+    assert_eq!((stale.used, stale.reserved), (0, 10));
+    let standing = quota.standing(monthly.unwrap(), MONDAY + DAY);
+    assert_eq!((standing.used, standing.reserved), (90, 10));
+    assert_eq!(quota.touched_unix_ms(), Some(MONDAY - DAY / 2));
+    quota.settle(held, 10, MONDAY + DAY);
+    assert_eq!(quota.used(), 100, "settled by the rule in force");
+    assert!(!spend(&quota, monthly, 1, MONDAY + DAY));
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn charge(prompt: u64, output: u64) -> Charge {
         price: Price::TOKEN,
         bills_quota: true,
         can_clamp: true,
+        least_output: 1,
     }
 }
 

@@ -1,15 +1,17 @@
 //! What the wire tells the service about its connection, and when the peer must have sent or taken something.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 
 use http::HeaderMap;
 use http::header::HOST;
 
 use crate::clock::NS_PER_SECOND;
+use crate::keys::SecretSlot;
 use crate::policy::{DialectName, HeadFlaw};
-use crate::proxy::deadline::Deadline;
+use crate::proxy::deadline::{Deadline, Due};
 
 /// How long a connection that is over reads what its client still sends. See [`super::Wire`].
 const LINGER_NS: u64 = 2 * NS_PER_SECOND;
@@ -35,6 +37,8 @@ pub struct WireNotes {
     body_is_open: Cell<bool>,
     head_is_overdue: Cell<bool>,
     is_over: Cell<bool>,
+    /// Who waits for the peer to take something again.
+    waits_for_room: RefCell<Option<Waker>>,
     limits: WireTimes,
 }
 
@@ -62,6 +66,7 @@ impl WireNotes {
             body_is_open: Cell::new(false),
             head_is_overdue: Cell::new(false),
             is_over: Cell::new(false),
+            waits_for_room: RefCell::default(),
             limits,
         };
         notes.due(&notes.send_due_ns, limits.head_ns);
@@ -89,6 +94,7 @@ impl WireNotes {
     /// An answer has ended: the next request may take its time.
     pub fn request_ended(&self) {
         self.in_request.set(false);
+        self.deadline.unwatch();
         let next = if self.head_is_open.get() { self.limits.head_ns } else { self.limits.keep_alive_ns };
         self.due(&self.send_due_ns, next);
     }
@@ -96,7 +102,10 @@ impl WireNotes {
     /// Ready when the peer has taken too long and the connection is to be dropped. A head that is overdue is refused first, as far as the peer
     /// takes the answer.
     pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.deadline.poll_due(cx));
+        match ready!(self.deadline.poll_due(cx)) {
+            Due::TimeUp => {}
+            Due::Revoked(_) => return Poll::Pending, // the answer ends of itself, as far as the peer takes it
+        }
         let takes = self.deadline.now_ns() < self.take_due_ns.get();
         let is_head = self.head_is_open.get() && !self.in_request.get() && !self.is_over.get();
         if !takes || !is_head || self.head_is_overdue.replace(true) {
@@ -104,6 +113,32 @@ impl WireNotes {
         }
         self.due(&self.send_due_ns, FAREWELL_NS);
         self.deadline.poll_due(cx).map(|_| ())
+    }
+
+    /// The answer that runs now ends with the secret it was asked for with.
+    pub fn watch(&self, secret: Arc<SecretSlot>) {
+        self.deadline.watch(secret);
+    }
+
+    /// Ready when the answer is at its end by that, and the peer takes nothing of it: the upstream is not kept waiting for the peer.
+    pub fn poll_unheard(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.deadline.poll_due(cx)) {
+            Due::Revoked(_) if self.is_stalled() => Poll::Ready(()),
+            Due::Revoked(_) | Due::TimeUp => Poll::Pending,
+        }
+    }
+
+    /// Ready when the peer has taken what it was last offered.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_stalled() {
+            return Poll::Ready(());
+        }
+        *self.waits_for_room.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.take_due_ns.get() != NEVER
     }
 
     pub(super) fn refuse(&self, flaw: HeadFlaw, nearest: DialectName) {
@@ -138,6 +173,7 @@ impl WireNotes {
     /// The peer took something again.
     pub(super) fn write_resumed(&self) {
         self.due(&self.take_due_ns, NEVER);
+        self.waits_for_room.take().into_iter().for_each(Waker::wake);
     }
 
     /// Everything is said; what the peer still sends is read away for a moment.
@@ -154,5 +190,39 @@ impl WireNotes {
         }
         which.set(if in_ns == NEVER { NEVER } else { self.deadline.now_ns().saturating_add(in_ns) });
         self.deadline.set_at(self.send_due_ns.get().min(self.take_due_ns.get()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::clock::{Clock, Now};
+    use crate::proxy::deadline::Deadlines;
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_room_is_woken_when_the_peer_takes_something() {
+        let deadlines = Deadlines::new(Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 }));
+        let times = WireTimes { head_ns: 1, keep_alive_ns: 1, write_stall_ns: 1 };
+        let notes = WireNotes::new(deadlines.register(), times);
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        assert!(notes.poll_room(&mut cx).is_ready());
+        notes.write_stalled();
+        assert!(notes.poll_room(&mut cx).is_pending());
+        assert!(!woken.0.load(Ordering::SeqCst));
+        notes.write_resumed();
+        assert!(woken.0.load(Ordering::SeqCst) && notes.poll_room(&mut cx).is_ready());
     }
 }

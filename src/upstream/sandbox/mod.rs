@@ -7,7 +7,7 @@
 //! - when tools are offered, the first one (or the one the request names) is called with the smallest valid arguments;
 //! - embeddings are unit vectors made from the text, images are small PNGs, speech is a short WAV.
 //!
-//! **Usage.** Input tokens are the proxy's own estimate of the prompt ([`Ask::prompt_tokens`]). An output token is one piece
+//! **Usage.** Input tokens are a third of the prompt's bytes ([`Ask::prompt_tokens`]). An output token is one piece
 //! of an answer: a run of at most 16 characters without white space, together with the white space before it, which is also
 //! what one event of a stream carries; an image is one token, and so is each piece of a tool's arguments. Limits on the
 //! output are kept to the token.
@@ -114,7 +114,7 @@ pub struct Ask<'a> {
     pub content_type: Option<&'a [u8]>,
     /// The body, as an upstream would get it.
     pub body: &'a [u8],
-    /// The proxy's estimate of the prompt, reported back as the usage.
+    /// What the prompt comes to by a fixed rule, reported back as the usage.
     pub prompt_tokens: Tokens,
 }
 

@@ -141,13 +141,24 @@ async fn a_key_with_a_list_of_models_uses_the_operators_paths_only_as_far_as_it_
     let backend = backend();
     let keys = Proxy::keys_of(&[("alice", ALICE, "models_allowed = [\"gpt-4o\"]")]);
     let proxy = Proxy::start(&Proxy::config_for(&backend, PASSTHROUGH), &keys, Clock::system());
-    for body in ["{\"model\":\"other\"}", "{\"messages\":[]}"] {
+    for body in ["{\"model\":\"other\"}", "{\"messages\":[]}", CHAT] {
         let answer = Client::once(proxy.address, &apis::OPENAI.request("/v2/chat", ALICE, "", body)).await;
         assert_eq!(answer.status, 403, "{body}: {}", answer.text());
         refused(&answer, &backend);
     }
-    seen(&proxy, &backend, &apis::OPENAI.request("/v2/chat", ALICE, "", CHAT)).await;
     seen(&proxy, &backend, &get("/v1/files", ALICE)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_json_needs_no_model_on_the_operators_paths() {
+    let backend = backend();
+    let proxy = proxy(&backend, PASSTHROUGH);
+    let upload = format!(
+        "POST /v2/chat HTTP/1.1\r\nhost: proxy\r\nauthorization: Bearer {ALICE}\r\ncontent-type: application/octet-stream\r\ncontent-length: 4\r\n\r\nabcd"
+    );
+    assert_eq!(seen(&proxy, &backend, upload.as_bytes()).await.text(), "abcd");
+    let without = apis::OPENAI.request("/v2/chat", ALICE, "", "{\"messages\":[]}");
+    assert_eq!(seen(&proxy, &backend, &without).await.text(), "{\"messages\":[]}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -147,6 +147,16 @@ impl Client {
         Some(chunk)
     }
 
+    /// Reads on until the connection ends, a little at a time and slowly, for [`Client::answer`] to find it.
+    pub async fn trickle(&mut self) {
+        let mut chunk = [0_u8; 16 * 1024];
+        while let Ok(count @ 1..) = timeout(PATIENCE, self.stream.read(&mut chunk)).await.expect("nothing came in 20 s")
+        {
+            self.buffer.extend_from_slice(&chunk[..count]);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// The first bytes of what comes, as they are; fewer when the connection ends before.
     pub async fn raw_start(&mut self, length: usize) -> Vec<u8> {
         while self.buffer.len() < length && self.more().await {}

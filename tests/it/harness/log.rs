@@ -1,6 +1,6 @@
 //! What the proxy writes down, of all tests in this process: the text of its log, and each access line by its request id.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::{Debug, Write as _};
 use std::sync::{LazyLock, Mutex, Once};
 use std::time::Duration;
@@ -15,6 +15,8 @@ pub type Line = HashMap<String, String>;
 
 static ACCESS: LazyLock<Mutex<HashMap<String, Vec<Line>>>> = LazyLock::new(Mutex::default);
 static TEXT: Mutex<String> = Mutex::new(String::new());
+static SECRETS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+static LEAKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static INSTALLED: Once = Once::new();
 
 /// Begins to write down; once for the whole process.
@@ -24,6 +26,27 @@ pub fn install() {
         // A test program that brings a subscriber of its own keeps it.
         let _ = tracing::subscriber::set_global_default(subscriber);
     });
+}
+
+/// Looks for the secrets of these files in every line from now on: of keys, of upstreams, of operators.
+pub fn watch_for_secrets(files: &[&str]) {
+    let lines = files.iter().flat_map(|text| text.lines());
+    let values = lines.filter_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        let value = value.trim().strip_prefix('"')?.strip_suffix('"')?;
+        (["key", "api_key", "token", "pepper"].contains(&name.trim()) && value.len() >= 8).then(|| value.to_owned())
+    });
+    SECRETS.lock().unwrap().extend(values);
+}
+
+/// Whether a secret that is watched for stands in this.
+pub fn holds_a_secret(text: &str) -> bool {
+    SECRETS.lock().unwrap().iter().any(|secret| text.contains(secret.as_str()))
+}
+
+/// Every line so far in which a secret stood that was watched for.
+pub fn leaked() -> Vec<String> {
+    LEAKED.lock().unwrap().clone()
 }
 
 /// The one access line of a request, once it is written.
@@ -56,12 +79,15 @@ impl<S: Subscriber> Layer<S> for Keep {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let target = event.metadata().target();
-        let mut text = TEXT.lock().unwrap();
-        let _ = write!(text, "{} {target}", event.metadata().level());
+        let mut line = format!("{} {target}", event.metadata().level());
         for (name, value) in &fields.0 {
-            let _ = write!(text, " {name}={value}");
+            let _ = write!(line, " {name}={value}");
         }
-        text.push('\n');
+        if holds_a_secret(&line) {
+            LEAKED.lock().unwrap().push(line.clone());
+        }
+        line.push('\n');
+        TEXT.lock().unwrap().push_str(&line);
         if target == "access" {
             let id = fields.0.get("request_id").cloned().unwrap_or_default();
             ACCESS.lock().unwrap().entry(id).or_default().push(fields.0);

@@ -33,3 +33,15 @@ pub fn post(path: &str, key: &str, body: &str) -> Vec<u8> {
 pub fn get(path: &str, key: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: proxy\r\nauthorization: Bearer {key}\r\n\r\n").into_bytes()
 }
+
+/// Waits until `count` has not moved for a while.
+pub async fn still(count: &std::sync::atomic::AtomicUsize) -> usize {
+    let (mut last, mut quiet) = (0, 0);
+    while quiet < 8 {
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        let now = count.load(std::sync::atomic::Ordering::SeqCst);
+        quiet = if now == last && now > 0 { quiet + 1 } else { 0 };
+        last = now;
+    }
+    last
+}

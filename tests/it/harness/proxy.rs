@@ -61,6 +61,7 @@ impl Proxy {
     /// A proxy from the text of both files.
     pub fn start(config_text: &str, keys_text: &str, clock: Clock) -> Self {
         super::log::install();
+        super::log::watch_for_secrets(&[config_text, keys_text]);
         let env = |_: &str| None;
         let config = config::parse(config_text, Path::new("keyward.toml"), &env)
             .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
@@ -91,6 +92,7 @@ impl Proxy {
 
     /// Puts a key in force, as a reload or the admin API would.
     pub fn put(&self, keys_text: &str) {
+        super::log::watch_for_secrets(&[keys_text]);
         for record in records(keys_text, &self.plane.digester) {
             self.plane.keys.apply(KeyChange::Put(Box::new(record))).expect("the test's key");
         }
@@ -128,6 +130,13 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
             server.drain();
+        }
+        // So every test that runs a proxy is one for secrets in its log, and in its metrics, too.
+        if !std::thread::panicking() {
+            let leaked = super::log::leaked();
+            assert!(leaked.is_empty(), "secrets stand in the log: {leaked:?}");
+            let metrics = self.plane.metrics.render();
+            assert!(!super::log::holds_a_secret(&metrics), "a secret stands in the metrics:\n{metrics}");
         }
     }
 }

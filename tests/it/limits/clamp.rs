@@ -169,3 +169,13 @@ async fn only_what_may_be_answered_is_taken_from_the_minutes_tokens() {
     gate.close();
     within(storm.all()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_not_lowered_below_what_the_api_takes() {
+    let backend = metered(&open(), whole_usage);
+    let (proxy, _clock) = proxy(&backend, "quota_limit = 115", "");
+    let refused = one(&proxy, &post("/v1/responses", ALICE, &body(r#""model":"m","#))).await;
+    assert_eq!((refused.status, code(&refused).as_str()), (429, "insufficient_quota"));
+    assert_eq!(one(&proxy, &chat(50)).await.header("x-keyward-clamped").as_deref(), Some("15"));
+    assert_eq!(backend.seen_count(), 1);
+}

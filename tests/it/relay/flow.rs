@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::{charged, json_for, proxy};
 use crate::harness::proxy::ALICE;
-use crate::harness::{Backend, Client, Proxy, Reply, Seen, apis, get};
+use crate::harness::{Backend, Client, Proxy, Reply, Seen, apis, get, still};
 
 const PIECE: usize = 64 * 1024;
 const PIECES: usize = 1024;
@@ -34,18 +34,6 @@ fn flood(taken: &Arc<AtomicUsize>) -> Backend {
             reply
         }
     })
-}
-
-/// Waits until `count` has not moved for a while.
-async fn still(count: &AtomicUsize) -> usize {
-    let (mut last, mut quiet) = (0, 0);
-    while quiet < 8 {
-        sleep(Duration::from_millis(25)).await;
-        let now = count.load(Ordering::SeqCst);
-        quiet = if now == last && now > 0 { quiet + 1 } else { 0 };
-        last = now;
-    }
-    last
 }
 
 fn speech() -> Vec<u8> {

@@ -1,12 +1,16 @@
 //! Answers that are no stream between two events: mid-event, JSON, before the head, and with nobody listening.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use keyward::clock::Clock;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::{ALICE, Gated, SOON, disable, remove, rest, settled, start};
-use crate::harness::{Backend, Client, Reply, apis, log};
+use crate::harness::raw_backend::{self, RawBackend};
+use crate::harness::{Backend, Client, Proxy, Reply, apis, log, still};
 
 /// A backend that does `script` with each answer and then waits until it is cancelled, which it notes.
 fn hanging(head_and_start: &'static str) -> Gated {
@@ -145,4 +149,37 @@ async fn a_stream_of_declared_length_breaks_off_instead_of_being_filled_up() {
     disable(&proxy);
     let body = timeout(SOON, client.remaining()).await.expect("ended within a second");
     assert_eq!(String::from_utf8_lossy(&body), "data: {}\n\n", "and not twenty bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_nothing_does_not_keep_the_backend() {
+    let (taken, gone) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (count, note) = (Arc::clone(&taken), Arc::clone(&gone));
+    let backend = RawBackend::start(move |mut stream, _| {
+        let (count, note) = (Arc::clone(&count), Arc::clone(&note));
+        async move {
+            raw_backend::read_request(&mut stream).await;
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+            raw_backend::write(&mut stream, head).await;
+            let events = apis::ANTHROPIC.events[2].repeat(500);
+            let chunk = format!("{:x}\r\n{events}\r\n", events.len());
+            while stream.write_all(chunk.as_bytes()).await.is_ok() {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+            note.notify_one();
+        }
+    });
+    let keys = Proxy::keys_of(&[("alice", ALICE, "")]);
+    let proxy = Proxy::start(&apis::config(&[backend.address], "", "", ""), &keys, Clock::system());
+    let entry = proxy.entry(ALICE);
+    let mut client = Client::connect_narrow(proxy.address).await;
+    client.send(&apis::ANTHROPIC.stream_call(ALICE, "")).await;
+    still(&taken).await;
+    disable(&proxy);
+    timeout(SOON, gone.notified()).await.expect("the upstream request is cancelled");
+    proxy.quiet().await;
+    assert_eq!(entry.limits().in_use(), 0);
+    assert!(entry.limits().quota_used() > 0);
+    client.trickle().await;
+    assert!(!client.answer().await.is_whole);
 }

@@ -176,3 +176,29 @@ async fn usage_that_cannot_be_is_not_believed() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_gets_all_that_came_before_the_cut_and_the_error() {
+    const PIECES: usize = 1024;
+    let piece = apis::ANTHROPIC.events[2].repeat(50);
+    let framed = format!("{:x}\r\n{piece}\r\n", piece.len());
+    let backend = raw_backend::RawBackend::start(move |mut stream, _| {
+        let framed = framed.clone();
+        async move {
+            raw_backend::read_request(&mut stream).await;
+            raw_backend::write(&mut stream, STREAM).await;
+            for _ in 0..PIECES {
+                raw_backend::write(&mut stream, &framed).await;
+            }
+        }
+    });
+    let proxy = proxy(&[backend.address], "");
+    let mut client = Client::connect_narrow(proxy.address).await;
+    client.send(&apis::ANTHROPIC.stream_call(ALICE, "")).await;
+    client.trickle().await;
+    let answer = client.answer().await;
+    let text = answer.text();
+    let error = text.strip_prefix(&piece.repeat(PIECES)).unwrap_or_else(|| panic!("{} bytes came", text.len()));
+    assert!(error.starts_with("event: error\n") && error.ends_with("\n\n"), "{error}");
+    is_cut(&apis::ANTHROPIC, &answer);
+}

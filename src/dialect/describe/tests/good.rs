@@ -205,6 +205,8 @@ fn passthrough_is_scanned_for_a_model_unless_it_reaches_none() {
         let described = cohere.good(body);
         assert!(!described.facts.model_free && described.facts.model.is_none());
     }
+    let file = Call::openai(Endpoint::Passthrough).with_type("text/csv").good("a,b");
+    assert_eq!((file.facts.model_free, file.facts.model, file.size), (false, None, PromptSize::default()));
     let free = Call { model_free: true, ..cohere.with_type("application/octet-stream") };
     let described = free.good(b"\xFF\0 anything");
     assert!(described.facts.model_free && described.facts.model.is_none());
