@@ -252,7 +252,8 @@ impl Try {
                 assert!(!answer.is_whole, "{}: a cut answer looks whole: {}", self.model, answer.text());
                 Due::between(PROMPT, PROMPT + MOST_TEXT * 2)
             }
-            (500, Fate::UpstreamError) | (502, Fate::Unreachable) | (504, Fate::TimedOut) => Due::exactly(0, 1),
+            (500, Fate::UpstreamError) => Due::exactly(0, 1),
+            (502, Fate::Unreachable) | (504, Fate::TimedOut) => Due::default(),
             (400, Fate::NotJson) => Due::default(),
             (429, fate) if fate != Fate::NotJson => Due::default(),
             (status, fate) => panic!("{fate:?} came to {status}: {}", answer.text()),
