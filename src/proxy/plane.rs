@@ -100,6 +100,8 @@ pub struct UnderWay {
 pub struct Counted {
     plane: Arc<Plane>,
     load: Arc<Load>,
+    /// A panic ends the request of its connection, and is counted once: reading on without a client may well meet the next.
+    has_client: bool,
 }
 
 /// The request its connection is busy with.
@@ -112,7 +114,7 @@ impl UnderWay {
         notes.request_began();
         worker.load.requests.fetch_add(1, Ordering::Relaxed);
         worker.plane.metrics.in_flight.inc();
-        let counted = Counted { plane: Arc::clone(&worker.plane), load: Arc::clone(&worker.load) };
+        let counted = Counted { plane: Arc::clone(&worker.plane), load: Arc::clone(&worker.load), has_client: true };
         Self { counted, on_wire: OnWire(notes) }
     }
 
@@ -122,8 +124,18 @@ impl UnderWay {
     }
 
     /// The connection has done with it, but it is not over.
-    pub fn off_wire(self) -> Counted {
+    pub fn off_wire(mut self) -> Counted {
+        self.counted.note_panic();
+        self.counted.has_client = false;
         self.counted
+    }
+}
+
+impl Counted {
+    fn note_panic(&self) {
+        if self.has_client && std::thread::panicking() {
+            self.plane.metrics.panics.inc();
+        }
     }
 }
 
@@ -131,9 +143,7 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.load.requests.fetch_sub(1, Ordering::Relaxed);
         self.plane.metrics.in_flight.dec();
-        if std::thread::panicking() {
-            self.plane.metrics.panics.inc();
-        }
+        self.note_panic();
     }
 }
 
