@@ -142,8 +142,9 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.load.requests.fetch_sub(1, Ordering::Relaxed);
-        self.plane.metrics.in_flight.dec();
+        // Before it is no longer under way: whoever waits for that finds it counted.
         self.note_panic();
+        self.plane.metrics.in_flight.dec();
     }
 }
 
