@@ -212,7 +212,8 @@ fn functions_fit_on_a_screen() {
                 ]
                 .iter()
                 .any(|head| bare.starts_with(head));
-                if !is_function {
+                // A trait's declaration ends on its line: it has no body to measure.
+                if !is_function || bare.ends_with(';') {
                     continue;
                 }
                 let closing = format!("{}}}", &line[..line.len() - bare.len()]);
