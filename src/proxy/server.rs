@@ -377,10 +377,9 @@ async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch:
             told = true;
             serving.as_mut().graceful_shutdown();
         }
-        if notes.poll_cut(cx).is_ready() {
-            return Poll::Ready(Err(()));
-        }
+        // What has arrived is read before it is judged to be late.
         match serving.as_mut().poll(cx) {
+            Poll::Pending if notes.poll_cut(cx).is_ready() => Poll::Ready(Err(())),
             Poll::Pending => notes.poll_unheard(cx).map(|()| Err(())),
             Poll::Ready(ended) => {
                 Poll::Ready(ended.map_err(|error| tracing::debug!(%error, "client connection ended")))

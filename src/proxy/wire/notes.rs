@@ -112,6 +112,7 @@ impl WireNotes {
             return Poll::Ready(());
         }
         self.due(&self.send_due_ns, FAREWELL_NS);
+        cx.waker().wake_by_ref(); // the marker is read now
         self.deadline.poll_due(cx).map(|_| ())
     }
 
