@@ -214,7 +214,9 @@ fn nothing_the_program_says_answers_or_writes_holds_a_secret() {
             surprises.push(format!("{}: {}", offer.what, String::from_utf8_lossy(&answer)));
         }
     }
-    assert!(surprises.is_empty(), "{}", surprises.join("\n\n"));
+    let panics: Vec<String> =
+        running.log().lines().filter(|line| line.contains("panicked")).map(str::to_owned).collect();
+    assert!(surprises.is_empty(), "{}\n{panics:?}", surprises.join("\n\n"));
     as_forwarded(&backend, &nonsense);
     refuse_reloads(&mut home, &running, &search, &config);
 
