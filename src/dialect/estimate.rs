@@ -1,6 +1,6 @@
 //! What a request may cost in tokens, before a backend has counted: no tokenizer, only what past answers teach.
 //!
-//! Per model, two windows of the last [`WINDOW`] answers are kept: bytes of prompt per reported token, and reported output
+//! Per model, two windows of the last `WINDOW` answers are kept: bytes of prompt per reported token, and reported output
 //! tokens. An estimate takes a low one of the first and a high one of the second. When a model's requests come from one
 //! distribution, whatever its shape, the next of `n + 1` lies below the `k`-th lowest of the `n` before it with probability
 //! `k / (n + 1)`; `k` is chosen so that this stays at or below 6.5%, which holds POLICY's "nine prompts in ten" with room.
