@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::clock::Now;
 use crate::dialect::Answer;
 use crate::dialect::wording::times::{rfc3339, rfc3339_in};
-use crate::policy::{Endpoint, EndpointRules, Gauge, KeyPolicy, QuotaReset, Standing};
+use crate::policy::{Gauge, KeyPolicy, KeyStatus, Standing};
 use crate::units::Units;
 
 /// The answer's body. A limit the key does not have is `null` throughout; moments are RFC 3339 in UTC.
@@ -67,11 +67,11 @@ pub fn key_status(policy: &KeyPolicy, standing: &Standing, now: Now) -> Answer {
         name: &policy.name,
         // No secret has a colon: this is the beginning of a hash, which says nothing to the holder.
         key_prefix: Some(&*policy.key_prefix).filter(|prefix| !prefix.contains(':')),
-        status: status(policy, standing, now),
+        status: KeyStatus::of(policy, standing.quota.map_or(0, |quota| quota.used), now.unix_ms).as_str(),
         is_sandbox: policy.is_sandbox,
         expires_at: policy.expires_at_ms.map(rfc3339),
         models_allowed: policy.models.patterns().collect(),
-        endpoints_allowed: endpoints(policy.endpoints),
+        endpoints_allowed: policy.endpoints.entries(),
         rpm_limit: standing.requests.map(|gauge| gauge.limit),
         rpm_remaining: standing.requests.map(|gauge| gauge.remaining),
         rpm_resets_at: standing.requests.map(resets_at),
@@ -84,7 +84,7 @@ pub fn key_status(policy: &KeyPolicy, standing: &Standing, now: Now) -> Answer {
         quota_used: standing.quota.map(|quota| quota.used),
         quota_reserved: standing.quota.map(|quota| quota.reserved),
         quota_remaining: standing.quota.map(|quota| quota.remaining()),
-        quota_reset: standing.quota.map(|quota| reset_name(quota.reset)),
+        quota_reset: standing.quota.map(|quota| quota.reset.as_str()),
         quota_resets_at: standing.quota.and_then(|quota| quota.resets_at_ms).map(rfc3339),
     };
     let mut answer = Answer::json(StatusCode::OK, &body);
@@ -92,38 +92,10 @@ pub fn key_status(policy: &KeyPolicy, standing: &Standing, now: Now) -> Answer {
     answer
 }
 
-/// What stops it first, if anything does.
-fn status(policy: &KeyPolicy, standing: &Standing, now: Now) -> &'static str {
-    if policy.is_disabled {
-        "disabled"
-    } else if policy.expires_at_ms.is_some_and(|end| now.unix_ms >= end) {
-        "expired"
-    } else if standing.quota.is_some_and(|quota| quota.used >= quota.limit) {
-        "exhausted"
-    } else {
-        "active"
-    }
-}
-
-fn endpoints(rules: EndpointRules) -> Vec<&'static str> {
-    let asked = Endpoint::ALL.into_iter().filter(|endpoint| endpoint.group().is_some());
-    let allowed: Vec<_> = asked.clone().filter(|endpoint| rules.allows(*endpoint)).map(Endpoint::as_str).collect();
-    if allowed.len() == asked.count() { Vec::new() } else { allowed }
-}
-
-fn reset_name(reset: QuotaReset) -> &'static str {
-    match reset {
-        QuotaReset::None => "none",
-        QuotaReset::Daily => "daily",
-        QuotaReset::Weekly => "weekly",
-        QuotaReset::Monthly => "monthly",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Glob, ModelRules, ParallelStanding, QuotaStanding};
+    use crate::policy::{EndpointRules, Glob, ModelRules, ParallelStanding, QuotaReset, QuotaRule, QuotaStanding};
     use crate::units::KeyId;
     use serde_json::{Value, json};
     use uuid::Uuid;
@@ -163,7 +135,7 @@ mod tests {
         let expected = json!({
             "object": "key", "name": "laptop", "key_prefix": "sk-kw-3FqZbM", "status": "active", "is_sandbox": false,
             "expires_at": "2026-01-01T00:00:01Z", "models_allowed": ["gpt-4o*"],
-            "endpoints_allowed": ["embeddings", "rerank", "embedContent", "batchEmbedContents"],
+            "endpoints_allowed": ["embeddings"],
             "rpm_limit": 60, "rpm_remaining": 59, "rpm_resets_at": "2026-01-01T00:00:01Z",
             "tpm_limit": null, "tpm_remaining": null, "tpm_resets_at": null,
             "max_parallel": 4, "parallel_in_use": 1,
@@ -185,11 +157,12 @@ mod tests {
             quota: Some(QuotaStanding { limit: 9, used: 9, reserved: 0, reset: QuotaReset::None, resets_at_ms: None }),
             ..Standing::default()
         };
-        let ended = KeyPolicy { expires_at_ms: Some(NOW.unix_ms), ..policy() };
+        let limited = KeyPolicy { quota: Some(QuotaRule { limit: 9, reset: QuotaReset::None }), ..policy() };
+        let ended = KeyPolicy { expires_at_ms: Some(NOW.unix_ms), ..limited.clone() };
         let off = KeyPolicy { is_disabled: true, ..ended.clone() };
         for (policy, standing, status) in [
             (&policy(), &Standing::default(), "active"),
-            (&policy(), &spent, "exhausted"),
+            (&limited, &spent, "exhausted"),
             (&ended, &spent, "expired"),
             (&off, &spent, "disabled"),
         ] {

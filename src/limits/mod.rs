@@ -10,5 +10,6 @@ pub mod settings;
 pub mod tokens;
 
 pub use attempts::Attempts;
+pub use quota::QuotaCount;
 pub use reservation::{KeyLimits, Reservation, Settled, reserve};
 pub use settings::{LimitSettings, OnLowQuota};

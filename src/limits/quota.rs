@@ -7,17 +7,20 @@
 //! The period turns with the first look at the quota in it. What is remembered is the last *day* on which the quota was
 //! touched, and that only rises: a wall clock set back never reopens a period, and a rule changed from monthly to daily grants
 //! a day anew only if nothing was used on it. Usage belongs to the period in which it is settled.
+//!
+//! What is settled says to which count it was added: the day on which that count began. A settlement holds off the turn while it adds (a
+//! lock that many may hold at once), so that books kept elsewhere, in whatever order they hear of it, come to the same sum.
 
 pub mod period;
 
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
 use crate::policy::{Charge, QuotaReset, QuotaRule, QuotaStanding, Refusal, Usage};
 use crate::units::{Tokens, Units};
 
 /// The day before every day: never touched.
-const NEVER: i32 = i32::MIN;
+const NEVER: i32 = QuotaCount::NEVER;
 
 /// The quota state of one key. Without a rule it counts all the same, so that a rule set later finds the truth.
 #[derive(Debug)]
@@ -26,9 +29,45 @@ pub struct QuotaState {
     committed: AtomicU64,
     /// The last day on which it was touched, counted from 1970; published after the turn it brought is done.
     day: AtomicI32,
+    /// The day on which `used` last began anew; changed only by the turn.
+    since: AtomicI32,
     /// The rule that was last seen, for settling: a request may outlive the policy it came under.
     reset: AtomicU8,
-    turning: Mutex<()>,
+    /// Written by the turn, read by those who add.
+    turning: RwLock<()>,
+}
+
+/// Where a quota's count stands: what a store remembers of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaCount {
+    /// Units settled since `since_day`.
+    pub used: Units,
+    /// The day on which the count last began anew, counted from 1970; [`QuotaCount::NEVER`] when it never did.
+    pub since_day: i32,
+    /// The last day on which it was touched; [`QuotaCount::NEVER`] when it never was.
+    pub touched_day: i32,
+}
+
+impl QuotaCount {
+    /// The day before every day.
+    pub const NEVER: i32 = i32::MIN;
+
+    /// Adds what a settlement counted, heard of in any order: one of a later count begins anew, one of an earlier count changes nothing.
+    pub fn add(&mut self, counted: QuotaCount) {
+        if counted.since_day > self.since_day {
+            (self.used, self.since_day) = (0, counted.since_day);
+        }
+        if counted.since_day == self.since_day {
+            self.used = self.used.saturating_add(counted.used);
+        }
+        self.touched_day = self.touched_day.max(counted.touched_day);
+    }
+}
+
+impl Default for QuotaCount {
+    fn default() -> Self {
+        Self { used: 0, since_day: Self::NEVER, touched_day: Self::NEVER }
+    }
 }
 
 /// What a request holds of a quota; to be handed to [`QuotaState::settle`] exactly once.
@@ -58,8 +97,9 @@ impl Default for QuotaState {
             used: AtomicU64::new(0),
             committed: AtomicU64::new(0),
             day: AtomicI32::new(NEVER),
+            since: AtomicI32::new(NEVER),
             reset: AtomicU8::new(QuotaReset::None as u8),
-            turning: Mutex::new(()),
+            turning: RwLock::new(()),
         }
     }
 }
@@ -109,9 +149,11 @@ impl QuotaState {
         }
     }
 
-    /// Ends a hold: `actual` units were used. Returns what was counted, less than `actual` only where the counter would overflow.
-    pub fn settle(&self, held: Held, actual: Units, unix_ms: i64) -> Units {
+    /// Ends a hold: `actual` units were used. Returns what was added (less than `actual` only where the counter would overflow), and to
+    /// which count.
+    pub fn settle(&self, held: Held, actual: Units, unix_ms: i64) -> QuotaCount {
         self.turn(unix_ms);
+        let _no_turn = self.turning.read().unwrap_or_else(PoisonError::into_inner);
         let mut committed = self.committed.load(Ordering::Acquire);
         loop {
             let without = committed.saturating_sub(held.units);
@@ -122,7 +164,7 @@ impl QuotaState {
                     // Only after `committed`, or another thread could see the units in neither.
                     let add = |used: u64| Some(used.saturating_add(counted));
                     let _always = self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
-                    return counted;
+                    return QuotaCount { used: counted, ..self.days() };
                 }
                 Err(other) => committed = other,
             }
@@ -156,18 +198,25 @@ impl QuotaState {
         self.committed.load(Ordering::Acquire)
     }
 
-    /// The start of the last day on which it was touched, milliseconds since 1970; what [`QuotaState::restore`] wants back.
-    pub fn touched_unix_ms(&self) -> Option<i64> {
-        let day = self.day.load(Ordering::Acquire);
-        (day != NEVER).then(|| period::start_ms(day))
+    /// Where the count stands: what [`QuotaState::restore`] wants back.
+    pub fn count(&self) -> QuotaCount {
+        let _no_turn = self.turning.read().unwrap_or_else(PoisonError::into_inner);
+        QuotaCount { used: self.used(), ..self.days() }
     }
 
-    /// Sets what was used up to `touched_unix_ms`, as a store remembers it; holds of requests under way stay. The day only rises.
-    pub fn restore(&self, touched_unix_ms: i64, used: Units) {
-        let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.used.swap(used, Ordering::AcqRel);
-        self.shift_committed(before, used);
-        self.day.fetch_max(period::day_of(touched_unix_ms), Ordering::AcqRel);
+    /// Sets the count as a store remembers it; holds of requests under way stay. The days only rise.
+    pub fn restore(&self, count: QuotaCount) {
+        let _turning = self.turning.write().unwrap_or_else(PoisonError::into_inner);
+        let before = self.used.swap(count.used, Ordering::AcqRel);
+        self.shift_committed(before, count.used);
+        self.since.fetch_max(count.since_day, Ordering::AcqRel);
+        self.day.fetch_max(count.touched_day, Ordering::AcqRel);
+    }
+
+    /// The two days, and nothing used.
+    fn days(&self) -> QuotaCount {
+        let (since_day, touched_day) = (self.since.load(Ordering::Acquire), self.day.load(Ordering::Acquire));
+        QuotaCount { used: 0, since_day, touched_day }
     }
 
     /// Starts the period anew if `unix_ms` lies in a later one than the last touch. One thread does it, others wait for it.
@@ -176,7 +225,7 @@ impl QuotaState {
         if today <= self.day.load(Ordering::Acquire) {
             return;
         }
-        let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turning = self.turning.write().unwrap_or_else(PoisonError::into_inner);
         let touched = self.day.load(Ordering::Acquire);
         if today <= touched {
             return;
@@ -184,6 +233,7 @@ impl QuotaState {
         if period::start_of(today, self.reset()).is_some_and(|start| start > touched) {
             let before = self.used.swap(0, Ordering::AcqRel);
             self.shift_committed(before, 0);
+            self.since.store(today, Ordering::Release);
         }
         self.day.store(today, Ordering::Release);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, Now};
 use crate::limits::bucket::Taken;
 use crate::limits::concurrency::Slots;
-use crate::limits::quota::{Held, QuotaState};
+use crate::limits::quota::{Held, QuotaCount, QuotaState};
 use crate::limits::requests::{Counted, Requests};
 use crate::limits::settings::{LimitSettings, OnLowQuota};
 use crate::limits::tokens::TokenBucket;
@@ -63,15 +63,14 @@ impl KeyLimits {
         self.quota.committed()
     }
 
-    /// When the quota was last touched, to the day: what a store remembers beside [`KeyLimits::quota_used`]. Milliseconds since
-    /// 1970; `None` before the first touch.
-    pub fn quota_touched_unix_ms(&self) -> Option<i64> {
-        self.quota.touched_unix_ms()
+    /// Where the quota's count stands: what a store remembers.
+    pub fn quota_count(&self) -> QuotaCount {
+        self.quota.count()
     }
 
-    /// Sets the units used up to `touched_unix_ms` as a store remembers them. What is held stays; no period is reopened.
-    pub fn restore_quota_used(&self, touched_unix_ms: i64, used: Units) {
-        self.quota.restore(touched_unix_ms, used);
+    /// Sets the quota's count as a store remembers it. What is held stays; no period is reopened.
+    pub fn restore_quota(&self, count: QuotaCount) {
+        self.quota.restore(count);
     }
 
     /// Takes note of a new policy, so that requests still running under an old one settle by the new reset rule.
@@ -146,6 +145,8 @@ pub struct Settled {
     pub usage: Usage,
     /// Units counted in the quota.
     pub units: Units,
+    /// The same, and to which count of the quota they were added.
+    pub counted: QuotaCount,
     /// Tokens counted in the token limit.
     pub tokens: Tokens,
 }
@@ -256,12 +257,12 @@ impl Reservation {
                 }
             }
         }
-        let units = match self.held.take() {
+        let counted = match self.held.take() {
             Some(held) => self.state.quota.settle(held, self.charge.units_of(&usage), now.unix_ms),
-            None => 0,
+            None => QuotaCount::default(),
         };
         self.free_slot();
-        Settled { usage, units, tokens }
+        Settled { usage, units: counted.used, counted, tokens }
     }
 
     fn give_back(&mut self, now: Now) {
@@ -269,7 +270,7 @@ impl Reservation {
             self.state.tokens.settle(taken, 0, now.monotonic_ns);
         }
         if let Some(held) = self.held.take() {
-            self.state.quota.settle(held, 0, now.unix_ms);
+            let _nothing = self.state.quota.settle(held, 0, now.unix_ms);
         }
         self.free_slot();
     }

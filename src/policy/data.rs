@@ -64,6 +64,21 @@ pub enum QuotaReset {
     Monthly,
 }
 
+impl QuotaReset {
+    /// Every rule.
+    pub const ALL: [Self; 4] = [Self::None, Self::Daily, Self::Weekly, Self::Monthly];
+
+    /// The name in configuration and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+        }
+    }
+}
+
 /// What happens upstream when the client has gone mid-answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnDisconnect {
@@ -72,6 +87,19 @@ pub enum OnDisconnect {
     Cancel,
     /// The answer is read on to its usage.
     Drain,
+}
+
+impl OnDisconnect {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Cancel, Self::Drain];
+
+    /// The name in configuration and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Drain => "drain",
+        }
+    }
 }
 
 impl KeyPolicy {

@@ -277,6 +277,23 @@ impl EndpointRules {
         Ok(Self(bits))
     }
 
+    /// The fewest names that [`EndpointRules::compile`] takes for the same: groups where they are whole, else single calls; empty for all.
+    pub fn entries(self) -> Vec<&'static str> {
+        let asked = || Endpoint::ALL.into_iter().filter_map(|endpoint| Some((endpoint, endpoint.group()?)));
+        if asked().all(|(endpoint, _)| self.allows(endpoint)) {
+            return Vec::new();
+        }
+        let is_whole = |group| asked().filter(|(_, of)| *of == group).all(|(endpoint, _)| self.allows(endpoint));
+        let mut names = Vec::new();
+        for (endpoint, group) in asked().filter(|(endpoint, _)| self.allows(*endpoint)) {
+            let name = if is_whole(group) { group.as_str() } else { endpoint.as_str() };
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
     /// Whether `endpoint` may be called. A key may always ask for its own status.
     pub fn allows(self, endpoint: Endpoint) -> bool {
         endpoint.group().is_none() || self.0 & bit(endpoint) != 0
@@ -349,6 +366,22 @@ mod tests {
         assert!(!some.allows(Endpoint::CountTokens) && !some.allows(Endpoint::ChatCompletions));
         assert!(some.allows(Endpoint::KeyStatus));
         assert_eq!(EndpointRules::compile(&["chat", "telepathy"]), Err("telepathy".to_owned()));
+    }
+
+    #[test]
+    fn what_rules_are_shown_as_compiles_to_themselves() {
+        for names in [
+            &["chat"][..],
+            &["/v1/images/*", "embeddings"],
+            &["/v1/messages", "generateContent"],
+            &["models"],
+            &["/v1/models/{m}"],
+        ] {
+            let rules = EndpointRules::compile(names).unwrap();
+            assert_eq!(EndpointRules::compile(&rules.entries()), Ok(rules), "{names:?}: {:?}", rules.entries());
+        }
+        assert_eq!(EndpointRules::compile(&["chat", "/v1/rerank"]).unwrap().entries(), ["chat", "rerank"]);
+        assert_eq!(EndpointRules::ALL.entries(), Vec::<&str>::new());
     }
 
     #[test]

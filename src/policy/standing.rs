@@ -1,6 +1,6 @@
 //! Where a key stands in its limits at one moment: for rate-limit headers, `GET /v1/key` and explanations.
 
-use crate::policy::data::QuotaReset;
+use crate::policy::data::{KeyPolicy, QuotaReset};
 use crate::units::Units;
 
 /// Every limit a key has, with what is left of it. `None` where the key has no such limit.
@@ -56,4 +56,45 @@ pub struct ParallelStanding {
     pub limit: u32,
     /// Requests under way.
     pub in_use: u32,
+}
+
+/// What a key is at one moment (POLICY 2): computed, never set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyStatus {
+    /// It may be used.
+    Active,
+    /// An operator switched it off.
+    Disabled,
+    /// Its end has come.
+    Expired,
+    /// Its quota is spent.
+    Exhausted,
+}
+
+impl KeyStatus {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Active, Self::Disabled, Self::Expired, Self::Exhausted];
+
+    /// What stops a key first, if anything does. `used` are the units settled in its quota's period.
+    pub fn of(policy: &KeyPolicy, used: Units, unix_ms: i64) -> Self {
+        if policy.is_disabled {
+            Self::Disabled
+        } else if policy.expires_at_ms.is_some_and(|end| unix_ms >= end) {
+            Self::Expired
+        } else if policy.quota.is_some_and(|rule| used >= rule.limit) {
+            Self::Exhausted
+        } else {
+            Self::Active
+        }
+    }
+
+    /// The name in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+            Self::Expired => "expired",
+            Self::Exhausted => "exhausted",
+        }
+    }
 }

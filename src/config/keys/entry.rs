@@ -18,13 +18,6 @@ const HASH: &str = "\"sha256:\" and 64 hex digits, as `keyward key hash` prints 
 
 const DATE: &str = "a date such as \"2030-01-01T00:00:00Z\"";
 
-const RESETS: [(&str, QuotaReset); 4] = [
-    ("none", QuotaReset::None),
-    ("daily", QuotaReset::Daily),
-    ("weekly", QuotaReset::Weekly),
-    ("monthly", QuotaReset::Monthly),
-];
-
 /// Reads the entry; `None` when what makes it a key at all is missing.
 pub(super) fn read(index: usize, table: &Table<'_>, seen: &mut Seen) -> Option<FileKey> {
     let name = table.require("name", "text of 1 to 100 characters").and_then(|item| {
@@ -75,7 +68,7 @@ fn read_policy(table: &Table<'_>, base: KeyPolicy) -> KeyPolicy {
         is_sandbox: table.boolean_or("is_sandbox", false),
         on_disconnect: table
             .get("on_disconnect")
-            .and_then(|item| item.one_of(&[("cancel", OnDisconnect::Cancel), ("drain", OnDisconnect::Drain)]))
+            .and_then(|item| item.one_of(&OnDisconnect::ALL.map(|way| (way.as_str(), way))))
             .unwrap_or_default(),
         is_disabled: table.boolean_or("disabled", false),
         ..base
@@ -89,7 +82,9 @@ fn read_limit(table: &Table<'_>, name: &'static str, most: u64) -> Option<u64> {
 
 fn read_quota(table: &Table<'_>) -> Option<QuotaRule> {
     let reset = table.get("quota_reset");
-    let choice = reset.as_ref().map_or(Some(QuotaReset::None), |item| item.one_of(&RESETS));
+    let choice = reset
+        .as_ref()
+        .map_or(Some(QuotaReset::None), |item| item.one_of(&QuotaReset::ALL.map(|reset| (reset.as_str(), reset))));
     let Some(limit) = table.get("quota_limit") else {
         if let Some(item) = reset {
             item.fault("has no meaning without quota_limit");

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::keys::change::{PreviousSecret, diff};
+use crate::limits::QuotaCount;
 use crate::policy::{QuotaReset, QuotaRule};
 
 const NOW: Now = Now { monotonic_ns: 0, unix_ms: 1_000_000 };
@@ -177,7 +178,8 @@ fn a_policy_change_is_told_to_the_limits() {
     };
     let table = table([daily(QuotaReset::Daily)]);
     let entry = table.get(id(1)).unwrap();
-    entry.limits().restore_quota_used(NOW.unix_ms, 7);
+    let today = crate::limits::quota::period::day_of(NOW.unix_ms);
+    entry.limits().restore_quota(QuotaCount { used: 7, since_day: today, touched_day: today });
     assert_eq!(entry.limits().standing(&entry.policy(), NOW).quota.unwrap().used, 7);
     table.apply(put(daily(QuotaReset::None))).unwrap();
     let next_week = Now { unix_ms: NOW.unix_ms + 7 * 86_400_000, ..NOW };

@@ -27,7 +27,7 @@ fn rule(limit: u64, reset: QuotaReset) -> Option<QuotaRule> {
 
 fn spend(quota: &QuotaState, rule: Option<QuotaRule>, units: u64, at: i64) -> bool {
     match quota.reserve(rule, &charge(units, 0, 1), false, at) {
-        Ok(held) => quota.settle(held, units, at) == units,
+        Ok(held) => quota.settle(held, units, at).used == units,
         Err(_) => false,
     }
 }
@@ -48,10 +48,10 @@ fn what_is_left_is_shared_out_to_every_answer() {
     let (quota, none) = (QuotaState::default(), rule(100, QuotaReset::None));
     let held = quota.reserve(none, &charge(40, 300, 4), true, MONDAY).unwrap();
     assert_eq!((held.clamp(), held.units()), (Some(15), 100));
-    assert_eq!(quota.settle(held, 0, MONDAY), 0);
+    assert_eq!(quota.settle(held, 0, MONDAY).used, 0);
     let held = quota.reserve(none, &charge(97, 300, 1), true, MONDAY).unwrap();
     assert_eq!((held.clamp(), held.units()), (Some(3), 100));
-    assert_eq!(quota.settle(held, 0, MONDAY), 0);
+    assert_eq!(quota.settle(held, 0, MONDAY).used, 0);
     assert!(quota.reserve(none, &charge(97, 300, 4), true, MONDAY).is_err(), "not one token an answer");
     assert!(quota.reserve(none, &charge(100, 300, 1), true, MONDAY).is_err(), "the prompt and nothing else");
     let held = quota.reserve(none, &charge(40, 60, 1), true, MONDAY).unwrap();
@@ -135,14 +135,14 @@ fn a_request_outliving_a_rule_settles_by_the_one_in_force() {
 #[test]
 fn what_a_store_remembers_is_restored_with_its_day() {
     let (quota, daily) = (QuotaState::default(), rule(100, QuotaReset::Daily));
-    quota.restore(MONDAY, 90);
+    quota.restore(count(90, MONDAY));
     assert!(!spend(&quota, daily, 20, MONDAY) && spend(&quota, daily, 10, MONDAY));
-    assert_eq!(quota.touched_unix_ms(), Some(MONDAY - DAY / 2));
+    assert_eq!(quota.count().touched_day, period::day_of(MONDAY));
     let old = QuotaState::default();
-    old.restore(MONDAY - DAY, 90);
+    old.restore(count(90, MONDAY - DAY));
     assert!(spend(&old, daily, 100, MONDAY));
     let held = old.reserve(rule(500, QuotaReset::Daily), &charge(7, 0, 1), false, MONDAY).unwrap();
-    old.restore(MONDAY, 50);
+    old.restore(count(50, MONDAY));
     assert_eq!((old.used(), old.committed()), (50, 57));
     old.settle(held, 0, MONDAY);
     assert_eq!((old.used(), old.committed()), (50, 50));
@@ -155,7 +155,7 @@ fn a_clamped_answer_is_covered_however_its_prompt_is_split() {
     let held = quota.reserve(none, &Charge { price, ..charge(40, 300, 1) }, true, MONDAY).unwrap();
     assert_eq!((held.clamp(), held.units()), (Some(20), 100));
     let written = Usage { input: 40, cache_write: 40, output: 20, ..Usage::default() };
-    assert_eq!(quota.settle(held, price.units(&written), MONDAY), 100);
+    assert_eq!(quota.settle(held, price.units(&written), MONDAY).used, 100);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn what_the_endpoint_would_not_take_for_a_limit_is_refused() {
     assert_eq!(refused, Err(Refusal::QuotaSpent { limit: 56, used: 0, asked: 341, resets_in_ns: None }));
     let held = quota.reserve(none, &Charge { least_output: 16, ..charge(40, 300, 1) }, true, MONDAY).unwrap();
     assert_eq!(held.clamp(), Some(16));
-    assert_eq!(quota.settle(held, 0, MONDAY), 0);
+    assert_eq!(quota.settle(held, 0, MONDAY).used, 0);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_look_by_an_older_rule_changes_nothing() {
     assert_eq!((stale.used, stale.reserved), (0, 10));
     let standing = quota.standing(monthly.unwrap(), MONDAY + DAY);
     assert_eq!((standing.used, standing.reserved), (90, 10));
-    assert_eq!(quota.touched_unix_ms(), Some(MONDAY - DAY / 2));
+    assert_eq!(quota.count().touched_day, period::day_of(MONDAY));
     quota.settle(held, 10, MONDAY + DAY);
     assert_eq!(quota.used(), 100, "settled by the rule in force");
     assert!(!spend(&quota, monthly, 1, MONDAY + DAY));
@@ -191,8 +191,8 @@ fn absurd_numbers_saturate() {
     let first = quota.reserve(None, &dear, false, i64::MAX).unwrap();
     let second = quota.reserve(None, &dear, false, i64::MIN).unwrap();
     assert_eq!(second.units(), 0, "the counter is full");
-    assert_eq!(quota.settle(second, dear.units_of(&Usage { input: u64::MAX, ..Usage::default() }), 0), 0);
-    assert_eq!(quota.settle(first, u64::MAX, i64::MAX), u64::MAX);
+    assert_eq!(quota.settle(second, dear.units_of(&Usage { input: u64::MAX, ..Usage::default() }), 0).used, 0);
+    assert_eq!(quota.settle(first, u64::MAX, i64::MAX).used, u64::MAX);
     assert_eq!((quota.used(), quota.committed()), (u64::MAX, u64::MAX));
     assert!(quota.reserve(rule(u64::MAX, QuotaReset::Daily), &charge(1, 0, 1), true, 0).is_err());
 }
@@ -220,7 +220,7 @@ fn periods_turn_under_fire() {
                 let units = 1 + u64::try_from(round).unwrap() % 7;
                 if let Ok(held) = quota.reserve(daily, &charge(units, 0, 1), false, at) {
                     let kept = if round % 5 == 0 { 0 } else { units };
-                    granted += quota.settle(held, kept, at);
+                    granted += quota.settle(held, kept, at).used;
                 }
                 if thread == 0 && round % 400 == 0 {
                     day.fetch_add(1, Ordering::SeqCst);
@@ -235,4 +235,56 @@ fn periods_turn_under_fire() {
     // What is held when a day turns may settle in the next: one request a thread at most.
     assert!(granted <= LIMIT * u64::try_from(DAYS + 1).unwrap() + 8 * 7 * u64::try_from(DAYS).unwrap());
     assert!(granted > LIMIT, "more than one day was granted");
+}
+
+/// A count that began on the day of its last touch.
+fn count(used: Units, unix_ms: i64) -> QuotaCount {
+    let day = period::day_of(unix_ms);
+    QuotaCount { used, since_day: day, touched_day: day }
+}
+
+#[test]
+fn books_that_hear_of_settlements_in_any_order_come_to_the_count() {
+    let (quota, daily) = (QuotaState::default(), rule(u64::MAX, QuotaReset::Daily));
+    let mut told = Vec::new();
+    for (units, at) in
+        [(3, MONDAY), (4, MONDAY), (5, MONDAY + DAY), (6, MONDAY + DAY), (0, MONDAY + 2 * DAY), (7, MONDAY)]
+    {
+        let held = quota.reserve(daily, &charge(units, 0, 1), false, at).unwrap();
+        told.push(quota.settle(held, units, at));
+    }
+    assert_eq!(quota.count().used, 7, "a clock set back adds to the day it had come to");
+    for turn in 0..told.len() {
+        let mut books = QuotaCount::default();
+        told.rotate_left(turn);
+        told.iter().for_each(|counted| books.add(*counted));
+        told.reverse();
+        assert_eq!(books, quota.count());
+    }
+}
+
+#[test]
+fn a_turn_amid_settlements_loses_and_doubles_nothing() {
+    let daily = rule(u64::MAX, QuotaReset::Daily);
+    for round in 0..50 {
+        let (quota, at) = (QuotaState::default(), MONDAY + round * DAY);
+        let told: Vec<QuotaCount> = std::thread::scope(|scope| {
+            let spender = |day: i64| {
+                let quota = &quota;
+                scope.spawn(move || {
+                    let one = |_| {
+                        let held = quota.reserve(daily, &charge(1, 0, 1), false, at + day * DAY).unwrap();
+                        quota.settle(held, 1, at + day * DAY)
+                    };
+                    (0..200).map(one).collect::<Vec<_>>()
+                })
+            };
+            let spenders = [spender(0), spender(0), spender(1)];
+            spenders.into_iter().flat_map(|spender| spender.join().unwrap()).collect()
+        });
+        let mut books = QuotaCount::default();
+        told.into_iter().for_each(|counted| books.add(counted));
+        assert_eq!(books, quota.count(), "round {round}");
+        assert_eq!(quota.committed(), quota.used());
+    }
 }
