@@ -3,6 +3,7 @@
 mod check;
 mod hash;
 mod health;
+mod ledger;
 mod quickstart;
 
 use std::io::{IsTerminal, Write};
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::app::{self, Options, Outcome, serve::StartFault};
+use crate::app::{self, Options, Outcome, StartFault};
 use crate::telemetry::logging;
 
 /// Everything is in order.
@@ -81,6 +82,9 @@ enum Command {
     /// Work with keys.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Look at what was used.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Ask a running proxy whether it is ready; for images without curl.
     #[command(after_help = "Example:\n  keyward healthcheck --admin-url http://127.0.0.1:8081")]
     Healthcheck {
@@ -117,6 +121,22 @@ enum KeyCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum LedgerCommand {
+    /// Recompute the books: is what every key is said to have used the sum of its records?
+    #[command(
+        after_help = "Example:\n  keyward ledger verify --config keyward.toml\n\nReads the store and its journals, whether or not the program runs. Exit code 1 when something does not agree."
+    )]
+    Verify {
+        /// The configuration file.
+        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+        /// Print the verdict as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -126,6 +146,7 @@ pub fn run() -> ExitCode {
         Command::Quickstart { listen, admin_listen, ready_file } => {
             with_logging(&cli.log, || quickstart::quickstart(listen, admin_listen, ready_file.as_deref()))
         }
+        Command::Ledger(LedgerCommand::Verify { config, json }) => ledger::verify(&config, json),
         Command::Key(KeyCommand::Hash { generate }) => hash::hash(generate),
         Command::Healthcheck { admin_url } => health::check(&admin_url),
         Command::Completions { shell } => {
@@ -170,7 +191,7 @@ fn ended(result: Result<Outcome, StartFault>) -> u8 {
             eprintln!("\nkeyward: {} fault(s); nothing was started", faults.len());
             NOT_IN_ORDER
         }
-        Err(fault @ StartFault::Pepper(_)) => {
+        Err(fault @ (StartFault::Pepper(_) | StartFault::Books(_))) => {
             eprintln!("keyward: {fault}");
             NOT_IN_ORDER
         }

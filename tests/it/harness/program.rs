@@ -47,23 +47,23 @@ impl Running {
     pub async fn start_in(home: tempfile::TempDir, config: &str, lay_out: impl FnOnce(&Path), log: Stdio) -> Self {
         fs::write(home.path().join("keyward.toml"), config).expect("written");
         lay_out(home.path());
-        let mut child = command(home.path(), &["serve", "--config", "keyward.toml", "--ready-file", "ready"])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the binary starts");
-        let began = Stopwatch::start();
-        let ready: Value = loop {
-            if let Ok(ready) = fs::read(home.path().join("ready")) {
-                break serde_json::from_slice(&ready).expect("JSON");
-            }
-            let log = || fs::read_to_string(home.path().join("log")).unwrap_or_default();
-            assert!(child.try_wait().expect("a child").is_none(), "ended: {}", log());
-            assert!(began.elapsed() < PATIENCE, "does not listen: {}", log());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
-        let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok()).expect("an address");
-        Self { child, home, data: address(&ready["data"][0]), admin: address(&ready["admin"]) }
+        let mut child = serve(home.path(), log);
+        let (data, admin) = listening(home.path(), &mut child).await;
+        Self { child, home, data, admin }
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+    }
+
+    /// Starts it again where it was.
+    pub async fn restart(&mut self) {
+        fs::remove_file(self.path("ready")).expect("the ready file");
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log");
+        self.child = serve(self.home.path(), log.into());
+        (self.data, self.admin) = listening(self.home.path(), &mut self.child).await;
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -104,6 +104,27 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+fn serve(home: &Path, log: Stdio) -> Child {
+    let arguments = ["serve", "--config", "keyward.toml", "--ready-file", "ready"];
+    command(home, &arguments).stdout(Stdio::null()).stderr(log).spawn().expect("the binary starts")
+}
+
+/// Waits until it listens: its data and its admin address.
+async fn listening(home: &Path, child: &mut Child) -> (SocketAddr, SocketAddr) {
+    let began = Stopwatch::start();
+    let ready: Value = loop {
+        if let Ok(ready) = fs::read(home.join("ready")) {
+            break serde_json::from_slice(&ready).expect("JSON");
+        }
+        let log = || fs::read_to_string(home.join("log")).unwrap_or_default();
+        assert!(child.try_wait().expect("a child").is_none(), "ended: {}", log());
+        assert!(began.elapsed() < PATIENCE, "does not listen: {}", log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok()).expect("an address");
+    (address(&ready["data"][0]), address(&ready["admin"]))
 }
 
 impl Drop for Running {
