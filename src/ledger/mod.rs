@@ -64,7 +64,8 @@ pub struct Ledger {
     journals: Arc<Mutex<Vec<Arc<Journal>>>>,
     sums: Arc<Sums>,
     metrics: LedgerMetrics,
-    orders: Mutex<Sender<Order>>,
+    /// `None` once it is being dropped.
+    orders: Mutex<Option<Sender<Order>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -105,7 +106,15 @@ impl Ledger {
         };
         let thread = thread::Builder::new().name("keyward-ledger".to_owned()).spawn(move || drain.run(&ordered));
         let thread = Mutex::new(Some(thread.map_err(fault)?));
-        Ok(Self { folder: folder.to_owned(), settings, journals, sums, metrics, orders: Mutex::new(orders), thread })
+        Ok(Self {
+            folder: folder.to_owned(),
+            settings,
+            journals,
+            sums,
+            metrics,
+            orders: Mutex::new(Some(orders)),
+            thread,
+        })
     }
 
     /// A journal for one more worker.
@@ -137,17 +146,31 @@ impl Ledger {
     /// The store does not take it; it stays in the journals for the next start.
     pub fn close(&self) -> Result<(), StoreFault> {
         let ended = self.order(Order::End);
+        self.join();
+        ended
+    }
+
+    fn join(&self) {
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A panic in it was told when it happened.
             let _ = thread.join();
         }
-        ended
     }
 
     fn order(&self, order: impl FnOnce(mpsc::SyncSender<Result<(), StoreFault>>) -> Order) -> Result<(), StoreFault> {
         let gone = || StoreFault::Unavailable("the ledger has ended".to_owned());
         let (told, hear) = mpsc::sync_channel(1);
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).send(order(told)).map_err(|_| gone())?;
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        orders.ok_or_else(gone)?.send(order(told)).map_err(|_| gone())?;
         hear.recv().map_err(|_| gone())?
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        // With nobody left to give orders the drain ends.
+        drop(self.orders.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.join();
     }
 }
 
@@ -159,3 +182,6 @@ impl Ledger {
 pub fn pending(folder: &Path, drained: &[(uuid::Uuid, u64)]) -> Result<u64, LedgerFault> {
     left::pending(folder, drained).map_err(|error| LedgerFault::Folder { path: folder.display().to_string(), error })
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,8 @@ impl Stopwatch {
     }
 }
 
+const SERVE: [&str; 5] = ["serve", "--config", "keyward.toml", "--ready-file", "ready"];
+
 /// The program, running; ended when dropped.
 pub struct Running {
     pub child: Child,
@@ -64,6 +66,17 @@ impl Running {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log");
         self.child = serve(self.home.path(), log.into());
         (self.data, self.admin) = listening(self.home.path(), &mut self.child).await;
+    }
+
+    /// Starts it by a line of a shell's in which `"$0" "$@"` is the program.
+    pub async fn start_through(home: tempfile::TempDir, line: &str, config: &str, keys: String, log: fs::File) -> Self {
+        fs::write(home.path().join("keyward.toml"), config).expect("written");
+        fs::write(home.path().join("keys.toml"), keys).expect("written");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line, env!("CARGO_BIN_EXE_keyward")]).args(SERVE).current_dir(home.path());
+        let mut child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("a shell");
+        let (data, admin) = listening(home.path(), &mut child).await;
+        Self { child, home, data, admin }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -107,8 +120,7 @@ impl Running {
 }
 
 fn serve(home: &Path, log: Stdio) -> Child {
-    let arguments = ["serve", "--config", "keyward.toml", "--ready-file", "ready"];
-    command(home, &arguments).stdout(Stdio::null()).stderr(log).spawn().expect("the binary starts")
+    command(home, &SERVE).stdout(Stdio::null()).stderr(log).spawn().expect("the binary starts")
 }
 
 /// Waits until it listens: its data and its admin address.

@@ -2,70 +2,13 @@
 //!
 //! `KEYWARD_KILL_ROUNDS=50 cargo test --test it ledger::kill` is the long version.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
-
 use super::load::{Load, Whole};
+use super::{CONFIG, found, keys_file, secrets};
 use crate::harness::dice::Dice;
 use crate::harness::program::{Running, Stopwatch, command};
 use crate::harness::{Client, get};
-
-const CONFIG: &str = r#"
-keys_file = "keys.toml"
-[server]
-listen = "127.0.0.1:0"
-workers = 2
-[admin]
-listen = "127.0.0.1:0"
-tokens = [{ name = "ops", token = "an-operators-token", role = "write" }]
-[[upstreams]]
-name = "sandbox"
-dialect = "sandbox"
-models = ["*"]
-"#;
-
-const KEYS: usize = 4;
-
-fn secrets() -> Vec<String> {
-    (0..KEYS).map(|n| format!("kill-secret-{n}")).collect()
-}
-
-fn keys_file() -> String {
-    let limits = ["quota_limit = 1000000000", "rpm_limit = 1000000", "tpm_limit = 1000000000", "max_parallel = 1000"];
-    let one = |(n, secret): (usize, &String)| {
-        let limit = if n == 0 { "" } else { limits[n % limits.len()] };
-        format!(
-            "[[keys]]\nname = \"k{n}\"\nkey = \"{secret}\"\nquota_limit = 1000000000000\n{}\n",
-            limit.replace("quota_limit = 1000000000", "")
-        )
-    };
-    secrets().iter().enumerate().map(one).collect()
-}
-
-/// What the ledger holds of one request.
-#[derive(Debug)]
-struct Record {
-    units: u64,
-    tokens: u64,
-}
-
-fn records(path: &std::path::Path) -> (HashMap<String, Vec<Record>>, u64) {
-    let store = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the store");
-    let mut rows =
-        store.prepare("SELECT request_id, units, input_tokens + output_tokens FROM records").expect("records");
-    let mut found: HashMap<String, Vec<Record>> = HashMap::new();
-    let mut units = 0;
-    let mut each = rows.query([]).expect("records");
-    while let Some(row) = each.next().expect("a record") {
-        let record =
-            Record { units: row.get::<_, i64>(1).unwrap() as u64, tokens: row.get::<_, i64>(2).unwrap() as u64 };
-        units += record.units;
-        found.entry(row.get(0).unwrap()).or_default().push(record);
-    }
-    (found, units)
-}
 
 async fn quota_used(running: &Running) -> u64 {
     let mut sum = 0;
@@ -114,7 +57,7 @@ async fn every_whole_answer_is_in_the_ledger_once() {
     running.signal("TERM");
     assert!(running.ended_within(Duration::from_secs(20)).await.success());
 
-    let (found, units) = records(&running.path("data/keyward.db"));
+    let (found, units) = found(&running.path("data/keyward.db"));
     assert_eq!(enforced, units, "what is enforced after the kills is the sum of the records");
     for answer in &whole {
         let records = found.get(&answer.request_id).map(Vec::as_slice).unwrap_or_default();
