@@ -5,6 +5,7 @@ mod hash;
 mod health;
 mod ledger;
 mod quickstart;
+mod store;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -85,6 +86,9 @@ enum Command {
     /// Look at what was used.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Copy the store, and put a copy back.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Ask a running proxy whether it is ready; for images without curl.
     #[command(after_help = "Example:\n  keyward healthcheck --admin-url http://127.0.0.1:8081")]
     Healthcheck {
@@ -137,6 +141,32 @@ enum LedgerCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Copy the store to a new file, while the program runs or not.
+    #[command(
+        after_help = "Example:\n  keyward store backup --config keyward.toml /backups/keyward-$(date +%F).db\n\nKeep it with the pepper (data/pepper): without that no key in it is recognised."
+    )]
+    Backup {
+        /// The copy; it must not be there yet.
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+        /// The configuration file.
+        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Put a copy in the store's place. The program must not run; what was there before is kept beside it.
+    #[command(after_help = "Example:\n  keyward store restore --config keyward.toml /backups/keyward-2026-01-31.db")]
+    Restore {
+        /// The copy.
+        #[arg(value_name = "FILE")]
+        from: PathBuf,
+        /// The configuration file.
+        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -146,6 +176,8 @@ pub fn run() -> ExitCode {
         Command::Quickstart { listen, admin_listen, ready_file } => {
             with_logging(&cli.log, || quickstart::quickstart(listen, admin_listen, ready_file.as_deref()))
         }
+        Command::Store(StoreCommand::Backup { to, config }) => store::back_up(&config, &to),
+        Command::Store(StoreCommand::Restore { from, config }) => store::restore(&config, &from),
         Command::Ledger(LedgerCommand::Verify { config, json }) => ledger::verify(&config, json),
         Command::Key(KeyCommand::Hash { generate }) => hash::hash(generate),
         Command::Healthcheck { admin_url } => health::check(&admin_url),

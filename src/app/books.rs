@@ -1,6 +1,8 @@
 //! What outlives the process, opened: the store's keys into the table, what they used into their limits, and the ledger.
 
 use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -156,16 +158,103 @@ pub struct Audit {
 /// # Errors
 /// There is no store, or it cannot be read.
 pub fn audit(settings: &store::Settings) -> Result<Audit, BooksFault> {
-    let Backend::Sqlite(path) = &settings.backend;
-    if !path.exists() {
-        let fault = StoreFault::Unavailable("there is no such file".to_owned());
-        return Err(BooksFault::Store { path: path.display().to_string(), fault });
-    }
-    let books = Books::open(settings)?;
+    let books = existing(settings)?;
     let fault = |fault| books.fault(fault);
     // The journals first: what is drained meanwhile is then in both, and counted as pending once too often rather than missed.
-    let folder = Books::journals_of(path);
     let drained = books.store.drained().map_err(fault)?;
-    let pending = ledger::pending(&folder, &drained)?;
+    let pending = ledger::pending(&Books::journals_of(&books.path), &drained)?;
     Ok(Audit { books: books.store.books().map_err(fault)?, pending })
+}
+
+/// Copies the store that the configuration names to a new file, whether or not a program runs on it.
+///
+/// # Errors
+/// There is no store, or `to` is there already or cannot be written.
+pub fn back_up(settings: &store::Settings, to: &Path) -> Result<(), BooksFault> {
+    let books = existing(settings)?;
+    books.store.back_up(to).map_err(|fault| BooksFault::Store { path: to.display().to_string(), fault })
+}
+
+/// A restored store.
+#[derive(Debug)]
+pub struct Restored {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Where what was there before is kept.
+    pub aside: Option<PathBuf>,
+}
+
+/// Puts the copy `from` in the place of the store that the configuration names. It is looked at before: one that is damaged or of a newer
+/// version changes nothing. Journals stay, and what of them the copy has not yet is drained at the next start.
+///
+/// # Errors
+/// A program runs on the store; `from` is no store; or it cannot be written.
+pub fn restore(settings: &store::Settings, from: &Path) -> Result<Restored, BooksFault> {
+    let Backend::Sqlite(path) = &settings.backend;
+    let at = |path: &Path| {
+        let path = path.display().to_string();
+        move |fault| BooksFault::Store { path, fault }
+    };
+    let io = |error: std::io::Error| StoreFault::Unavailable(error.to_string());
+    if ledger::is_held(&Books::journals_of(path))? {
+        let fault = StoreFault::Locked("a program runs on it; end it first".to_owned());
+        return Err(BooksFault::Store { path: path.display().to_string(), fault });
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io).map_err(at(folder))?;
+    }
+    let beside = path.with_added_extension("restoring");
+    let checked = || {
+        copy(from, &beside).map_err(io)?;
+        let copy = Embedded::open(&beside)?;
+        copy.books()?;
+        Ok(())
+    };
+    let looked_at = checked();
+    // The log of the copy is in it by now; what is not needed any more must not be taken for another store's.
+    let swept = ["-wal", "-shm"].map(|end| fs::remove_file(with_suffix(&beside, end)));
+    drop(swept);
+    looked_at.inspect_err(|_| drop(fs::remove_file(&beside))).map_err(at(from))?;
+    let aside = set_aside(path).map_err(io).map_err(at(path))?;
+    fs::rename(&beside, path).map_err(io).map_err(at(path))?;
+    Ok(Restored { path: path.clone(), aside })
+}
+
+/// Renames a store, with its log, out of the way.
+fn set_aside(path: &Path) -> std::io::Result<Option<PathBuf>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let names = (0_u32..).map(|number| path.with_added_extension(format!("before-restore-{number}")));
+    let Some(aside) = names.into_iter().find(|name| !name.exists()) else { return Ok(None) };
+    for end in ["-wal", "-shm", ""] {
+        match fs::rename(with_suffix(path, end), with_suffix(&aside, end)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(Some(aside))
+}
+
+fn with_suffix(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// A copy that only its owner can read, on disk when this returns.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut source = fs::File::open(from)?;
+    let mut copy = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+    std::io::copy(&mut source, &mut copy)?;
+    copy.sync_all()
+}
+
+fn existing(settings: &store::Settings) -> Result<Books, BooksFault> {
+    let Backend::Sqlite(path) = &settings.backend;
+    if path.exists() {
+        return Books::open(settings);
+    }
+    let fault = StoreFault::Unavailable("there is no such file".to_owned());
+    Err(BooksFault::Store { path: path.display().to_string(), fault })
 }

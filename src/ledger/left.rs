@@ -59,9 +59,28 @@ pub(super) fn pending(folder: &Path, drained: &[(Uuid, u64)]) -> io::Result<u64>
     Ok(count)
 }
 
+/// Whether a process holds one of the journals in `folder`.
+///
+/// # Errors
+/// The folder or a file cannot be read.
+pub(super) fn is_held(folder: &Path) -> io::Result<bool> {
+    for path in journals(folder)? {
+        match File::options().read(true).write(true).open(&path)?.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
 fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    for file in fs::read_dir(folder)? {
+    let files = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(paths),
+        other => other?,
+    };
+    for file in files {
         let path = file?.path();
         if path.extension().is_some_and(|extension| extension == EXTENSION) {
             paths.push(path);

@@ -166,6 +166,14 @@ impl Ledger {
     }
 }
 
+/// Whether a process holds a journal of `folder`.
+///
+/// # Errors
+/// The folder or a file cannot be read.
+pub fn is_held(folder: &Path) -> Result<bool, LedgerFault> {
+    left::is_held(folder).map_err(|error| LedgerFault::Folder { path: folder.display().to_string(), error })
+}
+
 impl Drop for Ledger {
     fn drop(&mut self) {
         // With nobody left to give orders the drain ends.
