@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::app::{self, Options, Outcome, StartFault};
+use crate::config;
 use crate::telemetry::logging;
 
 /// Everything is in order.
@@ -90,11 +91,16 @@ enum Command {
     #[command(subcommand)]
     Store(StoreCommand),
     /// Ask a running proxy whether it is ready; for images without curl.
-    #[command(after_help = "Example:\n  keyward healthcheck --admin-url http://127.0.0.1:8081")]
+    #[command(
+        after_help = "Examples:\n  keyward healthcheck --admin-url http://127.0.0.1:8081\n  keyward serve --config keyward.toml & keyward healthcheck --wait 10s"
+    )]
     Healthcheck {
         /// Its admin listener.
         #[arg(long, env = "KEYWARD_ADMIN_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
         admin_url: String,
+        /// How long to wait for it to become ready, such as "10s" or "500ms".
+        #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = config::parse_duration)]
+        wait: std::time::Duration,
     },
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  keyward completions bash > /etc/bash_completion.d/keyward")]
@@ -180,7 +186,7 @@ pub fn run() -> ExitCode {
         Command::Store(StoreCommand::Restore { from, config }) => store::restore(&config, &from),
         Command::Ledger(LedgerCommand::Verify { config, json }) => ledger::verify(&config, json),
         Command::Key(KeyCommand::Hash { generate }) => hash::hash(generate),
-        Command::Healthcheck { admin_url } => health::check(&admin_url),
+        Command::Healthcheck { admin_url, wait } => health::check(&admin_url, wait),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut std::io::stdout());
             OK

@@ -68,6 +68,14 @@ pub struct Config {
     pub warnings: Vec<Fault>,
 }
 
+/// A duration as the files write it: `250ms`, `30s`, `5m`, `24h`.
+///
+/// # Errors
+/// What is expected.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    quantity::duration(text).ok_or_else(|| format!("{} is expected", quantity::DURATION))
+}
+
 /// Reads and checks a `keyward.toml`. `env` gives the environment's variables.
 ///
 /// # Errors
