@@ -11,9 +11,9 @@ use crate::keys::change::{ChangeRefused, KeyChange, Source};
 use crate::keys::table::{KeyTable, Remembered};
 use crate::ledger::{self, Ledger, LedgerFault};
 use crate::store::embedded::Embedded;
-use crate::store::{self, Backend, Entry, KeyState, Store, StoreFault, StoredKey};
+use crate::store::{self, Backend, Entry, KeyState, SecretUse, Store, StoreFault, StoredKey};
 use crate::telemetry::metrics::LedgerMetrics;
-use crate::units::KeyId;
+use crate::units::{KeyDigest, KeyId};
 
 /// Keys put into the table in one step.
 const BATCH: usize = 10_000;
@@ -103,7 +103,7 @@ impl Books {
     ) -> Result<Ledger, BooksFault> {
         let mut states: HashMap<KeyId, KeyState> = HashMap::new();
         self.store.load_states(&mut |id, state| drop(states.insert(id, state))).map_err(|fault| self.fault(fault))?;
-        let mut counted = |entry: &Entry| add(states.entry(entry.key).or_default(), entry);
+        let mut counted = |entry: &Entry| add(states.entry(entry.key).or_default(), entry, keys);
         let ledger = Ledger::open(
             &Self::journals_of(&self.path),
             settings,
@@ -129,11 +129,17 @@ impl Books {
 }
 
 /// Adds an entry as the store will.
-fn add(state: &mut KeyState, entry: &Entry) {
+fn add(state: &mut KeyState, entry: &Entry, keys: &KeyTable) {
     state.counted.add(entry.counted());
     state.last_used_ms = state.last_used_ms.max(Some(entry.at_unix_ms));
     let Some(tag) = entry.previous_secret else { return };
-    if let Some(secret) = state.old_secrets.iter_mut().find(|secret| secret.digest.0.starts_with(&tag)) {
+    let is_tagged = |digest: &KeyDigest| digest.0.starts_with(&tag);
+    if !state.old_secrets.iter().any(|secret| is_tagged(&secret.digest)) {
+        let slots = keys.secrets_of(entry.key);
+        let unused = slots.iter().map(|slot| slot.digest()).filter(is_tagged);
+        state.old_secrets.extend(unused.map(|digest| SecretUse { digest, uses: 0, last_used_ms: None }));
+    }
+    if let Some(secret) = state.old_secrets.iter_mut().find(|secret| is_tagged(&secret.digest)) {
         secret.uses += u64::from(entry.requests);
         secret.last_used_ms = secret.last_used_ms.max(Some(entry.at_unix_ms));
     }
