@@ -1,7 +1,15 @@
-//! The admin listener: health, readiness, metrics. Never on the data listener, never with a data plane's secret.
+//! The admin listener: health, readiness, metrics, and the APIs that make and change keys. Never on the data listener, never with a data
+//! plane's secret.
 
+pub mod operators;
 pub mod probes;
+pub mod program;
+pub mod service;
 pub mod settings;
+pub mod times;
 
+pub use operators::{LoginRefused, Operator, Operators, Scope, first_operator};
 pub use probes::{Readiness, router};
+pub use program::Program;
+pub use service::{Gate, Service};
 pub use settings::{Role, Settings, TokenDigest, TokenSettings};

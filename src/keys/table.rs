@@ -105,6 +105,11 @@ impl KeyEntry {
         self.limits.get_or_init(Arc::default)
     }
 
+    /// The state of its limits if it was ever used: looking at a key makes none.
+    pub fn limits_if_used(&self) -> Option<&Arc<KeyLimits>> {
+        self.limits.get()
+    }
+
     /// Who declares it.
     pub fn source(&self) -> Source {
         self.source

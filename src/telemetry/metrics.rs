@@ -57,6 +57,13 @@ pub struct Verdict {
     pub result: &'static str,
 }
 
+/// A class of answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StatusClass {
+    /// `2xx`, `4xx` ...
+    pub status: &'static str,
+}
+
 /// Handles to count with, and the registry they are read from.
 #[derive(Debug)]
 pub struct Metrics {
@@ -101,6 +108,12 @@ pub struct Metrics {
     pub upstream_idle: Gauge<i64, AtomicI64>,
     /// Requests under way at upstreams, as of the last tick.
     pub upstream_in_flight: Gauge<i64, AtomicI64>,
+    /// Requests to the admin listener.
+    pub admin_requests: Labelled<StatusClass>,
+    /// Logins to the admin listener that failed.
+    pub admin_failed_logins: Counter,
+    /// Accidents of the store.
+    pub store_faults: Labelled<Reason>,
     /// Requests ended by a panic; each is a bug.
     pub panics: Counter,
     /// Log lines lost because nobody read them in time; all planes of a process share it.
@@ -139,6 +152,9 @@ impl Metrics {
             time_limits: Gauge::default(),
             upstream_idle: Gauge::default(),
             upstream_in_flight: Gauge::default(),
+            admin_requests: Family::default(),
+            admin_failed_logins: Counter::default(),
+            store_faults: Family::default(),
             panics: Counter::default(),
             log_lines_dropped: lines::dropped(),
         };
@@ -153,6 +169,12 @@ impl Metrics {
         let label =
             || AnsweredLabel { dialect: dialect.as_str(), status: CLASSES.get(class).copied().unwrap_or_default() };
         handle.get_or_init(|| self.requests.get_or_create(&label()).clone()).inc();
+    }
+
+    /// Counts an answer of the admin listener.
+    pub fn count_admin_answer(&self, status: u16) {
+        let status = CLASSES.get(class_index(status)).copied().unwrap_or_default();
+        self.admin_requests.get_or_create(&StatusClass { status }).inc();
     }
 
     /// Counts what was charged.
@@ -201,12 +223,29 @@ impl Metrics {
             "Requests under way at upstreams",
             self.upstream_in_flight.clone(),
         );
+        self.register_admin();
+        let registry = &mut self.registry;
         registry.register("panics", "Requests ended by a panic; each is a bug", self.panics.clone());
         registry.register(
             "log_lines_dropped",
             "Log lines lost because nobody read them in time",
             self.log_lines_dropped.clone(),
         );
+    }
+
+    fn register_admin(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "admin_requests",
+            "Requests to the admin listener by status class",
+            self.admin_requests.clone(),
+        );
+        registry.register(
+            "admin_failed_logins",
+            "Failed logins to the admin listener",
+            self.admin_failed_logins.clone(),
+        );
+        registry.register("store_faults", "Accidents of the store by kind", self.store_faults.clone());
     }
 
     /// All of them in the text format Prometheus and OpenMetrics scrapers read.
