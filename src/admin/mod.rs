@@ -1,6 +1,9 @@
 //! The admin listener: health, readiness, metrics, and the APIs that make and change keys. Never on the data listener, never with a data
 //! plane's secret.
 
+pub mod apig;
+pub mod desk;
+pub mod newapi;
 pub mod operators;
 pub mod probes;
 pub mod program;
@@ -8,6 +11,7 @@ pub mod service;
 pub mod settings;
 pub mod times;
 
+pub use desk::Desk;
 pub use operators::{LoginRefused, Operator, Operators, Scope, first_operator};
 pub use probes::{Readiness, router};
 pub use program::Program;

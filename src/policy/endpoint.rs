@@ -279,7 +279,7 @@ impl EndpointRules {
             bits |= found;
         }
         // One value for rules that allow the same.
-        bits |= bit(Endpoint::KeyStatus);
+        bits |= bit(Endpoint::KeyStatus) | bit(Endpoint::TokenUsage);
         Ok(if bits == bits_of_all() { Self::ALL } else { Self(bits) })
     }
 
