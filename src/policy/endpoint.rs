@@ -274,10 +274,13 @@ impl EndpointRules {
             }
             bits |= found;
         }
-        Ok(Self(bits))
+        // One value for rules that allow the same.
+        bits |= bit(Endpoint::KeyStatus);
+        Ok(if bits == bits_of_all() { Self::ALL } else { Self(bits) })
     }
 
-    /// The fewest names that [`EndpointRules::compile`] takes for the same: groups where they are whole, else single calls; empty for all.
+    /// The fewest names that [`EndpointRules::compile`] takes for the same: groups where they are whole, else single calls; empty for
+    /// all. Where nothing is allowed, what every key may ask stands alone: an empty list would be everything.
     pub fn entries(self) -> Vec<&'static str> {
         let asked = || Endpoint::ALL.into_iter().filter_map(|endpoint| Some((endpoint, endpoint.group()?)));
         if asked().all(|(endpoint, _)| self.allows(endpoint)) {
@@ -290,6 +293,9 @@ impl EndpointRules {
             if !names.contains(&name) {
                 names.push(name);
             }
+        }
+        if names.is_empty() {
+            names.push(Endpoint::KeyStatus.as_str());
         }
         names
     }
@@ -348,6 +354,10 @@ fn openai_call(call: &str, endpoint: Endpoint) -> bool {
     is_openai && (call == "*" || call == endpoint.as_str() || is_below(call, endpoint))
 }
 
+fn bits_of_all() -> u32 {
+    Endpoint::ALL.into_iter().map(bit).fold(0, |all, bit| all | bit)
+}
+
 fn bit(endpoint: Endpoint) -> u32 {
     1 << (endpoint as u32)
 }
@@ -382,6 +392,15 @@ mod tests {
         }
         assert_eq!(EndpointRules::compile(&["chat", "/v1/rerank"]).unwrap().entries(), ["chat", "rerank"]);
         assert_eq!(EndpointRules::ALL.entries(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn rules_that_allow_nothing_are_not_shown_as_none() {
+        let nothing = EndpointRules::compile(&["key"]).unwrap();
+        assert_eq!(nothing.entries(), ["key"]);
+        assert_eq!(EndpointRules::compile(&nothing.entries()), Ok(nothing));
+        let groups = EndpointGroup::ALL.map(EndpointGroup::as_str);
+        assert_eq!(EndpointRules::compile(&groups), Ok(EndpointRules::ALL));
     }
 
     #[test]

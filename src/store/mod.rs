@@ -3,6 +3,7 @@
 //! [`Store`] is the contract; [`embedded`] keeps it in a SQLite file. A second implementation is held to the same test-suite.
 
 pub mod audit;
+pub mod embedded;
 pub mod fault;
 pub mod key;
 pub mod operator;
@@ -147,3 +148,6 @@ pub enum Written {
     /// How much was tidied away; nonzero means that there may be more.
     Tidied(usize),
 }
+
+#[cfg(test)]
+pub(crate) mod contract;

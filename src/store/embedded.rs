@@ -1,0 +1,164 @@
+//! The store in a SQLite file: one thread writes, any thread reads.
+//!
+//! A write is on disk before it is acknowledged: the write-ahead log is synced at each commit, and whatever waits at the same
+//! time shares one. Readers see what was last committed and never wait for the writer.
+
+mod audit;
+mod books;
+mod change;
+mod connect;
+mod desk;
+mod drain;
+mod fault;
+mod file;
+mod fold;
+mod histogram;
+mod integer;
+mod intern;
+mod listing;
+mod readers;
+mod remembered;
+mod report;
+mod row;
+mod schema;
+mod tidy;
+mod writer;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+pub use connect::Options;
+
+use crate::store::audit::{AuditPage, AuditQuery};
+use crate::store::{
+    Books, KeyFilter, KeyPage, KeyRef, KeyState, Order, PageFrom, RememberedAnswer, Store, StoreFault, StoredKey,
+    StoredOperator, UsageQuery, UsageRow, Write, Written,
+};
+use crate::units::KeyId;
+use desk::Desk;
+use file::Files;
+use readers::Readers;
+use writer::{Job, Writer};
+
+/// The store in a file. Dropped, it ends once what it was asked to write is written.
+#[derive(Debug)]
+pub struct Embedded {
+    // Ends first: what it still writes, it writes with the files in order.
+    writer: Writer,
+    readers: Arc<Readers>,
+}
+
+impl Embedded {
+    /// Opens the file, or makes it and its folder; both for their owner alone.
+    ///
+    /// # Errors
+    /// [`StoreFault::Newer`] when a newer program made it, [`StoreFault::Damaged`] when it is not ours; or it cannot be written.
+    pub fn open(path: &Path) -> Result<Self, StoreFault> {
+        Self::open_with(path, Options::default())
+    }
+
+    /// The same with limits of its own.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn open_with(path: &Path, options: Options) -> Result<Self, StoreFault> {
+        let files = Files::prepare(path)?;
+        let connection = connect::writer(&files, options)?;
+        files.remember();
+        let readers = Arc::new(Readers::new(files, options));
+        let writer = Writer::start(Desk::new(Arc::clone(&readers), connection))?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Changes [`Options::max_pages`] from the next write on. A file that has more already keeps them.
+    pub fn set_max_pages(&self, max_pages: Option<u32>) {
+        self.readers.set_most_pages(max_pages.unwrap_or(0));
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreFault>) -> Result<T, StoreFault> {
+        self.look_after()?;
+        self.readers.read(read)
+    }
+
+    /// Before a connection may be opened: it would find other files than those of the open ones.
+    fn look_after(&self) -> Result<(), StoreFault> {
+        if self.readers.is_sound() { Ok(()) } else { self.writer.ask(Job::Mend).map(|_| ()) }
+    }
+}
+
+impl Store for Embedded {
+    fn load_keys(&self, each: &mut dyn FnMut(StoredKey)) -> Result<(), StoreFault> {
+        self.read(|connection| listing::load(connection, each))
+    }
+
+    fn load_states(&self, each: &mut dyn FnMut(KeyId, KeyState)) -> Result<(), StoreFault> {
+        self.read(|connection| listing::load_states(connection, each))
+    }
+
+    fn write(&self, write: Write) -> Result<Written, StoreFault> {
+        self.writer.ask(Job::Write(write))
+    }
+
+    fn key(&self, key: KeyRef) -> Result<Option<(StoredKey, KeyState)>, StoreFault> {
+        self.read(|connection| listing::find(connection, key))
+    }
+
+    fn keys(&self, filter: &KeyFilter, order: Order, from: PageFrom, limit: usize) -> Result<KeyPage, StoreFault> {
+        self.read(|connection| listing::page(connection, filter, order, from, limit))
+    }
+
+    fn has_org(&self, org_id: &str) -> Result<bool, StoreFault> {
+        self.read(|connection| listing::has_org(connection, org_id))
+    }
+
+    fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreFault> {
+        self.read(|connection| report::report(connection, query))
+    }
+
+    fn audit(&self, query: &AuditQuery) -> Result<AuditPage, StoreFault> {
+        self.read(|connection| audit::page(connection, query))
+    }
+
+    fn remembered(&self, operator: &str, key: &str, now_ms: i64) -> Result<Option<RememberedAnswer>, StoreFault> {
+        self.read(|connection| remembered::find(connection, operator, key, now_ms))
+    }
+
+    fn operators(&self) -> Result<Vec<StoredOperator>, StoreFault> {
+        self.read(remembered::operators)
+    }
+
+    fn drained(&self) -> Result<Vec<(uuid::Uuid, u64)>, StoreFault> {
+        self.read(drain::drained)
+    }
+
+    fn books(&self) -> Result<Books, StoreFault> {
+        self.read(books::recompute)
+    }
+
+    fn back_up(&self, to: &Path) -> Result<(), StoreFault> {
+        // Made here and not by SQLite, so that nobody else can read it at any moment, and nothing is written over.
+        let made = file::create_private(to).map_err(|error| file::fault(to, &error))?;
+        let copied = self.look_after().and_then(|()| self.readers.lent(|connection| copy(connection, to)));
+        let copied = copied.and_then(|()| {
+            let synced = made.sync_all().and_then(|()| file::sync_folder(to));
+            synced.map_err(|error| file::fault(to, &error))
+        });
+        if copied.is_err() {
+            // Half a copy is none.
+            let _may_be_gone = fs::remove_file(to);
+        }
+        copied
+    }
+}
+
+fn copy(connection: &Connection, to: &Path) -> Result<(), StoreFault> {
+    let path = to.to_str().ok_or_else(|| StoreFault::Unavailable("the path is not UTF-8".to_owned()))?;
+    connection.execute("VACUUM INTO ?1", [path])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! Connections, and how each is set up.
+
+use std::time::Duration;
+
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Connection, Error, OpenFlags};
+
+use crate::store::StoreFault;
+use crate::store::embedded::file::Files;
+use crate::store::embedded::{row, schema};
+
+/// How the file is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Pages of 4 KiB the file may have at most; [`StoreFault::Full`] beyond. `None` leaves it to the disk.
+    pub max_pages: Option<u32>,
+    /// How long another program's lock is waited for before [`StoreFault::Locked`].
+    pub busy_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_pages: None, busy_timeout: Duration::from_secs(2) }
+    }
+}
+
+/// As many pages as SQLite can have.
+const ANY_PAGES: u32 = 0xffff_fffe;
+
+/// The connection that writes. What it commits is on disk: FULL syncs the log at each commit.
+///
+/// # Errors
+/// The file cannot be opened or is not ours.
+pub(super) fn writer(files: &Files, options: Options) -> Result<Connection, StoreFault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(files.database(), flags)?;
+    connection.busy_timeout(options.busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    // Before it is made a log's: a file of somebody else's stays as it is.
+    schema::check(&connection)?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(StoreFault::Unavailable("the file system keeps no write-ahead log".to_owned()));
+    }
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536; \
+        PRAGMA trusted_schema = OFF; PRAGMA journal_size_limit = 67108864;",
+    )?;
+    schema::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// A connection that only reads, and sees what was last committed.
+///
+/// # Errors
+/// The file cannot be opened.
+pub(super) fn reader(files: &Files, options: Options) -> Result<Connection, StoreFault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(files.database(), flags)?;
+    connection.busy_timeout(options.busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA trusted_schema = OFF;")?;
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
+    connection.create_scalar_function("allows_model", 2, flags, |call| {
+        let rules =
+            row::models(call.get_raw(0).as_str_or_null()?).map_err(|fault| Error::UserFunctionError(fault.into()))?;
+        Ok(rules.allows(call.get_raw(1).as_str()?))
+    })?;
+    Ok(connection)
+}
+
+/// Caps the file.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn limit_pages(connection: &Connection, pages: u32) -> Result<(), StoreFault> {
+    let most = if pages == 0 { ANY_PAGES } else { pages };
+    Ok(connection.pragma_update_and_check(None, "max_page_count", most, |_| Ok(()))?)
+}
+
+/// Moves everything in the log into the database.
+///
+/// # Errors
+/// It cannot be moved now.
+pub(super) fn empty_log(connection: &Connection) -> Result<(), StoreFault> {
+    let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if is_busy {
+        return Err(StoreFault::Locked("the log is being read".to_owned()));
+    }
+    Ok(())
+}

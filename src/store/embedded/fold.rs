@@ -1,0 +1,272 @@
+//! What a batch of settled requests adds up to, before it is written: by key and by hour.
+
+use std::collections::HashMap;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+
+use crate::limits::QuotaCount;
+use crate::store::embedded::histogram::Histogram;
+use crate::store::embedded::{integer, row};
+use crate::store::{Entry, KeyState, Outcome, StoreFault};
+
+/// Milliseconds of an hour.
+pub(super) const MS_PER_HOUR: i64 = 3_600_000;
+
+/// Which row of `hourly`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Group {
+    /// Counted from 1970.
+    pub hour: i64,
+    /// The key's number.
+    pub key: i64,
+    /// The owner's.
+    pub owner: i64,
+    /// The name's.
+    pub model: i64,
+    /// The name's.
+    pub endpoint: i64,
+}
+
+/// Sums of a group.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    /// Of every outcome.
+    pub requests: u64,
+    /// Of outcomes that become records.
+    pub recorded: u64,
+    /// Upstreams' errors and faults.
+    pub errors: u64,
+    /// With usage that was estimated.
+    pub estimated: u64,
+    /// Tokens.
+    pub input_tokens: u64,
+    /// Tokens of those.
+    pub cached_input_tokens: u64,
+    /// Tokens.
+    pub output_tokens: u64,
+    /// Units.
+    pub units: u64,
+    /// Microseconds to the first byte of what was answered.
+    pub first_byte: Histogram,
+    /// Microseconds of what was recorded.
+    pub duration: Histogram,
+}
+
+impl Sums {
+    /// Adds one entry.
+    pub(super) fn add(&mut self, entry: &Entry) {
+        let requests = u64::from(entry.requests);
+        let when = |condition: bool| if condition { requests } else { 0 };
+        let is_recorded = entry.outcome.is_recorded();
+        add(&mut self.requests, requests);
+        add(&mut self.recorded, when(is_recorded));
+        add(&mut self.errors, when(matches!(entry.outcome, Outcome::UpstreamError | Outcome::Fault)));
+        add(&mut self.estimated, when(entry.usage.estimated));
+        add(&mut self.input_tokens, entry.usage.input);
+        add(&mut self.cached_input_tokens, entry.usage.cached_input);
+        add(&mut self.output_tokens, entry.usage.output);
+        add(&mut self.units, entry.units);
+        // A refusal takes no time worth knowing, and would hide how long the others took.
+        if is_recorded {
+            self.duration.add(entry.duration_us, requests);
+            if entry.first_byte_us > 0 {
+                self.first_byte.add(entry.first_byte_us, requests);
+            }
+        }
+    }
+
+    /// Adds the sums of a row, its columns in the order of [`SUMS`] from `from` on.
+    ///
+    /// # Errors
+    /// A column holds what it should not.
+    pub(super) fn add_row(&mut self, row: &rusqlite::Row<'_>, from: usize) -> Result<(), StoreFault> {
+        let counts = [
+            &mut self.requests,
+            &mut self.recorded,
+            &mut self.errors,
+            &mut self.estimated,
+            &mut self.input_tokens,
+            &mut self.cached_input_tokens,
+            &mut self.output_tokens,
+            &mut self.units,
+        ];
+        for (at, count) in counts.into_iter().enumerate() {
+            add(count, integer::read(row.get(from + at)?));
+        }
+        for (at, histogram) in [(8, &mut self.first_byte), (9, &mut self.duration)] {
+            let bytes = row.get_ref(from + at)?.as_blob().map_err(rusqlite::Error::from)?;
+            histogram.merge(&Histogram::from_bytes(bytes)?);
+        }
+        Ok(())
+    }
+}
+
+/// The columns of [`Sums`].
+pub(super) const SUMS: &str = "requests, recorded, errors, estimated, input_tokens, cached_input_tokens, output_tokens, units, first_byte, duration";
+
+/// Everything a batch adds up to.
+#[derive(Debug, Default)]
+pub(super) struct Fold {
+    states: HashMap<i64, KeyState>,
+    /// Requests and the time of the last, by key and the beginning of the digest.
+    old_secrets: HashMap<(i64, [u8; 8]), (u64, i64)>,
+    hours: HashMap<Group, Sums>,
+    refusals: HashMap<(Group, i64), u64>,
+}
+
+impl Fold {
+    /// Adds one entry; `reason` is the number of a refusal's.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(super) fn add(
+        &mut self,
+        connection: &Connection,
+        group: Group,
+        reason: Option<i64>,
+        entry: &Entry,
+    ) -> Result<(), StoreFault> {
+        let state = match self.states.entry(group.key) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(free) => free.insert(state_of(connection, group.key)?),
+        };
+        state.counted.add(QuotaCount { used: entry.units, since_day: entry.since_day, touched_day: entry.touched_day });
+        state.last_used_ms = state.last_used_ms.max(Some(entry.at_unix_ms));
+        let requests = u64::from(entry.requests);
+        if let Some(tag) = entry.previous_secret {
+            let (uses, last) = self.old_secrets.entry((group.key, tag)).or_insert((0, i64::MIN));
+            add(uses, requests);
+            *last = (*last).max(entry.at_unix_ms);
+        }
+        self.hours.entry(group).or_default().add(entry);
+        if let Some(reason) = reason {
+            add(self.refusals.entry((group, reason)).or_default(), requests);
+        }
+        Ok(())
+    }
+
+    /// Writes it all.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub(super) fn write(self, connection: &Connection) -> Result<(), StoreFault> {
+        for (key, state) in &self.states {
+            write_state(connection, *key, state)?;
+        }
+        for ((key, tag), (uses, last)) in &self.old_secrets {
+            count_old_secret(connection, *key, tag, *uses, *last)?;
+        }
+        let mut rows = HashMap::with_capacity(self.hours.len());
+        for (group, sums) in self.hours {
+            rows.insert(group, write_hour(connection, group, sums)?);
+        }
+        for ((group, reason), requests) in self.refusals {
+            if let Some(row) = rows.get(&group) {
+                write_refusals(connection, *row, reason, requests)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn state_of(connection: &Connection, key: i64) -> Result<KeyState, StoreFault> {
+    let sql = "SELECT used, since_day, touched_day, last_used_ms FROM states WHERE key_number = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([key])?;
+    rows.next()?.map_or_else(|| Ok(KeyState::default()), |found| row::state(found, 0))
+}
+
+fn write_state(connection: &Connection, key: i64, state: &KeyState) -> Result<(), StoreFault> {
+    let sql = "INSERT INTO states (key_number, used, since_day, touched_day, last_used_ms) VALUES (?1, ?2, ?3, ?4, ?5) \
+        ON CONFLICT (key_number) DO UPDATE SET used = ?2, since_day = ?3, touched_day = ?4, last_used_ms = ?5";
+    let counted = state.counted;
+    connection.prepare_cached(sql)?.execute(params![
+        key,
+        integer::kept(counted.used),
+        counted.since_day,
+        counted.touched_day,
+        state.last_used_ms
+    ])?;
+    Ok(())
+}
+
+/// Counts the use of a secret that its key still lists; of any other nobody asks.
+fn count_old_secret(
+    connection: &Connection,
+    key: i64,
+    tag: &[u8; 8],
+    more: u64,
+    last_ms: i64,
+) -> Result<(), StoreFault> {
+    let sql = "SELECT digest, uses FROM old_secrets WHERE key_number = ?1 AND substr(digest, 1, 8) = ?2";
+    let found = connection
+        .prepare_cached(sql)?
+        .query_row(params![key, tag], |row| Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, i64>(1)?)))
+        .optional()?;
+    let Some((digest, uses)) = found else { return Ok(()) };
+    let uses = integer::kept(integer::read(uses).saturating_add(more));
+    let sql = "UPDATE old_secrets SET uses = ?2, last_used_ms = max(ifnull(last_used_ms, ?3), ?3) WHERE digest = ?1";
+    connection.prepare_cached(sql)?.execute(params![digest, uses, last_ms])?;
+    Ok(())
+}
+
+fn write_hour(connection: &Connection, group: Group, mut sums: Sums) -> Result<i64, StoreFault> {
+    let sql = format!(
+        "SELECT number, {SUMS} FROM hourly WHERE hour = ?1 AND key_number = ?2 AND owner = ?3 AND model = ?4 AND endpoint = ?5"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([group.hour, group.key, group.owner, group.model, group.endpoint])?;
+    if let Some(row) = rows.next()? {
+        let number = row.get::<_, i64>(0)?;
+        sums.add_row(row, 1)?;
+        let sql = format!(
+            "UPDATE hourly SET ({SUMS}) = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) WHERE number = ?1 RETURNING number"
+        );
+        return put_sums(connection.prepare_cached(&sql)?, &[number], &sums);
+    }
+    let sql = format!(
+        "INSERT INTO hourly (hour, key_number, owner, model, endpoint, {SUMS}) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) RETURNING number"
+    );
+    let place = [group.hour, group.key, group.owner, group.model, group.endpoint];
+    put_sums(connection.prepare_cached(&sql)?, &place, &sums)
+}
+
+/// Binds what says where, then the sums, and gives the row's number.
+fn put_sums(mut statement: CachedStatement<'_>, place: &[i64], sums: &Sums) -> Result<i64, StoreFault> {
+    let counts = [
+        sums.requests,
+        sums.recorded,
+        sums.errors,
+        sums.estimated,
+        sums.input_tokens,
+        sums.cached_input_tokens,
+        sums.output_tokens,
+        sums.units,
+    ];
+    let numbers = place.iter().copied().chain(counts.map(integer::kept));
+    let mut at = 0;
+    for number in numbers {
+        at += 1;
+        statement.raw_bind_parameter(at, number)?;
+    }
+    statement.raw_bind_parameter(at + 1, sums.first_byte.to_bytes())?;
+    statement.raw_bind_parameter(at + 2, sums.duration.to_bytes())?;
+    let mut rows = statement.raw_query();
+    Ok(rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?.get(0)?)
+}
+
+fn write_refusals(connection: &Connection, hourly: i64, reason: i64, more: u64) -> Result<(), StoreFault> {
+    let sql = "SELECT requests FROM refusals WHERE hourly = ?1 AND reason = ?2";
+    let found: Option<i64> =
+        connection.prepare_cached(sql)?.query_row([hourly, reason], |row| row.get(0)).optional()?;
+    let requests = integer::kept(integer::read(found.unwrap_or(0)).saturating_add(more));
+    let sql = "INSERT INTO refusals (hourly, reason, requests) VALUES (?1, ?2, ?3) \
+        ON CONFLICT (hourly, reason) DO UPDATE SET requests = ?3";
+    connection.prepare_cached(sql)?.execute([hourly, reason, requests])?;
+    Ok(())
+}
+
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
+}

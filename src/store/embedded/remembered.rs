@@ -1,0 +1,83 @@
+//! Remembered answers, and the operators that the program made.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::store::{AuditEntry, Remembered, RememberedAnswer, StoreFault, StoredChange, StoredOperator};
+
+/// When a write is made, by what it says itself: an answer that is over by then may be replaced.
+pub(super) fn moment(changes: &[StoredChange], audit: &[AuditEntry]) -> i64 {
+    let changed = changes.iter().map(|change| match change {
+        StoredChange::Put(key) => key.details.updated_at_ms,
+        StoredChange::Remove { at_ms, .. } => *at_ms,
+    });
+    changed.chain(audit.iter().map(|entry| entry.at_ms)).max().unwrap_or(i64::MIN)
+}
+
+/// Remembers an answer.
+///
+/// # Errors
+/// [`StoreFault::Repeated`] when one is remembered for the same call already.
+pub(super) fn write(connection: &Connection, remember: &Remembered, now_ms: i64) -> Result<(), StoreFault> {
+    let sql = "INSERT INTO remembered (operator, key, call, body, seed, etag, until_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+        ON CONFLICT (operator, key) DO UPDATE SET call = ?3, body = ?4, seed = ?5, etag = ?6, until_ms = ?7 WHERE until_ms <= ?8";
+    let answer = &remember.answer;
+    let written = connection.prepare_cached(sql)?.execute(params![
+        remember.operator,
+        remember.key,
+        answer.call,
+        answer.body,
+        answer.seed,
+        answer.etag,
+        remember.until_ms,
+        now_ms,
+    ])?;
+    if written == 0 { Err(StoreFault::Repeated) } else { Ok(()) }
+}
+
+/// The answer to a call, unless it is over by `now_ms`.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn find(
+    connection: &Connection,
+    operator: &str,
+    key: &str,
+    now_ms: i64,
+) -> Result<Option<RememberedAnswer>, StoreFault> {
+    let sql = "SELECT call, body, seed, etag FROM remembered WHERE operator = ?1 AND key = ?2 AND until_ms > ?3";
+    let found = connection.prepare_cached(sql)?.query_row(params![operator, key, now_ms], |row| {
+        let etag = row.get(3)?;
+        Ok(RememberedAnswer { call: row.get(0)?, body: row.get(1)?, seed: row.get(2)?, etag })
+    });
+    Ok(found.optional()?)
+}
+
+/// Writes an operator; one of the same name is replaced.
+///
+/// # Errors
+/// The store cannot be written.
+pub(super) fn write_operator(connection: &Connection, operator: &StoredOperator) -> Result<(), StoreFault> {
+    let sql = "INSERT INTO operators (name, token_sha256, role, created_at_ms) VALUES (?1, ?2, ?3, ?4) \
+        ON CONFLICT (name) DO UPDATE SET token_sha256 = ?2, role = ?3, created_at_ms = ?4";
+    connection.prepare_cached(sql)?.execute(params![
+        operator.name,
+        operator.token_sha256,
+        operator.role,
+        operator.created_at_ms
+    ])?;
+    Ok(())
+}
+
+/// The operators, by name.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn operators(connection: &Connection) -> Result<Vec<StoredOperator>, StoreFault> {
+    let sql = "SELECT name, token_sha256, role, created_at_ms FROM operators ORDER BY name";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| {
+        let created_at_ms = row.get(3)?;
+        Ok(StoredOperator { name: row.get(0)?, token_sha256: row.get(1)?, role: row.get(2)?, created_at_ms })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,121 @@
+//! What is old goes: answers that are forgotten, records whose sums are enough, marks of journals that ended long ago.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::limits::QuotaCount;
+use crate::store::StoreFault;
+use crate::store::embedded::integer;
+
+/// Of each kind at most in one go: some tens of milliseconds.
+const MOST: i64 = 5_000;
+
+/// How long the mark of an ended journal is kept after its last entry: by then its file is gone, or nobody starts the program.
+const MARK_MS: i64 = 30 * 86_400_000;
+
+/// What records of one key come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Total {
+    /// Requests they stand for.
+    pub requests: u64,
+    /// Tokens.
+    pub input_tokens: u64,
+    /// Tokens of those.
+    pub cached_input_tokens: u64,
+    /// Tokens.
+    pub output_tokens: u64,
+    /// Units.
+    pub units: u64,
+    /// Units of the latest count among them.
+    pub counted: QuotaCount,
+}
+
+/// The columns of [`Total`], the count's apart.
+pub(super) const TOTALS: &str = "requests, input_tokens, cached_input_tokens, output_tokens, units";
+
+impl Total {
+    /// Adds what another comes to.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.cached_input_tokens = self.cached_input_tokens.saturating_add(other.cached_input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.units = self.units.saturating_add(other.units);
+        self.counted.add(other.counted);
+    }
+
+    /// From a row: [`TOTALS`] from `from` on, then the count's units and day.
+    ///
+    /// # Errors
+    /// A column holds what it should not.
+    pub(super) fn read(row: &rusqlite::Row<'_>, from: usize) -> rusqlite::Result<Self> {
+        let number = |at: usize| row.get(from + at).map(integer::read);
+        Ok(Self {
+            requests: number(0)?,
+            input_tokens: number(1)?,
+            cached_input_tokens: number(2)?,
+            output_tokens: number(3)?,
+            units: number(4)?,
+            counted: QuotaCount { used: number(5)?, since_day: row.get(from + 6)?, touched_day: QuotaCount::NEVER },
+        })
+    }
+}
+
+/// Tidies a bounded part of it away, and says how much that was.
+///
+/// # Errors
+/// The store cannot be read or written.
+pub(super) fn tidy(connection: &Connection, now_ms: i64, records_before_ms: i64) -> Result<usize, StoreFault> {
+    let forgotten = connection
+        .prepare_cached(
+            "DELETE FROM remembered WHERE (operator, key) IN \
+            (SELECT operator, key FROM remembered WHERE until_ms <= ?1 LIMIT ?2)",
+        )?
+        .execute([now_ms, MOST])?;
+    let marks = connection
+        .prepare_cached("DELETE FROM journals WHERE is_ended AND last_ms < ?1")?
+        .execute([now_ms.saturating_sub(MARK_MS)])?;
+    Ok(forgotten + marks + carry(connection, records_before_ms)?)
+}
+
+/// Folds the oldest records into their keys' sums.
+fn carry(connection: &Connection, before_ms: i64) -> Result<usize, StoreFault> {
+    let sql = format!(
+        "DELETE FROM records WHERE number IN (SELECT number FROM records WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2) \
+        RETURNING key_number, {TOTALS}, units, since_day"
+    );
+    let mut totals = HashMap::<i64, Total>::new();
+    let mut carried = 0;
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([before_ms, MOST])?;
+    while let Some(row) = rows.next()? {
+        totals.entry(row.get(0)?).or_default().add(&Total::read(row, 1)?);
+        carried += 1;
+    }
+    for (key, total) in totals {
+        write(connection, key, total)?;
+    }
+    Ok(carried)
+}
+
+fn write(connection: &Connection, key: i64, mut total: Total) -> Result<(), StoreFault> {
+    let sql = format!("SELECT {TOTALS}, used, since_day FROM carried WHERE key_number = ?1");
+    let found = connection.prepare_cached(&sql)?.query_row([key], |row| Total::read(row, 0)).optional()?;
+    if let Some(found) = found {
+        total.add(&found);
+    }
+    let sql =
+        format!("REPLACE INTO carried (key_number, {TOTALS}, used, since_day) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
+    connection.prepare_cached(&sql)?.execute(params![
+        key,
+        integer::kept(total.requests),
+        integer::kept(total.input_tokens),
+        integer::kept(total.cached_input_tokens),
+        integer::kept(total.output_tokens),
+        integer::kept(total.units),
+        integer::kept(total.counted.used),
+        total.counted.since_day,
+    ])?;
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! The one thread that writes. What waits at the same time shares one commit, and is answered once that is on disk.
+//!
+//! Changes to keys go before settled requests: they wait for one commit of those at most. Every accident leaves the thread ready
+//! for the next write: what it does not understand, it answers by opening the files anew.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::store::embedded::desk::Desk;
+use crate::store::{StoreFault, Write, Written};
+
+/// Changes to keys in one commit at most.
+const MOST_WRITES: usize = 256;
+
+/// Settled requests in one commit at most, unless a single batch has more.
+const MOST_ENTRIES: usize = 4_096;
+
+/// What came of one job.
+pub(super) type Outcome = Result<Written, StoreFault>;
+
+/// What is asked of the thread.
+pub(super) enum Job {
+    /// To write.
+    Write(Write),
+    /// To look after the files.
+    Mend,
+    /// Whatever a test wants of the connection.
+    #[cfg(test)]
+    Run(Box<dyn Fn(&rusqlite::Connection) + Send>),
+}
+
+/// A job, and who waits for it.
+struct Asked {
+    job: Job,
+    answer: SyncSender<Outcome>,
+}
+
+/// The way to the thread; dropped, it waits for what is asked already.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: Mutex<Option<Sender<Asked>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(super) fn start(desk: Desk) -> Result<Self, StoreFault> {
+        let (jobs, queue) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || work(&queue, desk))
+            .map_err(|error| StoreFault::Unavailable(error.to_string()))?;
+        Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Asks and waits for the answer.
+    ///
+    /// # Errors
+    /// Why nothing was written.
+    pub(super) fn ask(&self, job: Job) -> Outcome {
+        let (answer, waiting) = mpsc::sync_channel(1);
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sent = jobs.is_some_and(|jobs| jobs.send(Asked { job, answer }).is_ok());
+        let answered = sent.then(|| waiting.recv().ok()).flatten();
+        answered.unwrap_or_else(|| Err(StoreFault::Unavailable("the writer has ended".to_owned())))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A panic in it was answered where it happened.
+            let _ended = thread.join();
+        }
+    }
+}
+
+/// Waits and works until nobody can ask any more.
+fn work(queue: &Receiver<Asked>, mut desk: Desk) {
+    let mut waiting = Waiting::default();
+    loop {
+        if waiting.is_empty() {
+            let Ok(job) = queue.recv() else { return };
+            waiting.sort_in(job);
+        }
+        while let Ok(job) = queue.try_recv() {
+            waiting.sort_in(job);
+        }
+        let jobs = waiting.take();
+        let answers = catch_unwind(AssertUnwindSafe(|| desk.commit(jobs.iter().map(|asked| &asked.job))));
+        let answers = answers.unwrap_or_else(|_| {
+            desk.reset();
+            Err(StoreFault::Unavailable("the writer failed".to_owned()))
+        });
+        answer(jobs, answers);
+    }
+}
+
+/// Gives every job its own result, or all the same fault.
+fn answer(jobs: Vec<Asked>, answers: Result<Vec<Outcome>, StoreFault>) {
+    match answers {
+        Ok(answers) => jobs.into_iter().zip(answers).for_each(|(asked, answer)| reply(&asked, answer)),
+        Err(fault) => jobs.iter().for_each(|asked| reply(asked, Err(fault.clone()))),
+    }
+}
+
+fn reply(asked: &Asked, answer: Outcome) {
+    // Whoever asked waits for it; there is room for the one answer.
+    let _received = asked.answer.try_send(answer);
+}
+
+/// What is asked and not yet begun.
+#[derive(Default)]
+struct Waiting {
+    /// Somebody waits for each of these.
+    urgent: VecDeque<Asked>,
+    /// Settled requests and tidying: large, and never in a hurry.
+    bulk: VecDeque<Asked>,
+    is_bulks_turn: bool,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.bulk.is_empty()
+    }
+
+    fn sort_in(&mut self, asked: Asked) {
+        match &asked.job {
+            Job::Write(Write::Usage(_) | Write::Tidy { .. }) => self.bulk.push_back(asked),
+            _ => self.urgent.push_back(asked),
+        }
+    }
+
+    /// What goes into the next commit: the two kinds take turns, so that neither starves.
+    fn take(&mut self) -> Vec<Asked> {
+        let is_bulk = self.urgent.is_empty() || (self.is_bulks_turn && !self.bulk.is_empty());
+        self.is_bulks_turn = !is_bulk;
+        if !is_bulk {
+            return self.urgent.drain(..self.urgent.len().min(MOST_WRITES)).collect();
+        }
+        let (mut taken, mut entries) = (Vec::new(), 0);
+        while let Some(next) = self.bulk.front() {
+            entries += weight(&next.job);
+            if !taken.is_empty() && entries > MOST_ENTRIES {
+                break;
+            }
+            taken.extend(self.bulk.pop_front());
+        }
+        taken
+    }
+}
+
+/// How many entries a job writes, or as many as take its time.
+fn weight(job: &Job) -> usize {
+    match job {
+        Job::Write(Write::Usage(batch)) => batch.slices.iter().map(|slice| slice.entries.len()).sum(),
+        _ => MOST_ENTRIES,
+    }
+}
