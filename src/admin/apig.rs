@@ -8,8 +8,6 @@
 mod item;
 mod refused;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -21,7 +19,8 @@ use uuid::Uuid;
 
 use self::item::{Item, Page};
 use self::refused::Refused;
-use crate::admin::desk::{self, Desk, parameter};
+use crate::admin::surface::Surface;
+use crate::admin::vendors::{self, parameter};
 use crate::admin::service::{Caller, IfMatch, KeyView, ListQuery};
 use crate::admin::settings::ApigSettings;
 use crate::store::{KeyFilter, KeyRef, Order, PageFrom};
@@ -34,13 +33,14 @@ const DEFAULT_LIMIT: i64 = 20;
 const MOST_LIMIT: i64 = 500;
 
 /// The routes.
-pub fn router(desk: Arc<Desk>) -> Router {
+pub fn router(surface: Surface) -> Router {
     const KEYS: &str = "/v2/{project_id}/apigw/instances/{instance_id}/apps/{app_id}/ai-api-keys";
     let one = format!("{KEYS}/{{id}}");
     Router::new()
-        .route(KEYS, get(list).post(create).fallback(not_offered))
-        .route(&one, get(show).delete(delete).fallback(not_offered))
-        .with_state(desk)
+        .route(KEYS, get(list).post(create))
+        .route(&one, get(show).delete(delete))
+        .method_not_allowed_fallback(|| async { Refused::NotOffered })
+        .with_state(surface)
 }
 
 /// What every call has.
@@ -72,20 +72,20 @@ impl App {
 }
 
 /// Who asks, about which application; both must be there.
-async fn asked(desk: &Desk, path: &[String], headers: &HeaderMap, extensions: &Extensions) -> Result<Asked, Refused> {
-    if desk::is_from_a_page(headers) {
+async fn asked(surface: &Surface, path: &[String], headers: &HeaderMap, extensions: &Extensions) -> Result<Asked, Refused> {
+    if vendors::is_from_a_page(headers) {
         return Err(Refused::Forbidden);
     }
     let mut tokens = headers.get_all("x-auth-token").iter();
     let token = tokens.next().filter(|_| tokens.next().is_none());
-    let caller = desk.caller(token.map(|token| token.as_bytes()), extensions, "apig")?;
+    let caller = vendors::caller(surface, token.map(|token| token.as_bytes()), extensions, "apig")?;
     let [project, instance, app, ..] = path else { return Err(Refused::parameter("app_id")) };
     let app = App::new(project, instance, app)?;
     let own = caller.operator.scope.org_id.as_deref();
     let may_see = own.is_none_or(|own| own == app.org_id);
     let is_listed =
-        || desk.settings().apig.apps.iter().any(|listed| app.org_id.strip_prefix("apig/") == Some(&**listed));
-    if may_see && (is_listed() || desk.service.has_org(&caller, &app.org_id).await?) {
+        || surface.vendors.apig().apps.iter().any(|listed| app.org_id.strip_prefix("apig/") == Some(&**listed));
+    if may_see && (is_listed() || surface.service.has_org(&caller, &app.org_id).await?) {
         Ok(Asked { caller, app })
     } else {
         Err(Refused::NoApp(app.id))
@@ -100,13 +100,13 @@ fn names<const N: usize>(path: Names<N>) -> Result<[String; N], Refused> {
 }
 
 async fn list(
-    State(desk): State<Arc<Desk>>,
+    State(surface): State<Surface>,
     path: Names<3>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Result<Response, Refused> {
-    let asked = asked(&desk, &names(path)?, &headers, &extensions).await?;
+    let asked = asked(&surface, &names(path)?, &headers, &extensions).await?;
     let offset = number(query.as_deref(), "offset")?.unwrap_or(0).max(0);
     let limit = match number(query.as_deref(), "limit")?.unwrap_or(DEFAULT_LIMIT) {
         ..=0 => DEFAULT_LIMIT,
@@ -118,60 +118,56 @@ async fn list(
         from: PageFrom::Offset(offset.unsigned_abs()),
         limit: usize::try_from(limit).unwrap_or(usize::MAX),
     };
-    let listing = desk.service.list(&asked.caller, query).await?;
+    let listing = surface.service.list(&asked.caller, query).await?;
     let items = listing.keys.iter().map(|key| Item::masked(key, &asked.app.id)).collect::<Vec<_>>();
     Ok(axum::Json(Page { total: listing.total, size: items.len(), ai_api_keys: items }).into_response())
 }
 
 async fn create(
-    State(desk): State<Arc<Desk>>,
+    State(surface): State<Surface>,
     path: Names<3>,
     headers: HeaderMap,
     extensions: Extensions,
     body: Body,
 ) -> Result<Response, Refused> {
-    let asked = asked(&desk, &names(path)?, &headers, &extensions).await?;
-    let body = desk::body(&headers, body).await?;
-    let made = desk.service.create(&asked.caller, item::read(&body, &asked.app.org_id)?).await?;
+    let asked = asked(&surface, &names(path)?, &headers, &extensions).await?;
+    let body = vendors::body(&headers, body).await?;
+    let made = surface.service.create(&asked.caller, item::read(&body, &asked.app.org_id)?).await?;
     Ok(axum::Json(Item::in_clear(&made.view, &asked.app.id, &made.secret)).into_response())
 }
 
 async fn show(
-    State(desk): State<Arc<Desk>>,
+    State(surface): State<Surface>,
     path: Names<4>,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Result<Response, Refused> {
     let names = names(path)?;
-    let asked = asked(&desk, &names, &headers, &extensions).await?;
-    let key = find(&desk, &asked, &names[3]).await?;
+    let asked = asked(&surface, &names, &headers, &extensions).await?;
+    let key = find(&surface, &asked, &names[3]).await?;
     Ok(axum::Json(Item::masked(&key, &asked.app.id)).into_response())
 }
 
 async fn delete(
-    State(desk): State<Arc<Desk>>,
+    State(surface): State<Surface>,
     path: Names<4>,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Result<Response, Refused> {
     let names = names(path)?;
-    let asked = asked(&desk, &names, &headers, &extensions).await?;
-    let key = find(&desk, &asked, &names[3]).await?;
-    match desk.service.delete(&asked.caller, KeyRef::Id(key.id), IfMatch::Always).await {
+    let asked = asked(&surface, &names, &headers, &extensions).await?;
+    let key = find(&surface, &asked, &names[3]).await?;
+    match surface.service.delete(&asked.caller, KeyRef::Id(key.id), IfMatch::Always).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
         Err(fault) => Err(Refused::from(fault).about(&names[3])),
     }
 }
 
-async fn not_offered() -> Refused {
-    Refused::NotOffered
-}
-
 /// A key of the application. Ids are 32 hexadecimal digits; with hyphens they are understood too.
-async fn find(desk: &Desk, asked: &Asked, id: &str) -> Result<KeyView, Refused> {
+async fn find(surface: &Surface, asked: &Asked, id: &str) -> Result<KeyView, Refused> {
     let no_key = || Refused::NoKey(id.chars().take(ApigSettings::LONGEST_NAME).collect());
     let uuid = Uuid::try_parse(id).map_err(|_| no_key())?;
-    let found = desk.service.get(&asked.caller, KeyRef::Id(KeyId(uuid))).await;
+    let found = surface.service.get(&asked.caller, KeyRef::Id(KeyId(uuid))).await;
     let key = found.map_err(|fault| Refused::from(fault).about(id))?;
     if asked.app.has(&key) { Ok(key) } else { Err(no_key()) }
 }

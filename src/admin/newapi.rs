@@ -18,8 +18,6 @@ mod refused;
 mod token;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -33,7 +31,8 @@ use self::form::Form;
 use self::page::Pages;
 use self::refused::Refused;
 use self::token::Token;
-use crate::admin::desk::{self, Desk, parameter};
+use crate::admin::surface::Surface;
+use crate::admin::vendors::{self, parameter};
 use crate::admin::service::{Caller, IfMatch, KeyFields, KeyView, ListQuery, NewKey, ServiceFault};
 use crate::keys::secret::Secret;
 use crate::store::{KeyFilter, KeyRef, Order, PageFrom};
@@ -42,7 +41,7 @@ use crate::store::{KeyFilter, KeyRef, Order, PageFrom};
 const MOST_IN_BATCH: usize = 100;
 
 /// The routes. The family's own router forgives a slash at the end, so this does.
-pub fn router(desk: Arc<Desk>) -> Router {
+pub fn router(surface: Surface) -> Router {
     let all = get(list).post(create).put(update);
     let one = get(show).delete(delete);
     Router::new()
@@ -54,7 +53,8 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/api/token/batch/", post(delete_batch))
         .route("/api/token/{id}", one.clone())
         .route("/api/token/{id}/", one)
-        .with_state(desk)
+        .method_not_allowed_fallback(|| async { Refused::NotOffered })
+        .with_state(surface)
 }
 
 /// An answer that went well.
@@ -71,14 +71,14 @@ fn done<T: Serialize>(data: Option<T>) -> Response {
 }
 
 /// Who calls: the token stands in the header as it is, or behind `Bearer`.
-fn caller(desk: &Desk, headers: &HeaderMap, extensions: &Extensions) -> Result<Caller, Refused> {
-    if desk::is_from_a_page(headers) {
+fn caller(surface: &Surface, headers: &HeaderMap, extensions: &Extensions) -> Result<Caller, Refused> {
+    if vendors::is_from_a_page(headers) {
         return Err(Refused::Forbidden);
     }
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().filter(|_| values.next().is_none());
     let token = value.and_then(|value| token_of(value.as_bytes()));
-    Ok(desk.caller(token, extensions, "newapi")?)
+    Ok(vendors::caller(surface, token, extensions, "newapi")?)
 }
 
 fn token_of(value: &[u8]) -> Option<&[u8]> {
@@ -91,22 +91,22 @@ fn token_of(value: &[u8]) -> Option<&[u8]> {
 }
 
 async fn list(
-    State(desk): State<Arc<Desk>>,
+    State(surface): State<Surface>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Result<Response, Refused> {
-    let caller = caller(&desk, &headers, &extensions)?;
-    listed(&desk, &caller, query.as_deref(), KeyFilter::default()).await
+    let caller = caller(&surface, &headers, &extensions)?;
+    listed(&surface, &caller, query.as_deref(), KeyFilter::default()).await
 }
 
 async fn search(
-    State(desk): State<Arc<Desk>>,
+    State(surface): State<Surface>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Result<Response, Refused> {
-    let caller = caller(&desk, &headers, &extensions)?;
+    let caller = caller(&surface, &headers, &extensions)?;
     let given = |name| parameter(query.as_deref(), name).filter(|text| !text.is_empty());
     let mut filter = KeyFilter::default();
     if let Some(keyword) = given("keyword") {
@@ -120,17 +120,17 @@ async fn search(
             _ if token.contains('%') => {
                 return Err(Refused::invalid("token: only its first characters can be searched for (`sk-kw-ab%`)"));
             }
-            _ => filter.secret = Some(desk.service.digest(&Secret::new(token))),
+            _ => filter.secret = Some(surface.service.digest(&Secret::new(token))),
         }
     }
-    listed(&desk, &caller, query.as_deref(), filter).await
+    listed(&surface, &caller, query.as_deref(), filter).await
 }
 
-async fn listed(desk: &Desk, caller: &Caller, query: Option<&str>, filter: KeyFilter) -> Result<Response, Refused> {
+async fn listed(surface: &Surface, caller: &Caller, query: Option<&str>, filter: KeyFilter) -> Result<Response, Refused> {
     let pages = Pages::read(query);
     let from = PageFrom::Offset(pages.offset());
     let asked = ListQuery { filter, order: Order::NumberDescending, from, limit: pages.size() };
-    let listing = desk.service.list(caller, asked).await?;
+    let listing = surface.service.list(caller, asked).await?;
     Ok(done(Some(pages.filled(listing.total, listing.keys.iter().map(Token::of).collect()))))
 }
 
@@ -143,45 +143,45 @@ fn named(id: Id) -> Result<KeyRef, Refused> {
 }
 
 async fn show(
-    State(desk): State<Arc<Desk>>,
+    State(surface): State<Surface>,
     id: Id,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Result<Response, Refused> {
-    let caller = caller(&desk, &headers, &extensions)?;
-    Ok(done(Some(Token::of(&desk.service.get(&caller, named(id)?).await?))))
+    let caller = caller(&surface, &headers, &extensions)?;
+    Ok(done(Some(Token::of(&surface.service.get(&caller, named(id)?).await?))))
 }
 
 async fn create(
-    State(desk): State<Arc<Desk>>,
+    State(surface): State<Surface>,
     headers: HeaderMap,
     extensions: Extensions,
     body: Body,
 ) -> Result<Response, Refused> {
-    let caller = caller(&desk, &headers, &extensions)?;
-    let form = Form::read(&desk::body(&headers, body).await?)?;
+    let caller = caller(&surface, &headers, &extensions)?;
+    let form = Form::read(&vendors::body(&headers, body).await?)?;
     let mut fields = KeyFields::named("");
     form.apply(&mut fields, None)?;
-    let made = desk.service.create(&caller, NewKey { fields, secret: None }).await?;
-    let shows = desk.settings().newapi.create_returns_data;
+    let made = surface.service.create(&caller, NewKey { fields, secret: None }).await?;
+    let shows = surface.vendors.newapi().create_returns_data;
     Ok(done(shows.then(|| Token::in_clear(&made.view, &made.secret))))
 }
 
 async fn update(
-    State(desk): State<Arc<Desk>>,
+    State(surface): State<Surface>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     extensions: Extensions,
     body: Body,
 ) -> Result<Response, Refused> {
-    let caller = caller(&desk, &headers, &extensions)?;
+    let caller = caller(&surface, &headers, &extensions)?;
     let is_status_only = parameter(query.as_deref(), "status_only").is_some_and(|text| !text.is_empty());
-    let form = Form::read(&desk::body(&headers, body).await?)?;
+    let form = Form::read(&vendors::body(&headers, body).await?)?;
     let key = match form.id {
         0 => return Err(Refused::NoId),
         id => KeyRef::Number(id),
     };
-    let now_ms = desk.service.clock().now().unix_ms;
+    let now_ms = surface.service.clock().now().unix_ms;
     let edited = if is_status_only {
         let is_enabled = form.is_enabled()?;
         let action = if is_enabled { "key.enable" } else { "key.disable" };
@@ -192,39 +192,39 @@ async fn update(
             fields.is_disabled = !is_enabled;
             Ok::<(), Refused>(())
         };
-        desk.service.edit(&caller, key, IfMatch::Always, action, switch).await?
+        surface.service.edit(&caller, key, IfMatch::Always, action, switch).await?
     } else {
         let change = move |fields: &mut KeyFields, view: &KeyView| form.apply(fields, Some(view));
-        desk.service.edit(&caller, key, IfMatch::Always, "key.update", change).await?
+        surface.service.edit(&caller, key, IfMatch::Always, "key.update", change).await?
     };
     Ok(done(Some(Token::of(&edited))))
 }
 
 async fn delete(
-    State(desk): State<Arc<Desk>>,
+    State(surface): State<Surface>,
     id: Id,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Result<Response, Refused> {
-    let caller = caller(&desk, &headers, &extensions)?;
-    desk.service.delete(&caller, named(id)?, IfMatch::Always).await?;
+    let caller = caller(&surface, &headers, &extensions)?;
+    surface.service.delete(&caller, named(id)?, IfMatch::Always).await?;
     Ok(done(None::<()>))
 }
 
 async fn delete_batch(
-    State(desk): State<Arc<Desk>>,
+    State(surface): State<Surface>,
     headers: HeaderMap,
     extensions: Extensions,
     body: Body,
 ) -> Result<Response, Refused> {
-    let caller = caller(&desk, &headers, &extensions)?;
-    let ids = form::read_ids(&desk::body(&headers, body).await?)?;
+    let caller = caller(&surface, &headers, &extensions)?;
+    let ids = form::read_ids(&vendors::body(&headers, body).await?)?;
     if ids.len() > MOST_IN_BATCH {
         return Err(Refused::BatchTooMany);
     }
     let mut deleted = 0_usize;
     for id in ids.into_iter().collect::<BTreeSet<_>>() {
-        match desk.service.delete(&caller, KeyRef::Number(id), IfMatch::Always).await {
+        match surface.service.delete(&caller, KeyRef::Number(id), IfMatch::Always).await {
             Ok(()) => deleted += 1,
             Err(ServiceFault::NotFound | ServiceFault::DeclaredByFile) => {}
             Err(fault) => return Err(fault.into()),

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::admin::desk::BodyFault;
+use crate::admin::vendors::BodyFault;
 use crate::admin::operators::LoginRefused;
 use crate::admin::service::ServiceFault;
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::refused::Refused;
 use super::token::Token;
-use crate::admin::desk::parameter;
+use crate::admin::vendors::parameter;
 
 /// Tokens of a page when the caller does not say.
 const DEFAULT_SIZE: i64 = 20;

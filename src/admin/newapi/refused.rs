@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::MOST_IN_BATCH;
-use crate::admin::desk::BodyFault;
+use crate::admin::vendors::BodyFault;
 use crate::admin::operators::LoginRefused;
 use crate::admin::service::ServiceFault;
 
@@ -19,6 +19,8 @@ pub enum Refused {
     Throttled(u64),
     /// The caller may not do this (403).
     Forbidden,
+    /// No call has this method (405).
+    NotOffered,
     /// Something in the body or the query; which and why.
     Invalid(String),
     /// The path names no token.
@@ -62,6 +64,7 @@ impl Refused {
             Self::Token => "Unauthorized, invalid access token",
             Self::Throttled(_) => "Too many requests, please try again later",
             Self::Forbidden => "Unauthorized, insufficient privileges",
+            Self::NotOffered => "Method not allowed",
             Self::Invalid(why) => return format!("Invalid parameters: {why}"),
             Self::InvalidId => "Invalid ID",
             Self::NoId => "ID is empty!",
@@ -125,6 +128,7 @@ impl IntoResponse for Refused {
         let status = match self {
             Self::Token => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotOffered => StatusCode::METHOD_NOT_ALLOWED,
             Self::Throttled(_) => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::OK,
         };

@@ -1,6 +1,6 @@
 //! What the dialects of other vendors share: their settings, who calls, what stands in the query and the body.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,53 +10,59 @@ use axum::http::{Extensions, HeaderMap, header};
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 
-use crate::admin::operators::{LoginRefused, Operators};
-use crate::admin::service::{Caller, Service};
-use crate::admin::settings::Settings;
+use crate::admin::operators::LoginRefused;
+use crate::admin::service::Caller;
+use crate::admin::settings::{ApigSettings, NewApiSettings, Settings};
+use crate::admin::surface::Surface;
 
 /// The largest body, bytes.
 pub(super) const MAX_BODY: usize = 1024 * 1024;
 
-/// What both dialects are served with.
-pub struct Desk {
-    pub(super) service: Arc<Service>,
-    operators: Arc<Operators>,
-    settings: ArcSwap<Settings>,
+/// The settings in force of the two dialects.
+#[derive(Debug)]
+pub struct Vendors {
+    apig: ArcSwap<ApigSettings>,
+    newapi: ArcSwap<NewApiSettings>,
 }
 
-impl Desk {
-    /// Over the one writer of keys.
-    pub fn new(service: Arc<Service>, operators: Arc<Operators>, settings: Settings) -> Self {
-        Self { service, operators, settings: ArcSwap::from_pointee(settings) }
+impl Vendors {
+    /// Those of the configuration.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            apig: ArcSwap::from_pointee(settings.apig.clone()),
+            newapi: ArcSwap::from_pointee(settings.newapi.clone()),
+        }
     }
 
-    /// Puts other settings in force, for the next request.
-    pub fn replace(&self, settings: Settings) {
-        self.settings.store(Arc::new(settings));
+    /// Puts others in force, for the next request.
+    pub fn replace(&self, settings: &Settings) {
+        self.apig.store(Arc::new(settings.apig.clone()));
+        self.newapi.store(Arc::new(settings.newapi.clone()));
     }
 
-    /// The settings in force.
-    pub(super) fn settings(&self) -> Arc<Settings> {
-        self.settings.load_full()
+    /// `[admin.apig]`.
+    pub(super) fn apig(&self) -> Arc<ApigSettings> {
+        self.apig.load_full()
     }
 
-    /// Who calls, by the token it shows.
-    pub(super) fn caller(
-        &self,
-        token: Option<&[u8]>,
-        extensions: &Extensions,
-        via: &'static str,
-    ) -> Result<Caller, LoginRefused> {
-        let address = peer(extensions);
-        let operator = self.operators.log_in(token, address, self.service.clock().now())?;
-        Ok(Caller { operator, address, via })
+    /// `[admin.newapi]`.
+    pub(super) fn newapi(&self) -> Arc<NewApiSettings> {
+        self.newapi.load_full()
     }
 }
 
-/// The other end of the connection.
-fn peer(extensions: &Extensions) -> IpAddr {
-    let info = extensions.get::<ConnectInfo<SocketAddr>>();
-    info.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip().to_canonical())
+/// Who calls, by the token it shows.
+pub(super) fn caller(
+    surface: &Surface,
+    token: Option<&[u8]>,
+    extensions: &Extensions,
+    via: &'static str,
+) -> Result<Caller, LoginRefused> {
+    let peer = extensions.get::<ConnectInfo<SocketAddr>>();
+    // The listener always tells who it is.
+    let address = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |ConnectInfo(peer)| peer.ip().to_canonical());
+    let operator = surface.log_in(token, address)?;
+    Ok(Caller { operator, address, via })
 }
 
 /// Whether a page in a browser sent it: none has any business here (SECURITY 4).
