@@ -6,12 +6,14 @@ mod client;
 mod failure;
 mod health;
 mod key;
+mod ledger;
 mod moment;
 mod output;
 mod pages;
 mod quickstart;
 mod reload;
 mod stdin;
+mod store;
 mod usage;
 
 use std::io::IsTerminal;
@@ -20,7 +22,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::app::{self, Options, Outcome, serve::StartFault};
+use crate::app::{self, Options, Outcome, StartFault};
+use crate::config;
 use crate::telemetry::logging;
 
 use self::failure::Failure;
@@ -106,12 +109,23 @@ enum Command {
     /// Have a running server read its files again.
     #[command(after_help = reload::EXAMPLES)]
     Reload(reload::Reload),
+    /// Look at what was used.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Copy the store, and put a copy back.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Ask a running proxy whether it is ready; for images without curl.
-    #[command(after_help = "Example:\n  keyward healthcheck --admin-url http://127.0.0.1:8081")]
+    #[command(
+        after_help = "Examples:\n  keyward healthcheck --admin-url http://127.0.0.1:8081\n  keyward serve --config keyward.toml & keyward healthcheck --wait 10s"
+    )]
     Healthcheck {
         /// Its admin listener.
         #[arg(long, env = "KEYWARD_ADMIN_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
         admin_url: String,
+        /// How long to wait for it to become ready, such as "10s" or "500ms".
+        #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = config::parse_duration)]
+        wait: std::time::Duration,
     },
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  keyward completions bash > /etc/bash_completion.d/keyward")]
@@ -135,6 +149,48 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum LedgerCommand {
+    /// Recompute the books: is what every key is said to have used the sum of its records?
+    #[command(
+        after_help = "Example:\n  keyward ledger verify --config keyward.toml\n\nReads the store and its journals, whether or not the program runs. Exit code 1 when something does not agree."
+    )]
+    Verify {
+        /// The configuration file.
+        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+        /// Print the verdict as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Copy the store to a new file, while the program runs or not.
+    #[command(
+        after_help = "Example:\n  keyward store backup --config keyward.toml /backups/keyward-$(date +%F).db\n\nKeep it with the pepper (data/pepper): without that no key in it is recognised."
+    )]
+    Backup {
+        /// The copy; it must not be there yet.
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+        /// The configuration file.
+        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Put a copy in the store's place. The program must not run; what was there before is kept beside it.
+    #[command(after_help = "Example:\n  keyward store restore --config keyward.toml /backups/keyward-2026-01-31.db")]
+    Restore {
+        /// The copy.
+        #[arg(value_name = "FILE")]
+        from: PathBuf,
+        /// The configuration file.
+        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -144,11 +200,14 @@ pub fn run() -> ExitCode {
         Command::Quickstart { listen, admin_listen, ready_file } => {
             with_logging(&cli.log, || quickstart::quickstart(listen, admin_listen, ready_file.as_deref()))
         }
+        Command::Store(StoreCommand::Backup { to, config }) => store::back_up(&config, &to),
+        Command::Store(StoreCommand::Restore { from, config }) => store::restore(&config, &from),
+        Command::Ledger(LedgerCommand::Verify { config, json }) => ledger::verify(&config, json),
         Command::Key(key) => code(key.run()),
         Command::Usage(usage) => code(usage.run().map(|()| OK)),
         Command::Audit(audit) => code(audit.run().map(|()| OK)),
         Command::Reload(reload) => code(reload.run()),
-        Command::Healthcheck { admin_url } => health::check(&admin_url),
+        Command::Healthcheck { admin_url, wait } => health::check(&admin_url, wait),
         Command::Completions { shell } => code(pages::completions(Cli::command(), shell)),
         Command::Man { all } => code(pages::man(Cli::command(), all.as_deref())),
         Command::Version { json } => version(json),
@@ -192,7 +251,7 @@ fn ended(result: Result<Outcome, StartFault>) -> u8 {
             eprintln!("\nkeyward: {} fault(s); nothing was started", faults.len());
             NOT_IN_ORDER
         }
-        Err(fault @ StartFault::Pepper(_)) => {
+        Err(fault @ (StartFault::Pepper(_) | StartFault::Books(_))) => {
             eprintln!("keyward: {fault}");
             NOT_IN_ORDER
         }
