@@ -1,13 +1,22 @@
 //! The command line: what was asked, and what the exit code means.
 
+mod audit;
 mod check;
-mod hash;
+mod client;
+mod failure;
 mod health;
+mod key;
 mod ledger;
+mod moment;
+mod output;
+mod pages;
 mod quickstart;
+mod reload;
+mod stdin;
 mod store;
+mod usage;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,6 +25,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::app::{self, Options, Outcome, StartFault};
 use crate::config;
 use crate::telemetry::logging;
+
+use self::failure::Failure;
 
 /// Everything is in order.
 const OK: u8 = 0;
@@ -31,7 +42,12 @@ Examples:
   keyward serve --config keyward.toml      run
   printf %s \"$SECRET\" | keyward key hash   what keys.toml wants instead of a secret
 
-Exit codes: 0 in order, 1 failed while running, 2 command line or configuration not in order.";
+Of a running server (its token in KEYWARD_ADMIN_TOKEN or KEYWARD_ADMIN_TOKEN_FILE):
+  keyward key create --name demo --model 'gpt-4o*' --rpm 60 --expires 30d
+  keyward key list
+  keyward usage --from 7d --by team
+
+Exit codes: 0 in order, 1 failed (or the server said no), 2 command line or configuration not in order.";
 
 /// A reverse proxy that enforces key policies in front of LLM backends.
 #[derive(Debug, Parser)]
@@ -83,7 +99,16 @@ enum Command {
     },
     /// Work with keys.
     #[command(subcommand)]
-    Key(KeyCommand),
+    Key(Box<key::KeyCommand>),
+    /// What was used, by key, model, team, organisation or time.
+    #[command(after_help = usage::EXAMPLES)]
+    Usage(usage::Usage),
+    /// Who changed what, when and from where.
+    #[command(after_help = audit::EXAMPLES)]
+    Audit(audit::Audit),
+    /// Have a running server read its files again.
+    #[command(after_help = reload::EXAMPLES)]
+    Reload(reload::Reload),
     /// Look at what was used.
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -108,26 +133,19 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page.
-    #[command(after_help = "Example:\n  keyward man | man -l -")]
-    Man,
+    /// Print the manual page; with --all one for every command.
+    #[command(after_help = "Examples:\n  keyward man | man -l -\n  keyward man --all /usr/local/share/man/man1")]
+    Man {
+        /// Write a page for every command into this folder.
+        #[arg(long, value_name = "DIR")]
+        all: Option<PathBuf>,
+    },
     /// Print the version.
     #[command(after_help = "Example:\n  keyward version --json")]
     Version {
         /// As JSON.
         #[arg(long)]
         json: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum KeyCommand {
-    /// Read a secret from standard input and print what keys.toml wants for it.
-    #[command(after_help = "Examples:\n  printf %s \"$SECRET\" | keyward key hash\n  keyward key hash --generate")]
-    Hash {
-        /// Make a new secret, print it to standard error and its hash to standard output.
-        #[arg(long)]
-        generate: bool,
     },
 }
 
@@ -185,16 +203,20 @@ pub fn run() -> ExitCode {
         Command::Store(StoreCommand::Backup { to, config }) => store::back_up(&config, &to),
         Command::Store(StoreCommand::Restore { from, config }) => store::restore(&config, &from),
         Command::Ledger(LedgerCommand::Verify { config, json }) => ledger::verify(&config, json),
-        Command::Key(KeyCommand::Hash { generate }) => hash::hash(generate),
+        Command::Key(key) => code(key.run()),
+        Command::Usage(usage) => code(usage.run().map(|()| OK)),
+        Command::Audit(audit) => code(audit.run().map(|()| OK)),
+        Command::Reload(reload) => code(reload.run()),
         Command::Healthcheck { admin_url, wait } => health::check(&admin_url, wait),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut std::io::stdout());
-            OK
-        }
-        Command::Man => man(),
+        Command::Completions { shell } => code(pages::completions(Cli::command(), shell)),
+        Command::Man { all } => code(pages::man(Cli::command(), all.as_deref())),
         Command::Version { json } => version(json),
     };
     ExitCode::from(code)
+}
+
+fn code(result: Result<u8, Failure>) -> u8 {
+    result.unwrap_or_else(Failure::report)
 }
 
 fn with_logging(filter: &str, run: impl FnOnce() -> u8) -> u8 {
@@ -242,18 +264,6 @@ fn ended(result: Result<Outcome, StartFault>) -> u8 {
 
 fn is_coloured(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-fn man() -> u8 {
-    let mut page = Vec::new();
-    let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
-    match rendered.and_then(|()| std::io::stdout().write_all(&page)) {
-        Ok(()) => OK,
-        Err(error) => {
-            eprintln!("keyward: {error}");
-            FAILED
-        }
-    }
 }
 
 fn version(json: bool) -> u8 {

@@ -156,12 +156,14 @@ fn read(root: &Table<'_>) -> Config {
 
 /// Every setting of `keyward.toml` by its path; `[]` stands for a list's index and `*` for a name that is the operator's.
 pub fn setting_names() -> Vec<String> {
-    let sections: [(&str, Names); 11] = [
+    let sections: [(&str, Names); 13] = [
         ("", NAMES),
         ("server.", server::NAMES),
         ("server.tls.", server::TLS_NAMES),
         ("admin.", admin::NAMES),
         ("admin.tokens[].", admin::TOKEN_NAMES),
+        ("admin.apig.", admin::APIG_NAMES),
+        ("admin.newapi.", admin::NEWAPI_NAMES),
         ("storage.", storage::NAMES),
         ("limits.", limits::NAMES),
         ("upstreams[].", upstreams::NAMES),
@@ -185,6 +187,8 @@ fn vocabulary() -> Vec<Names> {
         server::TLS_NAMES,
         admin::NAMES,
         admin::TOKEN_NAMES,
+        admin::APIG_NAMES,
+        admin::NEWAPI_NAMES,
         storage::NAMES,
         limits::NAMES,
         upstreams::NAMES,
