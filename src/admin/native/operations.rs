@@ -14,7 +14,8 @@ use crate::admin::native::schema::{self, AuditParams};
 use crate::admin::service::{Caller, KeyFields};
 use crate::admin::surface::Surface;
 use crate::admin::times::rfc3339;
-use crate::store::{AuditQuery, AuditRow, Books};
+use crate::store::audit::AuditRow;
+use crate::store::{AuditQuery, Books};
 
 /// Who changed what.
 #[derive(Debug, Serialize, ToSchema)]

@@ -288,14 +288,14 @@ impl Core {
 /// team it is: the organisation stays as it was, absent for a new key.
 fn check_owner(caller: &Caller, before: Option<&KeyFields>, after: &KeyFields) -> Result<(), ServiceFault> {
     let scope = &caller.operator.scope;
-    let bound =
-        |bound: &Option<Box<str>>, other: &Option<Box<str>>, was: Option<&Box<str>>, value: &Option<Box<str>>| match (
-            bound, other,
-        ) {
-            (Some(_), _) => value == bound,
-            (None, Some(_)) => value.as_ref() == was,
-            (None, None) => true,
-        };
+    let bound = |bound: &Option<Box<str>>,
+                 other: &Option<Box<str>>,
+                 was: Option<&Box<str>>,
+                 value: &Option<Box<str>>| match (bound, other) {
+        (Some(_), _) => value == bound,
+        (None, Some(_)) => value.as_ref() == was,
+        (None, None) => true,
+    };
     if !bound(&scope.org_id, &scope.team_id, before.and_then(|b| b.org_id.as_ref()), &after.org_id) {
         return Err(ServiceFault::Outside { field: "org_id" });
     }
