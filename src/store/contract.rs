@@ -1,7 +1,12 @@
 //! What every store must do: one list of tests, to which each implementation is held.
 
+pub(crate) mod audit;
+pub(crate) mod faults;
 pub(crate) mod keys;
+pub(crate) mod listing;
 pub(crate) mod made;
+pub(crate) mod remembered;
+pub(crate) mod usage;
 
 use crate::store::Store;
 
@@ -41,6 +46,24 @@ macro_rules! hold_to_the_contract {
             keys: a_write_is_made_whole_or_not_at_all,
             keys: writers_at_once_each_get_their_own_result,
             keys: whatever_is_done_to_keys_they_are_what_a_plain_map_says,
+            listing: pages_hold_every_key_once_in_order,
+            listing: every_filter_lets_through_what_it_says,
+            listing: a_status_is_that_of_its_moment,
+            listing: an_organisation_is_known_as_long_as_a_key_names_it,
+            usage: an_entry_counts_once_however_often_it_is_sent,
+            usage: in_any_order_of_batches_the_count_is_the_same,
+            usage: what_an_unknown_key_used_is_there_when_it_comes,
+            usage: the_use_of_a_replaced_secret_lasts_while_it_is_listed,
+            usage: sums_are_those_of_the_entries_however_grouped,
+            usage: quantiles_are_near_the_exact_ones,
+            usage: usage_belongs_to_the_owner_of_its_time,
+            usage: tidying_keeps_the_books_in_order,
+            usage: numbers_beyond_any_sense_neither_wrap_nor_fail,
+            audit: the_audit_is_read_newest_first_in_pages,
+            remembered: an_answer_is_given_until_it_is_over,
+            remembered: operators_are_kept,
+            faults: everything_is_there_after_opening_again,
+            faults: a_copy_holds_the_same_and_nothing_is_written_over,
         }
     };
     ($make:path; $($module:ident: $name:ident,)*) => {

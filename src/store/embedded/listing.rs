@@ -224,9 +224,24 @@ impl Conditions {
         }
     }
 
-    /// As [`KeyStatus::of`] says, a period that is over counting as unused.
+    /// As [`KeyStatus::of`] says.
     fn status(&mut self, StatusFilter { status, at_ms }: StatusFilter) {
+        if status == KeyStatus::Disabled {
+            return self.push("k.is_disabled".to_owned());
+        }
+        self.push("NOT k.is_disabled".to_owned());
         let at = self.bind(at_ms);
+        let is_expired = format!("ifnull({at} >= k.expires_at_ms, 0)");
+        if status == KeyStatus::Expired {
+            return self.push(is_expired);
+        }
+        self.push(format!("NOT {is_expired}"));
+        let is_spent = self.is_spent(at_ms);
+        self.push(if status == KeyStatus::Exhausted { is_spent } else { format!("NOT {is_spent}") });
+    }
+
+    /// Whether the quota is spent; a period that is over counts as unused.
+    fn is_spent(&mut self, at_ms: i64) -> String {
         let today = period::day_of(at_ms);
         let mut starts = String::new();
         for reset in QuotaReset::ALL {
@@ -238,16 +253,9 @@ impl Conditions {
         let is_over = format!("ifnull(CASE k.quota_reset{starts} END > ifnull(s.touched_day, -2147483648), 0)");
         let used = format!("CASE WHEN {is_over} THEN 0 ELSE ifnull(s.used, 0) END");
         // Numbers without a sign: one that seems negative is larger than all that do not.
-        let is_spent = format!(
-            "CASE WHEN k.quota_limit IS NULL THEN 0 WHEN ({used} < 0) = (k.quota_limit < 0) THEN {used} >= k.quota_limit \
-            ELSE {used} < 0 END"
-        );
-        let is_expired = format!("ifnull({at} >= k.expires_at_ms, 0)");
-        self.push(match status {
-            KeyStatus::Disabled => "k.is_disabled".to_owned(),
-            KeyStatus::Expired => format!("NOT k.is_disabled AND {is_expired}"),
-            KeyStatus::Exhausted => format!("NOT k.is_disabled AND NOT {is_expired} AND {is_spent}"),
-            KeyStatus::Active => format!("NOT k.is_disabled AND NOT {is_expired} AND NOT {is_spent}"),
-        });
+        format!(
+            "(CASE WHEN k.quota_limit IS NULL THEN 0 WHEN ({used} < 0) = (k.quota_limit < 0) THEN {used} >= k.quota_limit \
+            ELSE {used} < 0 END)"
+        )
     }
 }

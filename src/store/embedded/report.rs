@@ -87,8 +87,8 @@ impl Sheet<'_> {
             GroupBy::Model | GroupBy::Endpoint => (text("SELECT name FROM names WHERE number = ?1")?, None),
             GroupBy::Team => (text("SELECT team_id FROM owners WHERE number = ?1")?, None),
             GroupBy::Org => (text("SELECT org_id FROM owners WHERE number = ?1")?, None),
-            GroupBy::Day => (moment(number.saturating_mul(24))?.strftime("%Y-%m-%d").to_string(), None),
-            GroupBy::Hour => (moment(number)?.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), None),
+            GroupBy::Day => (moment(number.saturating_mul(24)).strftime("%Y-%m-%d").to_string(), None),
+            GroupBy::Hour => (moment(number).strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), None),
             GroupBy::Total => (String::new(), None),
         })
     }
@@ -117,9 +117,10 @@ impl Sum {
     }
 }
 
-fn moment(hour: i64) -> Result<Timestamp, StoreFault> {
-    let second = hour.saturating_mul(SECONDS_PER_HOUR);
-    Timestamp::from_second(second).map_err(|_| StoreFault::Damaged("an hour is beyond all calendars".to_owned()))
+/// The beginning of an hour; one beyond all calendars is the first or last moment they have.
+fn moment(hour: i64) -> Timestamp {
+    let end = if hour < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_second(hour.saturating_mul(SECONDS_PER_HOUR)).unwrap_or(end)
 }
 
 /// What tells one group from another: a number in each row of `hourly h`.
