@@ -8,6 +8,7 @@ mod command_line;
 mod disconnect;
 mod edge;
 mod forwarding;
+mod in_force;
 mod leaks;
 mod ledger;
 mod learning;
