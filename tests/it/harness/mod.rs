@@ -5,6 +5,7 @@
 pub mod apis;
 pub mod backend;
 pub mod client;
+pub mod failing_store;
 pub mod dice;
 pub mod log;
 pub mod program;
@@ -13,6 +14,7 @@ pub mod raw_backend;
 
 pub use backend::{Backend, Reply, Seen};
 pub use client::{Answer, Client};
+pub use failing_store::{FailingStore, Moment};
 pub use proxy::Proxy;
 
 /// A body of the chat endpoint.
