@@ -102,8 +102,8 @@ fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
 
 fn fill(path: &Path) -> Result<Embedded, StoreFault> {
     let store = Embedded::open(path)?;
-    for first in (0..MANY).step_by(10_000) {
-        let changes = (first..first + 10_000).map(|n| StoredChange::Put(Box::new(key(n, 1)))).collect();
+    for first in (0..MANY).step_by(50_000) {
+        let changes = (first..first + 50_000).map(|n| StoredChange::Put(Box::new(key(n, 1)))).collect();
         store.write(Write::Keys { changes, audit: Vec::new(), remember: None })?;
     }
     Ok(store)
@@ -158,7 +158,7 @@ fn changes(c: &mut Criterion, store: &Embedded) {
 fn bench(c: &mut Criterion) {
     let Ok(folder) = tempfile::tempdir() else { return };
     let path = folder.path().join("store.db");
-    let filled = timed("1,000,000 keys written in 100 commits", || fill(&path));
+    let filled = timed("1,000,000 keys written in 20 commits", || fill(&path));
     drop(filled);
     let Ok(store) = timed("opened", || Embedded::open(&path)) else { return };
     let mut loaded = 0;

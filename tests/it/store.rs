@@ -11,7 +11,7 @@ use keyward::store::{
 use keyward::units::{KeyDigest, KeyId};
 use uuid::Uuid;
 
-use crate::harness::{FailingStore, Moment};
+use crate::harness::failing_store::{FailingStore, Moment};
 
 fn key(number: u128, version: u64) -> StoredKey {
     let id = KeyId(Uuid::from_u128(number));

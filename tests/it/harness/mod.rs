@@ -14,7 +14,6 @@ pub mod raw_backend;
 
 pub use backend::{Backend, Reply, Seen};
 pub use client::{Answer, Client};
-pub use failing_store::{FailingStore, Moment};
 pub use proxy::Proxy;
 
 /// A body of the chat endpoint.
