@@ -19,5 +19,6 @@ mod refusals;
 mod relay;
 mod reload;
 mod revocation;
+mod store;
 mod shutdown;
 mod upstream_faults;
