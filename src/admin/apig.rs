@@ -19,10 +19,10 @@ use uuid::Uuid;
 
 use self::item::{Item, Page};
 use self::refused::Refused;
-use crate::admin::surface::Surface;
-use crate::admin::vendors::{self, parameter};
 use crate::admin::service::{Caller, IfMatch, KeyView, ListQuery};
 use crate::admin::settings::ApigSettings;
+use crate::admin::surface::Surface;
+use crate::admin::vendors::{self, parameter};
 use crate::store::{KeyFilter, KeyRef, Order, PageFrom};
 use crate::units::KeyId;
 
@@ -72,7 +72,12 @@ impl App {
 }
 
 /// Who asks, about which application; both must be there.
-async fn asked(surface: &Surface, path: &[String], headers: &HeaderMap, extensions: &Extensions) -> Result<Asked, Refused> {
+async fn asked(
+    surface: &Surface,
+    path: &[String],
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Asked, Refused> {
     if vendors::is_from_a_page(headers) {
         return Err(Refused::Forbidden);
     }

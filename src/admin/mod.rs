@@ -17,6 +17,6 @@ pub use operators::{LoginRefused, Operator, Operators, Scope, first_operator};
 pub use probes::{Readiness, router};
 pub use program::Program;
 pub use service::{Gate, Service};
-pub use surface::{Surface, serve};
 pub use settings::{Role, Settings, TokenDigest, TokenSettings};
+pub use surface::{Surface, serve};
 pub use vendors::Vendors;

@@ -17,7 +17,6 @@ mod page;
 mod refused;
 mod token;
 
-use std::collections::BTreeSet;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -26,14 +25,15 @@ use axum::http::{Extensions, HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 use self::form::Form;
 use self::page::Pages;
 use self::refused::Refused;
 use self::token::Token;
+use crate::admin::service::{Caller, IfMatch, KeyFields, KeyView, ListQuery, NewKey, ServiceFault};
 use crate::admin::surface::Surface;
 use crate::admin::vendors::{self, parameter};
-use crate::admin::service::{Caller, IfMatch, KeyFields, KeyView, ListQuery, NewKey, ServiceFault};
 use crate::keys::secret::Secret;
 use crate::store::{KeyFilter, KeyRef, Order, PageFrom};
 
@@ -126,7 +126,12 @@ async fn search(
     listed(&surface, &caller, query.as_deref(), filter).await
 }
 
-async fn listed(surface: &Surface, caller: &Caller, query: Option<&str>, filter: KeyFilter) -> Result<Response, Refused> {
+async fn listed(
+    surface: &Surface,
+    caller: &Caller,
+    query: Option<&str>,
+    filter: KeyFilter,
+) -> Result<Response, Refused> {
     let pages = Pages::read(query);
     let from = PageFrom::Offset(pages.offset());
     let asked = ListQuery { filter, order: Order::NumberDescending, from, limit: pages.size() };

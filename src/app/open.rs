@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 
 use crate::admin::service::{Parts, Service};
-use crate::admin::{Gate, Operators, first_operator};
+use crate::admin::{Gate, Operators, Surface, Vendors, first_operator};
 use crate::app::books::{Books, BooksFault};
 use crate::app::mirror::Mirror;
 use crate::app::program::Running;
@@ -69,10 +69,8 @@ pub struct Opened {
     pub plane: Arc<Plane>,
     /// Where settled requests are written down.
     pub ledger: Arc<Ledger>,
-    /// The one writer of keys.
-    pub service: Arc<Service>,
-    /// Who may log in.
-    pub operators: Arc<Operators>,
+    /// The one writer of keys, and who may ask it.
+    pub surface: Surface,
     /// What the admin listener asks.
     pub running: Arc<Running>,
     /// Where the admin listener is to be.
@@ -118,11 +116,13 @@ pub fn open(config: Config, keys: &[FileKey], files: Option<Files>) -> Result<Op
     plane.metrics.keys.set(i64::try_from(table.len()).unwrap_or(i64::MAX));
     let (admin_listen, gate) = (config.admin.listen, Gate::default());
     let mirror = Mirror::new(Arc::clone(&store), clock.clone(), known);
-    let told = Told { gate: gate.clone(), operators: Arc::clone(&operators) };
+    let vendors = Arc::new(Vendors::new(&config.admin));
+    let told = Told { gate: gate.clone(), operators: Arc::clone(&operators), vendors: Arc::clone(&vendors) };
     let (path, seen) = files.map(|files| (files.config, files.seen)).unzip();
     let reloader = path.map(|path| Arc::new(Reloader::new(path, Arc::clone(&plane), config, stored, told)));
     let running = Arc::new(Running { plane: Arc::clone(&plane), store: Arc::clone(&store), reloader });
     let program = Arc::clone(&running);
     let service = Arc::new(Service::new(Parts { store, keys: table, digester, clock, program, gate }));
-    Ok(Opened { ledger, plane, service, operators, running, admin_listen, first_token, mirror, seen })
+    let surface = Surface { service, operators, vendors };
+    Ok(Opened { ledger, plane, surface, running, admin_listen, first_token, mirror, seen })
 }

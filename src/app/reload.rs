@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::admin::{Gate, Operators};
+use crate::admin::{Gate, Operators, Vendors};
 use crate::app::keys;
 use crate::config::{self, Config, FileKey};
 use crate::proxy::{Live, Plane};
@@ -36,6 +36,8 @@ pub struct Told {
     pub gate: Gate,
     /// Whose tokens may be others afterwards.
     pub operators: Arc<Operators>,
+    /// What the admin listener's other dialects are told.
+    pub vendors: Arc<Vendors>,
 }
 
 #[derive(Debug)]
@@ -157,6 +159,7 @@ impl Reloader {
         self.plane.live.store(Arc::new(live(&config, Some(&old.routes))));
         self.plane.estimator.set_default_max_output(config.limits.default_max_output);
         self.others.operators.replace(&config.admin);
+        self.others.vendors.replace(&config.admin);
         state.config = config;
         state.keys = Arc::new(stored);
         self.declared.send_replace(Arc::clone(&state.keys));

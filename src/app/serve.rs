@@ -97,7 +97,7 @@ async fn run_planes(
     started: impl AsyncFnOnce(&Started),
 ) -> Result<Outcome, StartFault> {
     let tls = tls::client_config().map_err(machine("TLS towards upstreams"))?;
-    let Opened { plane, service, running, admin_listen, first_token, mirror, seen, .. } = opened;
+    let Opened { plane, surface, running, admin_listen, first_token, mirror, seen, .. } = opened;
     let listener = TcpListener::bind(admin_listen).await.map_err(|error| StartFault::Machine {
         what: "the admin listener",
         error: std::io::Error::new(error.kind(), format!("{admin_listen}: {error}")),
@@ -106,8 +106,9 @@ async fn run_planes(
     let mut signals = Signals::new().map_err(machine("signals"))?;
     let mut server = server::start(&plane, &tls).map_err(machine("the data listener"))?;
     let reloader = running.reloader.clone();
+    let service = Arc::clone(&surface.service);
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, operators::router(running)).await {
+        if let Err(error) = operators::serve(listener, &surface).await {
             tracing::error!(%error, "the admin listener ended");
         }
     });

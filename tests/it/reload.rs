@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keyward::admin::{Gate, Operators};
+use keyward::admin::{Gate, Operators, Vendors};
 use keyward::app::reload::{Reloader, Told};
 use keyward::clock::{Clock, Now};
 use keyward::config;
@@ -36,7 +36,8 @@ impl Filed {
         fs::write(&path, &filed_config).expect("written");
         let in_force = config::load(&path, &|_| None).unwrap_or_else(|faults| panic!("{}", faults.render(false)));
         let operators = Arc::new(Operators::new(&in_force.admin, Vec::new()));
-        let told = Told { gate: Gate::default(), operators };
+        let vendors = Arc::new(Vendors::new(&in_force.admin));
+        let told = Told { gate: Gate::default(), operators, vendors };
         let reloader = Arc::new(Reloader::new(path, Arc::clone(&proxy.plane), in_force, Vec::new(), told));
         let filed = Self { proxy, reloader, home, config };
         filed.reload_with(keys).expect("the first keys");

@@ -5,9 +5,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::admin::vendors::BodyFault;
 use crate::admin::operators::LoginRefused;
 use crate::admin::service::ServiceFault;
+use crate::admin::vendors::BodyFault;
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::MOST_IN_BATCH;
-use crate::admin::vendors::BodyFault;
 use crate::admin::operators::LoginRefused;
 use crate::admin::service::ServiceFault;
+use crate::admin::vendors::BodyFault;
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
