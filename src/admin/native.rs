@@ -78,7 +78,8 @@ fn described() -> OpenApiRouter<Surface> {
 
 /// Scripts, frames and everything from elsewhere are off: the page is text.
 fn page_of(page: &str) -> Response {
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let policy =
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let head = [(header::CONTENT_SECURITY_POLICY, policy), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (head, Html(page.to_owned())).into_response()
 }

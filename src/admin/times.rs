@@ -30,7 +30,8 @@ pub fn parse(text: &str) -> Option<i64> {
     if fraction.is_empty() || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let local_ms = day_ms(date)? + i64::from(hour) * 3_600_000 + i64::from(minute) * 60_000 + i64::from(second.min(59)) * 1_000;
+    let local_ms =
+        day_ms(date)? + i64::from(hour) * 3_600_000 + i64::from(minute) * 60_000 + i64::from(second.min(59)) * 1_000;
     let ms = fraction.bytes().chain(*b"00").take(3).fold(0, |ms, digit| ms * 10 + i64::from(digit - b'0'));
     Some((local_ms + ms - offset_ms(rest)?).clamp(EARLIEST_MS, LATEST_MS))
 }
@@ -81,7 +82,8 @@ mod tests {
 
     #[test]
     fn a_moment_is_written_as_it_is_read() {
-        for text in ["2019-08-24T14:15:22.123Z", "2026-01-31T00:00:00Z", "1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z"] {
+        for text in ["2019-08-24T14:15:22.123Z", "2026-01-31T00:00:00Z", "1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z"]
+        {
             assert_eq!(parse(text).map(rfc3339).as_deref(), Some(text));
         }
         assert_eq!(parse("2026-01-31T01:00:00.5+01:00"), parse("2026-01-31t00:00:00.500999z"));
@@ -97,14 +99,19 @@ mod tests {
         for early in ["0000-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59"] {
             assert_eq!(parse(early), Some(EARLIEST_MS), "{early}");
         }
-        assert_eq!((rfc3339(i64::MAX).as_str(), rfc3339(i64::MIN).as_str()), ("9998-12-31T23:59:59.999Z", "0001-01-01T00:00:00Z"));
+        assert_eq!(
+            (rfc3339(i64::MAX).as_str(), rfc3339(i64::MIN).as_str()),
+            ("9998-12-31T23:59:59.999Z", "0001-01-01T00:00:00Z")
+        );
     }
 
     #[test]
     fn what_is_no_moment_is_refused() {
         let bad = ["", "2026-01-31", "2026-01-31T00:00:00", "tomorrow", "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z"];
-        let worse = ["2026-01-31T00:00:00Z[UTC]", "+002026-01-31T00:00:00Z", "2026-01-31T24:00:00Z", "2026-01-31T00:00:00.Z"];
-        for text in bad.into_iter().chain(worse).chain(["2026-01-31T00:00:00+24:00", "2026-01-31T0:00:000Z", "\u{e9}"]) {
+        let worse =
+            ["2026-01-31T00:00:00Z[UTC]", "+002026-01-31T00:00:00Z", "2026-01-31T24:00:00Z", "2026-01-31T00:00:00.Z"];
+        for text in bad.into_iter().chain(worse).chain(["2026-01-31T00:00:00+24:00", "2026-01-31T0:00:000Z", "\u{e9}"])
+        {
             assert_eq!(parse(text), None, "{text}");
         }
     }

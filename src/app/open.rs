@@ -69,10 +69,10 @@ pub struct Opened {
     pub plane: Arc<Plane>,
     /// Where settled requests are written down.
     pub ledger: Arc<Ledger>,
-    /// The one writer of keys, and who may ask it.
+    /// What the admin listener serves.
     pub surface: Surface,
-    /// What the admin listener asks.
-    pub running: Arc<Running>,
+    /// What reloads; `None` for a program without files.
+    pub reloader: Option<Arc<Reloader>>,
     /// Where the admin listener is to be.
     pub admin_listen: SocketAddr,
     /// The token of the first operator, when it was made just now.
@@ -120,9 +120,9 @@ pub fn open(config: Config, keys: &[FileKey], files: Option<Files>) -> Result<Op
     let told = Told { gate: gate.clone(), operators: Arc::clone(&operators), vendors: Arc::clone(&vendors) };
     let (path, seen) = files.map(|files| (files.config, files.seen)).unzip();
     let reloader = path.map(|path| Arc::new(Reloader::new(path, Arc::clone(&plane), config, stored, told)));
-    let running = Arc::new(Running { plane: Arc::clone(&plane), store: Arc::clone(&store), reloader });
-    let program = Arc::clone(&running);
+    let program =
+        Arc::new(Running { plane: Arc::clone(&plane), store: Arc::clone(&store), reloader: reloader.clone() });
     let service = Arc::new(Service::new(Parts { store, keys: table, digester, clock, program, gate }));
     let surface = Surface { service, operators, vendors };
-    Ok(Opened { ledger, plane, surface, running, admin_listen, first_token, mirror, seen })
+    Ok(Opened { plane, ledger, surface, reloader, admin_listen, first_token, mirror, seen })
 }

@@ -36,7 +36,7 @@ pub struct Told {
     pub gate: Gate,
     /// Whose tokens may be others afterwards.
     pub operators: Arc<Operators>,
-    /// What the admin listener's other dialects are told.
+    /// What the dialects of other vendors are told.
     pub vendors: Arc<Vendors>,
 }
 

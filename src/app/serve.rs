@@ -9,8 +9,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::admin;
 use crate::admin::service::Service;
-use crate::admin::{self as operators};
 use crate::app::open::{Files, Opened, StartFault, machine, open};
 use crate::app::reload::Reloader;
 use crate::config::{self, watch};
@@ -97,18 +97,17 @@ async fn run_planes(
     started: impl AsyncFnOnce(&Started),
 ) -> Result<Outcome, StartFault> {
     let tls = tls::client_config().map_err(machine("TLS towards upstreams"))?;
-    let Opened { plane, surface, running, admin_listen, first_token, mirror, seen, .. } = opened;
+    let Opened { plane, surface, reloader, admin_listen, first_token, mirror, seen, .. } = opened;
     let listener = TcpListener::bind(admin_listen).await.map_err(|error| StartFault::Machine {
         what: "the admin listener",
         error: std::io::Error::new(error.kind(), format!("{admin_listen}: {error}")),
     })?;
-    let admin = listener.local_addr().map_err(machine("the admin listener"))?;
+    let admin_address = listener.local_addr().map_err(machine("the admin listener"))?;
     let mut signals = Signals::new().map_err(machine("signals"))?;
     let mut server = server::start(&plane, &tls).map_err(machine("the data listener"))?;
-    let reloader = running.reloader.clone();
     let service = Arc::clone(&surface.service);
     tokio::spawn(async move {
-        if let Err(error) = operators::serve(listener, &surface).await {
+        if let Err(error) = admin::serve(listener, &surface).await {
             tracing::error!(%error, "the admin listener ended");
         }
     });
@@ -120,11 +119,11 @@ async fn run_planes(
     for address in &server.addresses {
         tracing::info!(%address, "listening");
     }
-    tracing::info!(address = %admin, "admin listening");
+    tracing::info!(address = %admin_address, "admin listening");
     let data = server.addresses.clone();
-    started(&Started { data, admin, service, first_token }).await;
+    started(&Started { data, admin: admin_address, service, first_token }).await;
     if let Some(path) = ready_file {
-        write_ready(path, &server.addresses, admin).map_err(machine("the ready file"))?;
+        write_ready(path, &server.addresses, admin_address).map_err(machine("the ready file"))?;
     }
     let died = tokio::select! {
         () = signals.until_end(reloads) => None,

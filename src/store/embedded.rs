@@ -46,7 +46,6 @@ use writer::{Job, Writer};
 /// The store in a file. Dropped, it ends once what it was asked to write is written.
 #[derive(Debug)]
 pub struct Embedded {
-    // Ends first: what it still writes, it writes with the files in order.
     writer: Writer,
     readers: Arc<Readers>,
 }
@@ -86,6 +85,13 @@ impl Embedded {
     /// Before a connection may be opened: it would find other files than those of the open ones.
     fn look_after(&self) -> Result<(), StoreFault> {
         if self.readers.is_sound() { Ok(()) } else { self.writer.ask(Job::Mend).map(|_| ()) }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // The writer's connection is to be the last: it moves the log into the database, which those that only read cannot.
+        drop(self.readers.close());
     }
 }
 

@@ -44,7 +44,10 @@ impl Listing {
             loop {
                 let ended = page.keys.len() < LARGEST_PAGE;
                 let total = page.total;
-                let next = page.keys.last().map(|key| PageFrom::After { created_at_ms: key.created_at_ms, number: key.number });
+                let next = page
+                    .keys
+                    .last()
+                    .map(|key| PageFrom::After { created_at_ms: key.created_at_ms, number: key.number });
                 if send.send(render(opening, &page)).await.is_err() {
                     return;
                 }
@@ -53,7 +56,8 @@ impl Listing {
                     return;
                 };
                 opening = ",";
-                let ask = ListQuery { filter: filter.clone(), order: Order::NewestFirst, from: next, limit: LARGEST_PAGE };
+                let ask =
+                    ListQuery { filter: filter.clone(), order: Order::NewestFirst, from: next, limit: LARGEST_PAGE };
                 page = match surface.service.list(&caller, ask).await {
                     Ok(page) if page.keys.is_empty() => {
                         let _gone = send.send(Ok(format!("],\"total\":{}}}", page.total).into())).await;

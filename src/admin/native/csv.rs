@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn a_row_has_a_cell_for_every_name() {
-        let row = UsageRow { group: "gpt-4o".to_owned(), requests: 3, first_byte_p50_ms: Some(1.5), ..UsageRow::default() };
+        let row =
+            UsageRow { group: "gpt-4o".to_owned(), requests: 3, first_byte_p50_ms: Some(1.5), ..UsageRow::default() };
         let text = usage(&[row]);
         let lines: Vec<_> = text.split_terminator("\r\n").collect();
         assert_eq!(lines.len(), 2);

@@ -29,7 +29,10 @@ pub fn page(document: &OpenApi) -> String {
     for (path, method, operation) in &operations {
         let (id, path) = (text(&operation["operationId"]), escape(path));
         let method = method.to_uppercase();
-        write(&mut page, format_args!("<a href=\"#{id}\"><code><span class=\"method\">{method}</span>{path}</code></a>"));
+        write(
+            &mut page,
+            format_args!("<a href=\"#{id}\"><code><span class=\"method\">{method}</span>{path}</code></a>"),
+        );
     }
     page.push_str("</nav>");
     operations.iter().for_each(|operation| describe(&mut page, operation));
@@ -56,7 +59,10 @@ fn operations(document: &Value) -> Vec<Described<'_>> {
 
 fn describe(page: &mut String, (path, method, operation): &Described<'_>) {
     let (id, path, method) = (text(&operation["operationId"]), escape(path), method.to_uppercase());
-    write(page, format_args!("<section id=\"{id}\"><h2><code>{method} {path}</code></h2><p>{}", text(&operation["summary"])));
+    write(
+        page,
+        format_args!("<section id=\"{id}\"><h2><code>{method} {path}</code></h2><p>{}", text(&operation["summary"])),
+    );
     write(page, format_args!(" {}</p>", text(&operation["description"])));
     let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !parameters.is_empty() {
@@ -64,7 +70,8 @@ fn describe(page: &mut String, (path, method, operation): &Described<'_>) {
         for parameter in parameters {
             let (name, place) = (text(&parameter["name"]), text(&parameter["in"]));
             let (kind, about) = (kind(&parameter["schema"]), text(&parameter["description"]));
-            let row = format_args!("<tr><td><code>{name}</code></td><td>{place}</td><td>{kind}</td><td>{about}</td></tr>");
+            let row =
+                format_args!("<tr><td><code>{name}</code></td><td>{place}</td><td>{kind}</td><td>{about}</td></tr>");
             write(page, row);
         }
         page.push_str("</table>");
@@ -124,10 +131,13 @@ fn kind(schema: &Value) -> String {
         let _ = write!(words, " of {}", kind(&schema["items"]));
     }
     if let Some(choices) = schema["enum"].as_array() {
-        let choices: Vec<_> = choices.iter().map(|choice| format!("<code>{}</code>", escape(&choice.to_string()))).collect();
+        let choices: Vec<_> =
+            choices.iter().map(|choice| format!("<code>{}</code>", escape(&choice.to_string()))).collect();
         let _ = write!(words, ": {}", choices.join(", "));
     }
-    for (word, shown) in [("format", ""), ("minimum", "\u{2265} "), ("maximum", "\u{2264} "), ("maxLength", "length \u{2264} ")] {
+    for (word, shown) in
+        [("format", ""), ("minimum", "\u{2265} "), ("maximum", "\u{2264} "), ("maxLength", "length \u{2264} ")]
+    {
         if !schema[word].is_null() {
             let _ = write!(words, ", {shown}{}", text(&schema[word]));
         }

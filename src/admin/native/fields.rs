@@ -67,7 +67,8 @@ impl Patch {
     }
 
     fn read(members: &mut Members<'_>, faults: &mut Faults) -> Self {
-        let owner = |item: Item<'_>, faults: &mut Faults| item.text(1..=KeyFields::LONGEST_OWNER, faults).map(Into::into);
+        let owner =
+            |item: Item<'_>, faults: &mut Faults| item.text(1..=KeyFields::LONGEST_OWNER, faults).map(Into::into);
         Self {
             name: None,
             secret: None,
@@ -93,8 +94,7 @@ impl Patch {
             on_disconnect: members.nullable("on_disconnect", faults, |item, faults| {
                 item.one_of(&OnDisconnect::ALL.map(|way| (way.as_str(), way)), faults)
             }),
-            metadata: members
-                .nullable("metadata", faults, |item, faults| item.pairs(KeyFields::MOST_METADATA, faults)),
+            metadata: members.nullable("metadata", faults, |item, faults| item.pairs(KeyFields::MOST_METADATA, faults)),
         }
     }
 

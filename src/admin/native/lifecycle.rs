@@ -3,7 +3,7 @@
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,7 +14,9 @@ use crate::admin::native::path::KeyInPath;
 use crate::admin::native::reader::{Faults, Members};
 use crate::admin::native::refused::Refused;
 use crate::admin::native::request::{Sent, if_match};
-use crate::admin::native::schema::{self, ExplainRequest, IdempotencyParams, IfMatchParams, KeyParams, KeyRotateRequest};
+use crate::admin::native::schema::{
+    self, ExplainRequest, IdempotencyParams, IfMatchParams, KeyParams, KeyRotateRequest,
+};
 use crate::admin::service::{self, Caller, DEFAULT_GRACE_S, Explanation, MOST_GRACE_S, Made, Probe, Rotation};
 use crate::admin::surface::Surface;
 use crate::admin::times::rfc3339;
@@ -239,8 +241,9 @@ fn read_probe(sent: &Sent) -> Result<Probe, Refused> {
     let endpoint = members.nullable("endpoint", &mut faults, |item, faults| {
         item.parsed("an endpoint such as 'chat/completions' or '/v1/embeddings'", faults, endpoint)
     });
-    let address = members
-        .nullable("client_ip", &mut faults, |item, faults| item.parsed("an IP address", faults, |text| text.parse().ok()));
+    let address = members.nullable("client_ip", &mut faults, |item, faults| {
+        item.parsed("an IP address", faults, |text| text.parse().ok())
+    });
     let prompt = members.nullable("prompt_tokens", &mut faults, |item, faults| item.integer(0..=MOST_TOKENS, faults));
     let output = members.nullable("max_output", &mut faults, |item, faults| item.integer(1..=MOST_TOKENS, faults));
     members.finish(&mut faults);

@@ -59,7 +59,11 @@ impl Query {
         // What is beyond 64 bits is beyond every range.
         let number = value.parse::<i128>().unwrap_or(if value.starts_with('-') { i128::MIN } else { i128::MAX });
         if number < i128::from(*range.start()) {
-            self.fault(name, "greater_than_equal", format!("Input should be greater than or equal to {}", range.start()));
+            self.fault(
+                name,
+                "greater_than_equal",
+                format!("Input should be greater than or equal to {}", range.start()),
+            );
             return None;
         }
         if number > i128::from(*range.end()) {

@@ -104,7 +104,11 @@ impl<'a> Item<'a> {
         match self.value {
             Json::Object(list) => Some(Members { list, taken: Vec::new(), loc: self.loc }),
             _ => {
-                self.fault(faults, "model_attributes_type", "Input should be a valid dictionary or object to extract fields from");
+                self.fault(
+                    faults,
+                    "model_attributes_type",
+                    "Input should be a valid dictionary or object to extract fields from",
+                );
                 None
             }
         }

@@ -112,7 +112,8 @@ impl Sent {
 
 /// Where a line and a column (in bytes, from 1) are in a text.
 fn offset(body: &[u8], line: usize, column: usize) -> usize {
-    let before = body.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum::<usize>();
+    let before =
+        body.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum::<usize>();
     before.saturating_add(column.saturating_sub(1))
 }
 

@@ -344,7 +344,8 @@ impl IntoParams for KeyParams {
 impl IntoParams for IfMatchParams {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let about = "Only when the key's ETag is one of these.";
-        let tags = json!({ "type": "string", "pattern": "^(?:[*]|\"[1-9][0-9]{0,8}\"(?:, \"[1-9][0-9]{0,8}\"){0,3})$" });
+        let tags =
+            json!({ "type": "string", "pattern": "^(?:[*]|\"[1-9][0-9]{0,8}\"(?:, \"[1-9][0-9]{0,8}\"){0,3})$" });
         vec![parameter(ParameterIn::Header, "If-Match", about, tags)]
     }
 }

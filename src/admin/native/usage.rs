@@ -201,7 +201,8 @@ pub async fn usage(
     asked.org_id = query.text("org_id", KeyFields::LONGEST_OWNER);
     query.verdict()?;
     // An empty span has nothing in it, and rounding to hours must not give it an hour.
-    let rows = if asked.from_ms < asked.to_ms { surface.service.usage(&caller, asked.clone()).await? } else { Vec::new() };
+    let rows =
+        if asked.from_ms < asked.to_ms { surface.service.usage(&caller, asked.clone()).await? } else { Vec::new() };
     Ok(render(&asked, &rows, &headers))
 }
 
@@ -292,7 +293,8 @@ fn render(asked: &UsageQuery, rows: &[UsageRow], headers: &HeaderMap) -> Respons
     }
     let group_by = GROUPS.iter().find(|(_, group)| *group == asked.group_by).map_or("", |(name, _)| *name);
     let items = rows.iter().map(UsageSum::from).collect();
-    axum::Json(UsageResponse { from: rfc3339(asked.from_ms), to: rfc3339(asked.to_ms), group_by, items }).into_response()
+    axum::Json(UsageResponse { from: rfc3339(asked.from_ms), to: rfc3339(asked.to_ms), group_by, items })
+        .into_response()
 }
 
 impl From<&UsageRow> for UsageSum {

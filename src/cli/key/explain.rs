@@ -117,8 +117,7 @@ mod tests {
             {"check": "requests", "verdict": "pass", "limit": 60, "remaining": 59, "asked": 1,
                 "resets_at": "2027-01-01T00:00:01.5Z", "message": "59 requests are left"},
         ]});
-        let expected = "
-   CHECK     ASKED  LEFT  LIMIT  ALL THERE AGAIN      WHY
+        let expected = "   CHECK     ASKED  LEFT  LIMIT  ALL THERE AGAIN      WHY
    address                                            no client_ip was given
 \u{2717}  model                                              o3 is not allowed (model_not_allowed)
 \u{2713}  requests      1    59     60  2027-01-01 00:00:01  59 requests are left

@@ -141,6 +141,9 @@ pub(crate) fn the_use_of_a_replaced_secret_lasts_while_it_is_listed(subject: Sub
     assert_eq!(loaded, [1]);
 }
 
+/// The name of the group that an entry is in.
+type GroupOf = Box<dyn Fn(&Entry) -> String>;
+
 /// Entries that differ in all that they are grouped by.
 fn many() -> Vec<Entry> {
     let endpoints = [Endpoint::ChatCompletions, Endpoint::Embeddings];
@@ -180,7 +183,7 @@ pub(crate) fn sums_are_those_of_the_entries_however_grouped(subject: Subject) {
         move |one: &Entry| jiff::Timestamp::from_millisecond(one.at_unix_ms).unwrap().strftime(format).to_string()
     };
     let owner = |one: &Entry| [("o", "x"), ("o", "y"), ("p", "")][usize::try_from(one.key.0.as_u128() - 1).unwrap()];
-    let cases: [(GroupBy, Box<dyn Fn(&Entry) -> String>); 8] = [
+    let cases: [(GroupBy, GroupOf); 8] = [
         (GroupBy::Key, Box::new(|one| one.key.to_string())),
         (GroupBy::Model, Box::new(|one| one.model.to_string())),
         (GroupBy::Team, Box::new(move |one| owner(one).1.to_owned())),
