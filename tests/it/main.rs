@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod admin;
 mod bodies;
 mod canary;
 mod command_line;
