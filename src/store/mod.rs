@@ -90,6 +90,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The store cannot be read.
     fn operators(&self) -> Result<Vec<StoredOperator>, StoreFault>;
 
+    /// The mark of the pepper that the keys are kept under; `None` before the first was kept.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn pepper_mark(&self) -> Result<Option<[u8; 32]>, StoreFault>;
+
     /// The last sequence number drained of each journal that is known.
     ///
     /// # Errors
@@ -126,6 +132,8 @@ pub enum Write {
     Usage(UsageBatch),
     /// An operator made by the program.
     Operator(StoredOperator),
+    /// The mark of the pepper; the first is kept, and no other takes its place.
+    PepperMark([u8; 32]),
     /// Forgets answers whose time is over by `now_ms`, and folds records older than `records_before_ms` away; at most some
     /// thousands of each in one call.
     Tidy {

@@ -190,6 +190,12 @@ CREATE TABLE remembered (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX remembered_by_end ON remembered (until_ms);
 
+-- What the pepper is recognised by; one row.
+CREATE TABLE pepper (
+    number INTEGER PRIMARY KEY CHECK (number = 1),
+    mark BLOB NOT NULL
+) STRICT;
+
 -- Operators whose tokens the program made.
 CREATE TABLE operators (
     name TEXT PRIMARY KEY,
