@@ -56,16 +56,57 @@ impl fmt::Debug for Secret {
 /// # Panics
 /// When the system has no random source: no secret is better than one that can be guessed.
 pub fn generate() -> Secret {
-    let mut secret = String::with_capacity(OUR_LENGTH);
-    secret.push_str(PREFIX);
+    signed(random_after(PREFIX, fill_random))
+}
+
+/// Makes the one secret that belongs to `seed` under the pepper of `digester`: whoever holds both can make it again, so that it need
+/// not be kept. `seed` is random; without the pepper it says nothing of the secret.
+pub fn generate_from(seed: &[u8; 32], digester: &Digester) -> Secret {
+    let mut block = 0_u64;
+    signed(random_after(PREFIX, |random| {
+        for part in random.chunks_mut(32) {
+            let stream = digester.keyed("keyward secret from seed", &[seed, &block.to_be_bytes()]);
+            part.iter_mut().zip(stream).for_each(|(byte, from)| *byte = from);
+            block += 1;
+        }
+    }))
+}
+
+/// A seed for [`generate_from`].
+///
+/// # Panics
+/// When the system has no random source.
+pub fn seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    fill_random(&mut seed);
+    seed
+}
+
+/// Makes a token: `prefix` and 43 base62 characters from the system's random source.
+///
+/// # Panics
+/// When the system has no random source.
+pub fn generate_token(prefix: &str) -> Secret {
+    Secret::new(random_after(prefix, fill_random))
+}
+
+/// `prefix` and 43 base62 characters of what `fill` gives.
+fn random_after(prefix: &str, mut fill: impl FnMut(&mut [u8])) -> String {
+    // Room for the checksum, so that no copy is left behind when it grows.
+    let mut secret = String::with_capacity(prefix.len() + RANDOM_CHARS + CHECKSUM_CHARS);
+    secret.push_str(prefix);
     let mut random = Zeroizing::new([0_u8; 64]);
-    while secret.len() < PREFIX.len() + RANDOM_CHARS {
-        fill_random(&mut *random);
+    while secret.len() < prefix.len() + RANDOM_CHARS {
+        fill(&mut *random);
         // 248 is the largest multiple of 62 in a byte: what is above would favour the first characters.
         let fair = random.iter().filter(|byte| **byte < 248);
-        let missing = PREFIX.len() + RANDOM_CHARS - secret.len();
+        let missing = prefix.len() + RANDOM_CHARS - secret.len();
         secret.extend(fair.take(missing).map(|byte| base62(u32::from(*byte))));
     }
+    secret
+}
+
+fn signed(mut secret: String) -> Secret {
     let checksum = checksum(secret.as_bytes());
     secret.extend(checksum.map(char::from));
     Secret::new(secret)
@@ -203,6 +244,18 @@ impl Digester {
         mac.update(sha256);
         KeyDigest(mac.finalize().into_bytes().into())
     }
+
+    /// A keyed digest of something else than a secret. `label` says of what, so that two uses never meet; it is longer than 24 bytes or
+    /// there are two parts at least, so that no message is 32 bytes long, as every secret's is.
+    pub fn keyed(&self, label: &'static str, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        mac.update(label.as_bytes());
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
 }
 
 impl fmt::Debug for Digester {
@@ -249,6 +302,33 @@ pub fn parse_key_hash(text: &str) -> Result<[u8; 32], KeyHashMalformed> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_seed_makes_one_secret_under_one_pepper() {
+        let digester = |byte: u8| Digester::new(&Pepper::new(vec![byte; 32]).unwrap());
+        let made = generate_from(&[7; 32], &digester(1));
+        assert_eq!(shape(made.expose().as_bytes()), Shape::Ours);
+        assert!(made == generate_from(&[7; 32], &digester(1)));
+        assert!(made != generate_from(&[8; 32], &digester(1)) && made != generate_from(&[7; 32], &digester(2)));
+        let all: String = (0..200).map(|n| generate_from(&[n; 32], &digester(3)).expose()[6..49].to_owned()).collect();
+        let used: std::collections::BTreeSet<char> = all.chars().collect();
+        assert_eq!(used.len(), 62, "every character comes up");
+    }
+
+    #[test]
+    fn a_token_is_its_prefix_and_43_characters() {
+        let token = generate_token("kw-admin-");
+        assert_eq!(token.expose().len(), 52);
+        assert!(token.expose().starts_with("kw-admin-") && token != generate_token("kw-admin-"));
+    }
+
+    #[test]
+    fn a_keyed_digest_tells_parts_apart() {
+        let digester = Digester::new(&Pepper::new(vec![1; 32]).unwrap());
+        let digest = |parts: &[&[u8]]| digester.keyed("a label of these very words", parts);
+        assert!(digest(&[b"ab", b"c"]) != digest(&[b"a", b"bc"]));
+        assert!(digest(&[b"a"]) != digester.keyed("another label, just as long", &[b"a"]));
+    }
 
     #[test]
     fn a_secret_we_make_is_ours_and_every_single_typing_error_shows() {

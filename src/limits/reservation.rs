@@ -10,7 +10,9 @@ use crate::limits::quota::{Held, QuotaCount, QuotaState};
 use crate::limits::requests::{Counted, Requests};
 use crate::limits::settings::{LimitSettings, OnLowQuota};
 use crate::limits::tokens::TokenBucket;
-use crate::policy::{Charge, KeyPolicy, ParallelStanding, QuotaReset, Refusal, Standing, Usage};
+use crate::policy::{
+    Charge, KeyPolicy, ParallelStanding, QuotaReset, QuotaRule, QuotaStanding, Refusal, Standing, Usage,
+};
 use crate::units::{Tokens, Units};
 
 /// The most tokens of a kind that one answer is believed to have used. A backend that says more is clamped and the usage marked
@@ -56,6 +58,11 @@ impl KeyLimits {
     /// Units settled in the period of the last touch. Counted without a quota too.
     pub fn quota_used(&self) -> Units {
         self.quota.used()
+    }
+
+    /// Where the quota stands under `rule`, which need not be the key's own. Takes nothing.
+    pub fn quota_standing(&self, rule: QuotaRule, now: Now) -> QuotaStanding {
+        self.quota.standing(rule, now.unix_ms)
     }
 
     /// Units settled and held by requests under way.

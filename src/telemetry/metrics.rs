@@ -57,6 +57,64 @@ pub struct Verdict {
     pub result: &'static str,
 }
 
+/// A class of answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StatusClass {
+    /// `2xx`, `4xx` ...
+    pub status: &'static str,
+}
+
+/// What becomes of settled requests on their way into the store; clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct LedgerMetrics {
+    /// Entries written to the store.
+    pub stored: Counter,
+    /// Bytes of journals that are not in the store yet.
+    pub pending_bytes: Gauge<i64, AtomicI64>,
+    /// 1 while the store does not take what is settled.
+    pub behind: Gauge<i64, AtomicI64>,
+    /// Attempts to write to the store that failed.
+    pub failures: Labelled<Reason>,
+    /// Entries summed up in memory because a journal was full: charged, and lost only if the program is killed before the store takes them.
+    pub summed: Counter,
+    /// Entries lost because even the sums were too many.
+    pub lost: Counter,
+    /// Refused requests left out of the usage because a journal was filling up.
+    pub uncounted: Counter,
+}
+
+impl LedgerMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("ledger_stored", "Settled requests written to the store", self.stored.clone());
+        registry.register(
+            "ledger_pending_bytes",
+            "Bytes of journals that are not in the store yet",
+            self.pending_bytes.clone(),
+        );
+        registry.register("ledger_behind", "1 while the store does not take what is settled", self.behind.clone());
+        registry.register(
+            "ledger_failures",
+            "Attempts to write settled requests to the store that failed",
+            self.failures.clone(),
+        );
+        registry.register(
+            "ledger_summed",
+            "Settled requests summed up in memory because a journal was full",
+            self.summed.clone(),
+        );
+        registry.register(
+            "ledger_lost",
+            "Settled requests lost because even the sums were too many",
+            self.lost.clone(),
+        );
+        registry.register(
+            "ledger_uncounted_refusals",
+            "Refused requests left out of the usage because a journal was filling up",
+            self.uncounted.clone(),
+        );
+    }
+}
+
 /// Handles to count with, and the registry they are read from.
 #[derive(Debug)]
 pub struct Metrics {
@@ -101,8 +159,16 @@ pub struct Metrics {
     pub upstream_idle: Gauge<i64, AtomicI64>,
     /// Requests under way at upstreams, as of the last tick.
     pub upstream_in_flight: Gauge<i64, AtomicI64>,
+    /// Requests to the admin listener.
+    pub admin_requests: Labelled<StatusClass>,
+    /// Logins to the admin listener that failed.
+    pub admin_failed_logins: Counter,
+    /// Accidents of the store.
+    pub store_faults: Labelled<Reason>,
     /// Requests ended by a panic; each is a bug.
     pub panics: Counter,
+    /// What becomes of settled requests on their way into the store.
+    pub ledger: LedgerMetrics,
     /// Log lines lost because nobody read them in time; all planes of a process share it.
     pub log_lines_dropped: Counter,
 }
@@ -139,7 +205,11 @@ impl Metrics {
             time_limits: Gauge::default(),
             upstream_idle: Gauge::default(),
             upstream_in_flight: Gauge::default(),
+            admin_requests: Family::default(),
+            admin_failed_logins: Counter::default(),
+            store_faults: Family::default(),
             panics: Counter::default(),
+            ledger: LedgerMetrics::default(),
             log_lines_dropped: lines::dropped(),
         };
         metrics.register();
@@ -153,6 +223,12 @@ impl Metrics {
         let label =
             || AnsweredLabel { dialect: dialect.as_str(), status: CLASSES.get(class).copied().unwrap_or_default() };
         handle.get_or_init(|| self.requests.get_or_create(&label()).clone()).inc();
+    }
+
+    /// Counts an answer of the admin listener.
+    pub fn count_admin_answer(&self, status: u16) {
+        let status = CLASSES.get(class_index(status)).copied().unwrap_or_default();
+        self.admin_requests.get_or_create(&StatusClass { status }).inc();
     }
 
     /// Counts what was charged.
@@ -201,12 +277,30 @@ impl Metrics {
             "Requests under way at upstreams",
             self.upstream_in_flight.clone(),
         );
+        self.register_admin();
+        let registry = &mut self.registry;
+        self.ledger.register(registry);
         registry.register("panics", "Requests ended by a panic; each is a bug", self.panics.clone());
         registry.register(
             "log_lines_dropped",
             "Log lines lost because nobody read them in time",
             self.log_lines_dropped.clone(),
         );
+    }
+
+    fn register_admin(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "admin_requests",
+            "Requests to the admin listener by status class",
+            self.admin_requests.clone(),
+        );
+        registry.register(
+            "admin_failed_logins",
+            "Failed logins to the admin listener",
+            self.admin_failed_logins.clone(),
+        );
+        registry.register("store_faults", "Accidents of the store by kind", self.store_faults.clone());
     }
 
     /// All of them in the text format Prometheus and OpenMetrics scrapers read.

@@ -9,6 +9,7 @@ mod disconnect;
 mod edge;
 mod forwarding;
 mod leaks;
+mod ledger;
 mod learning;
 mod limits;
 mod prices;

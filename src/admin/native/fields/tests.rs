@@ -1,0 +1,1 @@
+//! What is read of a key, and every fault of it.

@@ -1,0 +1,168 @@
+//! What comes with a request beside its path and query: body, `If-Match`, `Idempotency-Key`.
+
+use std::pin::Pin;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body::Body as _;
+
+use crate::admin::native::json::Json;
+use crate::admin::native::refused::{Loc, Refused};
+use crate::admin::service::IfMatch;
+
+/// The largest body, bytes.
+pub const LARGEST_BODY: usize = 1 << 20;
+
+/// How much of a larger one is read before it is refused, so that whoever still sends gets to read why.
+const READ_ON: usize = 8 << 20;
+
+/// A request's head and its whole body.
+#[derive(Debug)]
+pub struct Sent {
+    /// As it came.
+    pub head: axum::http::request::Parts,
+    /// At most [`LARGEST_BODY`].
+    pub body: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Sent {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refused> {
+        let (head, body) = request.into_parts();
+        let body = read(body).await?;
+        Ok(Self { head, body })
+    }
+}
+
+async fn read(mut body: Body) -> Result<Bytes, Refused> {
+    let mut all = Vec::new();
+    let mut seen = 0_usize;
+    while let Some(frame) = std::future::poll_fn(|task| Pin::new(&mut body).poll_frame(task)).await {
+        let broken = |_| Refused::said(StatusCode::BAD_REQUEST, "The body ended before it was whole");
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        seen = seen.saturating_add(data.len());
+        if seen <= LARGEST_BODY {
+            all.extend_from_slice(&data);
+        } else if seen > READ_ON {
+            break;
+        }
+    }
+    if seen > LARGEST_BODY {
+        return Err(Refused::said(StatusCode::PAYLOAD_TOO_LARGE, "The body is larger than 1 MiB"));
+    }
+    Ok(all.into())
+}
+
+impl Sent {
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// 415, or 422 for what is not JSON.
+    pub fn json(&self) -> Result<Json, Refused> {
+        let kind = self.head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case("application/json") {
+            let detail = "The content-type should be application/json";
+            return Err(Refused::said(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let at = offset(&self.body, error.line(), error.column());
+            Refused::fault(vec!["body".into(), Loc::At(at)], "json_invalid", format!("JSON decode error: {error}"))
+        })
+    }
+
+    /// The same; an empty body is an empty object.
+    ///
+    /// # Errors
+    /// As [`Sent::json`].
+    pub fn json_or_empty(&self) -> Result<Json, Refused> {
+        if self.body.is_empty() { Ok(Json::Object(Vec::new())) } else { self.json() }
+    }
+
+    /// Refuses a body where none is expected.
+    ///
+    /// # Errors
+    /// 422.
+    pub fn no_body(&self) -> Result<(), Refused> {
+        match self.body.is_empty() {
+            true => Ok(()),
+            false => match self.json()? {
+                Json::Object(members) if members.is_empty() => Ok(()),
+                _ => Err(Refused::fault(vec!["body".into()], "extra_forbidden", "Extra inputs are not permitted")),
+            },
+        }
+    }
+
+    /// The `Idempotency-Key`, if there is one.
+    ///
+    /// # Errors
+    /// 422 when there are several.
+    pub fn idempotency_key(&self) -> Result<Option<&[u8]>, Refused> {
+        let mut values = self.head.headers.get_all("idempotency-key").iter();
+        let first = values.next().map(|value| value.as_bytes());
+        if values.next().is_some() {
+            let loc = vec!["header".into(), "Idempotency-Key".into()];
+            return Err(Refused::fault(loc, "duplicate_header", "The header stands twice"));
+        }
+        Ok(first)
+    }
+}
+
+/// Where a line and a column (in bytes, from 1) are in a text.
+fn offset(body: &[u8], line: usize, column: usize) -> usize {
+    let before =
+        body.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum::<usize>();
+    before.saturating_add(column.saturating_sub(1))
+}
+
+/// `If-Match`: `*`, or tags of which one must be the key's. Weak tags never match, nor do those that were never ours.
+pub fn if_match(headers: &HeaderMap) -> IfMatch {
+    let mut values = headers.get_all(header::IF_MATCH).iter().peekable();
+    if values.peek().is_none() {
+        return IfMatch::Always;
+    }
+    let mut versions = Vec::new();
+    for value in values {
+        for tag in value.to_str().unwrap_or_default().split(',').map(str::trim) {
+            if tag == "*" {
+                // There is a key, or it is not found anyway.
+                return IfMatch::Always;
+            }
+            let digits = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+            let plain = digits.filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0'));
+            versions.extend(plain.and_then(|digits| digits.parse::<u64>().ok()));
+        }
+    }
+    IfMatch::Versions(versions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn tags(values: &[&'static str]) -> IfMatch {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::IF_MATCH, HeaderValue::from_static(value));
+        }
+        if_match(&headers)
+    }
+
+    #[test]
+    fn only_strong_tags_of_ours_can_match() {
+        assert_eq!(tags(&[]), IfMatch::Always);
+        assert_eq!(tags(&["*"]), IfMatch::Always);
+        assert_eq!(tags(&["\"1\", \"22\"", "\"3\""]), IfMatch::Versions(vec![1, 22, 3]));
+        assert_eq!(tags(&["W/\"1\"", "\"x\", 5, \"01\", \"\""]), IfMatch::Versions(Vec::new()));
+    }
+
+    #[test]
+    fn a_fault_is_placed_in_bytes() {
+        assert_eq!(offset(b"{\n  x", 2, 3), 4);
+        assert_eq!(offset(b"x", 1, 1), 0);
+        assert_eq!(offset(b"", 1, 0), 0);
+    }
+}

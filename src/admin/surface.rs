@@ -1,0 +1,70 @@
+//! What the admin listener serves: every API over one service, and who is let in.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use tokio::net::TcpListener;
+
+use crate::admin::operators::{LoginRefused, Operator, Operators};
+use crate::admin::service::Service;
+use crate::admin::vendors::Vendors;
+use crate::admin::{apig, native, newapi, probes};
+
+/// What every API of the admin listener is given.
+#[derive(Debug, Clone)]
+pub struct Surface {
+    /// The one writer of keys.
+    pub service: Arc<Service>,
+    /// Who may log in.
+    pub operators: Arc<Operators>,
+    /// What the dialects of other vendors are told.
+    pub vendors: Arc<Vendors>,
+}
+
+impl Surface {
+    /// Whose token this is; failures are counted.
+    ///
+    /// # Errors
+    /// [`LoginRefused`].
+    pub fn log_in(&self, token: Option<&[u8]>, address: IpAddr) -> Result<Arc<Operator>, LoginRefused> {
+        let found = self.operators.log_in(token, address, self.service.clock().now());
+        if found.is_err() && token.is_some() {
+            self.service.program().metrics().admin_failed_logins.inc();
+        }
+        found
+    }
+
+    /// Every route. They want to know the peer: serve them with [`serve`], or with connect info of their own.
+    pub fn router(&self) -> Router {
+        // One after the other: what no route has is answered by the native API's fallback.
+        native::router(self.clone())
+            .merge(apig::router(self.clone()))
+            .merge(newapi::router(self.clone()))
+            .merge(probes::router(self.service.program().clone()))
+            .layer(middleware::from_fn_with_state(self.clone(), count))
+    }
+}
+
+/// Counts what was answered.
+async fn count(State(surface): State<Surface>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    surface.service.program().metrics().count_admin_answer(response.status().as_u16());
+    response
+}
+
+/// The peer's address.
+pub(in crate::admin) fn peer(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical())
+}
+
+/// Serves the admin listener until the process ends.
+///
+/// # Errors
+/// The listener broke.
+pub async fn serve(listener: TcpListener, surface: &Surface) -> std::io::Result<()> {
+    axum::serve(listener, surface.router().into_make_service_with_connect_info::<SocketAddr>()).await
+}

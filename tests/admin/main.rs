@@ -1,0 +1,15 @@
+//! The admin APIs over a real socket and a real store.
+
+mod golden;
+mod house;
+mod idempotency;
+mod keys;
+mod operators;
+mod requests;
+mod rotation;
+mod scope;
+mod usage;
+
+#[expect(dead_code, reason = "the data plane's tests use all of it")]
+#[path = "../it/harness/client.rs"]
+mod client;
