@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::client::{Call, Client, Query, Server, strange};
 use super::failure::Failure;
 use super::key::resolve;
-use super::output::{Column, Grid, Screen, plain, text_of, write, write_json};
+use super::output::{Column, Grid, Screen, plain, second_of, text_of, write, write_json};
 use super::usage::instant;
 
 pub const EXAMPLES: &str = "\
@@ -79,7 +79,7 @@ impl Audit {
 
 fn row(entry: &Value) -> Vec<String> {
     vec![
-        text_of(&entry["at"]),
+        second_of(&entry["at"]),
         text_of(&entry["operator"]),
         text_of(&entry["action"]),
         text_of(&entry["key_id"]),
@@ -89,16 +89,22 @@ fn row(entry: &Value) -> Vec<String> {
     ]
 }
 
-/// `rpm_limit: 60 -> 120, name: a -> b`.
+/// `rpm_limit: 60 -> 120, name: a -> b`; of a key made or deleted what it was made or was. What was and is empty is left out.
 fn change(before: &Value, after: &Value) -> String {
     let names = [before, after].into_iter().filter_map(Value::as_object).flat_map(|members| members.keys());
     let names = names.collect::<std::collections::BTreeSet<_>>();
     if names.is_empty() {
         return text_of(&Value::Null);
     }
-    let changes = names.iter().map(|name| {
-        let (before, after) = (text_of(&before[name.as_str()]), text_of(&after[name.as_str()]));
-        format!("{}: {before} -> {after}", plain(name))
+    let changes = names.iter().filter_map(|name| {
+        let (was, is) = (text_of(&before[name.as_str()]), text_of(&after[name.as_str()]));
+        let name = plain(name);
+        match (before.is_null(), after.is_null()) {
+            _ if was == is => None,
+            (true, _) => Some(format!("{name}: {is}")),
+            (_, true) => Some(format!("{name}: {was}")),
+            _ => Some(format!("{name}: {was} -> {is}")),
+        }
     });
     changes.collect::<Vec<_>>().join(", ")
 }
@@ -112,7 +118,9 @@ mod tests {
     fn a_change_shows_what_was_and_what_is() {
         let (before, after) = (json!({"rpm_limit": 60, "name": "a"}), json!({"rpm_limit": 120, "name": "b\u{1b}"}));
         assert_eq!(change(&before, &after), "name: a -> b\\u{1b}, rpm_limit: 60 -> 120");
-        assert_eq!(change(&Value::Null, &json!({"name": "a"})), "name: - -> a");
+        let made = json!({"name": "a", "models_allowed": [], "rpm_limit": null});
+        assert_eq!((change(&Value::Null, &made), change(&made, &Value::Null)), ("name: a".into(), "name: a".into()));
+        assert_eq!(change(&json!({"rpm_limit": 5}), &json!({"rpm_limit": null})), "rpm_limit: 5 -> -");
         assert_eq!(change(&Value::Null, &Value::Null), "-");
     }
 }

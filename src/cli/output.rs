@@ -167,9 +167,9 @@ fn blank(screen: Screen) -> Table {
 fn cell(text: &str, is_coloured: bool) -> Cell {
     let cell = Cell::new(text);
     let colour = match text {
-        "active" | "admitted" | "passed" | "pass" => Color::Green,
-        "disabled" | "skipped" => Color::Yellow,
-        "expired" | "exhausted" | "refused" | "failed" => Color::Red,
+        "active" | "\u{2713}" => Color::Green,
+        "disabled" | "~" => Color::Yellow,
+        "expired" | "exhausted" | "\u{2717}" => Color::Red,
         _ => return cell,
     };
     if is_coloured { cell.fg(colour) } else { cell }
@@ -207,8 +207,17 @@ pub fn text_of(value: &Value) -> String {
 
 /// A moment to the minute.
 pub fn minute_of(value: &Value) -> String {
+    moment_of(value, "%Y-%m-%d %H:%M")
+}
+
+/// A moment to the second.
+pub fn second_of(value: &Value) -> String {
+    moment_of(value, "%Y-%m-%d %H:%M:%S")
+}
+
+fn moment_of(value: &Value, form: &str) -> String {
     match value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) {
-        Some(moment) => moment.strftime("%Y-%m-%d %H:%M").to_string(),
+        Some(moment) => moment.strftime(form).to_string(),
         None => text_of(value),
     }
 }

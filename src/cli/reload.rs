@@ -57,8 +57,12 @@ mod tests {
 
     #[test]
     fn every_fault_has_its_line() {
-        let verdict = json!({"ok": false, "faults": ["keyward.toml:3:1: a", "keys.toml:9:1: b"], "warnings": []});
+        let verdict =
+            json!({"applied": false, "faults": ["keyward.toml:3:1: a", "keys.toml:9:1: b"], "needs_restart": []});
         let text = drawn(&verdict, Screen { width: None, is_coloured: false });
-        assert_eq!(text, "faults    keyward.toml:3:1: a\nfaults    keys.toml:9:1: b\nok        no\nwarnings  -\n");
+        assert_eq!(
+            text,
+            "applied        no\nfaults         keyward.toml:3:1: a\nfaults         keys.toml:9:1: b\nneeds_restart  -\n"
+        );
     }
 }

@@ -7,7 +7,7 @@ use super::client::{Call, Client, Query, Server, strange};
 use super::failure::Failure;
 use super::key::resolve;
 use super::moment::{Way, moment, now};
-use super::output::{Column, Grid, Screen, text_of, write, write_json};
+use super::output::{Column, Grid, Screen, plain, text_of, write, write_json};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -33,7 +33,7 @@ pub struct Asked {
     #[arg(long, value_name = "WHEN")]
     to: Option<String>,
     /// One line for each of these.
-    #[arg(long, value_parser = ["key", "model", "team", "org", "day", "hour"])]
+    #[arg(long, value_parser = ["key", "model", "endpoint", "team", "org", "day", "hour", "total"])]
     by: Option<String>,
     /// Print CSV.
     #[arg(long)]
@@ -85,7 +85,7 @@ impl Asked {
             eprintln!("nothing was used in this time");
             return Ok(());
         }
-        write(&drawn(items, Screen::stdout()))
+        write(&drawn(items, answer["group_by"].as_str().unwrap_or("group"), Screen::stdout()))
     }
 }
 
@@ -96,58 +96,45 @@ pub fn instant(flag: &str, text: Option<&str>) -> Result<Option<String>, Failure
     Ok(moment.map(|moment| moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
 }
 
-/// What the rows are about, then what is looked at first; of anything else the answer has the place is behind these.
-const ORDER: [&str; 12] = [
-    "group",
-    "name",
-    "key",
-    "key_id",
-    "model",
-    "team_id",
-    "org_id",
-    "day",
-    "hour",
-    "requests",
-    "units",
-    "input_tokens",
+/// The members of a row that are shown, in this order, and what stands above them.
+const MEMBERS: [(&str, &str); 12] = [
+    ("name", "NAME"),
+    ("requests", "REQUESTS"),
+    ("units", "UNITS"),
+    ("input_tokens", "INPUT"),
+    ("output_tokens", "OUTPUT"),
+    ("errors", "ERRORS"),
+    ("refusals", "REFUSED"),
+    ("cached_input_tokens", "CACHED"),
+    ("first_byte_p50_ms", "FIRST BYTE P50 MS"),
+    ("first_byte_p99_ms", "P99 MS"),
+    ("duration_p50_ms", "WHOLE P50 MS"),
+    ("duration_p99_ms", "P99 MS"),
 ];
 
-/// A table with a column for each member the rows have.
-fn drawn(items: &[Value], screen: Screen) -> String {
-    let rows = items.iter().map(flat).collect::<Vec<_>>();
-    let mut names = Vec::<&str>::new();
-    for (name, _) in rows.iter().flatten() {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
-        }
-    }
-    let place = |name: &str| ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len());
-    names.sort_by_key(|name| place(name));
-    let of = |row: &[(String, Value)], name: &str| {
-        row.iter().find(|(own, _)| own == name).map_or(Value::Null, |(_, value)| value.clone())
+/// A table of the sums. The first column is what they are summed up by; one in which nothing stands is left out.
+fn drawn(items: &[Value], group_by: &str, screen: Screen) -> String {
+    let is_there = |name: &str| items.iter().any(|item| text_of(&item[name]) != text_of(&Value::Null));
+    let shown = MEMBERS.iter().filter(|(name, _)| is_there(name)).collect::<Vec<_>>();
+    let mut columns = vec![Column { head: plain(group_by).to_uppercase().into(), rank: 0, is_number: false }];
+    columns.extend(shown.iter().zip(1..).map(|((name, head), rank)| Column {
+        head: (*head).into(),
+        rank,
+        is_number: !matches!(*name, "name" | "refusals"),
+    }));
+    let row = |item: &Value| {
+        let group = std::iter::once(text_of(&item["group"]));
+        group.chain(shown.iter().map(|(name, _)| figure(&item[*name]))).collect()
     };
-    let columns = names.iter().enumerate().map(|(at, name)| Column {
-        head: name.to_uppercase().replace('_', " ").into(),
-        rank: u8::try_from(at).unwrap_or(u8::MAX),
-        is_number: rows.iter().all(|row| matches!(of(row, name), Value::Number(_) | Value::Null)),
-    });
-    let mut grid = Grid::new(&columns.collect::<Vec<_>>(), screen);
-    let cells = rows.iter().map(|row| names.iter().map(|name| text_of(&of(row, name))).collect());
-    grid.page(&cells.collect::<Vec<_>>())
+    Grid::new(&columns, screen).page(&items.iter().map(row).collect::<Vec<_>>())
 }
 
-/// The members of a row; those of percentiles stand for themselves (`ttft_ms p50`).
-fn flat(row: &Value) -> Vec<(String, Value)> {
-    let mut members = Vec::new();
-    for (name, value) in row.as_object().into_iter().flatten() {
-        match value {
-            Value::Object(parts) if parts.keys().any(|part| part.starts_with("p5")) => {
-                members.extend(parts.iter().map(|(part, value)| (format!("{name}_{part}"), value.clone())));
-            }
-            value => members.push((name.clone(), value.clone())),
-        }
+/// Milliseconds to a tenth; everything else as it is.
+fn figure(value: &Value) -> String {
+    match value.as_f64().filter(|_| value.is_f64()) {
+        Some(figure) => format!("{figure:.1}"),
+        None => text_of(value),
     }
-    members
 }
 
 #[cfg(test)]
@@ -156,16 +143,18 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn rows_become_a_table_with_what_they_are_about_first() {
+    fn sums_become_a_table_of_what_there_is() {
         let items = [
-            json!({"errors": 0, "requests": 12, "team_id": "search", "ttft_ms": {"p50": 8, "p99": 20}, "refused": {"rpm": 3}}),
-            json!({"errors": 1, "requests": 1234, "team_id": null, "ttft_ms": {"p50": 9, "p99": null}, "refused": {}}),
+            json!({"group": "search", "name": null, "requests": 12, "refusals": {"rpm_limit": 3, "key_disabled": 1}, "errors": 0,
+                "units": 900, "first_byte_p50_ms": 8.04, "first_byte_p99_ms": null, "estimated": 0}),
+            json!({"group": "", "name": null, "requests": 1234, "refusals": {}, "errors": 1, "units": 0,
+                "first_byte_p50_ms": null, "first_byte_p99_ms": null, "estimated": 0}),
         ];
-        let text = drawn(&items, Screen { width: None, is_coloured: false });
+        let text = drawn(&items, "team", Screen { width: None, is_coloured: false });
         let expected = "\
-TEAM ID  REQUESTS  ERRORS  REFUSED  TTFT MS P50  TTFT MS P99
-search         12       0  rpm=3              8           20
--            1234       1  -                  9            -
+TEAM    REQUESTS  UNITS  ERRORS  REFUSED                      FIRST BYTE P50 MS
+search        12    900       0  key_disabled=1, rpm_limit=3                8.0
+-           1234      0       1  -                                            -
 ";
         assert_eq!(text, expected);
     }

@@ -102,13 +102,18 @@ pub struct House {
     pub clock: Clock,
     pub backstage: Arc<Backstage>,
     pub address: SocketAddr,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl House {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.path().join("keys.db")).expect("a store"));
+        let store = Arc::new(Embedded::open(&folder.path().join("keys.db")).expect("a store"));
+        Self { _folder: Some(folder), ..Self::over(store).await }
+    }
+
+    /// The same over a store of the test's own.
+    pub async fn over(store: Arc<dyn Store>) -> Self {
         let (keys, gate) = (Arc::new(KeyTable::new()), Gate::default());
         let clock = Clock::manual(Now { monotonic_ns: 1 << 40, unix_ms: START_MS });
         let digester = Digester::new(&Pepper::new(vec![7; 32]).expect("long enough"));
@@ -134,7 +139,7 @@ impl House {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("its address");
         tokio::spawn(async move { serve(listener, &surface).await });
-        Self { service, keys, store, digester, clock, backstage, address, _folder: folder }
+        Self { service, keys, store, digester, clock, backstage, address, _folder: None }
     }
 
     /// One request as the writer; JSON in, JSON out.
@@ -148,6 +153,15 @@ impl House {
             Some(body) => self.raw(method, path, &[&login, "content-type: application/json"], &body.to_string()).await,
             None => self.raw(method, path, &[&login], "").await,
         }
+    }
+
+    /// The same with further headers.
+    pub async fn call_with(&self, method: &str, path: &str, more: &[(&str, &str)], body: Option<Value>) -> Answer {
+        let mut headers = vec![format!("authorization: Bearer {WRITER}")];
+        headers.extend(more.iter().map(|(name, value)| format!("{name}: {value}")));
+        headers.extend(body.as_ref().map(|_| "content-type: application/json".to_owned()));
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        self.raw(method, path, &headers, &body.map(|body| body.to_string()).unwrap_or_default()).await
     }
 
     /// One request with these headers and this body.

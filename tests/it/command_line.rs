@@ -1,6 +1,7 @@
 //! The command line as scripts and people use it: output, errors, exit codes.
 
 mod keys;
+mod server;
 
 use std::fs;
 use std::io::Write;

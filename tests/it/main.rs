@@ -2,12 +2,14 @@
 
 mod harness;
 
+mod admin;
 mod bodies;
 mod canary;
 mod command_line;
 mod disconnect;
 mod edge;
 mod forwarding;
+mod in_force;
 mod leaks;
 mod ledger;
 mod learning;

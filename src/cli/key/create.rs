@@ -5,8 +5,8 @@ use http::Method;
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::{Form, KEYS, show};
-use crate::cli::client::{Call, Client, Server};
+use super::{Form, KEYS, path_of, show};
+use crate::cli::client::{Call, Client, Server, strange};
 use crate::cli::failure::Failure;
 use crate::cli::stdin;
 
@@ -23,7 +23,7 @@ pub struct Create {
     name: String,
     #[command(flatten)]
     fields: Fields,
-    /// Make it switched off.
+    /// Switch it off as soon as it is made.
     #[arg(long)]
     disabled: bool,
     /// Read a secret of your own from standard input, instead of a new one.
@@ -40,13 +40,26 @@ impl Create {
         let client = Client::new(&self.server)?;
         let mut body = self.fields.body()?;
         body.insert("name".to_owned(), Value::from(self.name.as_str()));
-        if self.disabled {
-            body.insert("is_disabled".to_owned(), Value::from(true));
-        }
         if self.key_stdin {
             body.insert("key".to_owned(), Value::from(stdin::secret()?.as_str()));
         }
         let call = Call::new(Method::POST, KEYS).with_body(Value::Object(body)).once()?;
-        show::secret(&client.call(&call)?, self.form)
+        let made = client.call(&call)?;
+        if !self.disabled {
+            return show::secret(&made, self.form);
+        }
+        let disable = || {
+            let id = made.json()?["id"].as_str().map(str::to_owned).ok_or_else(|| strange("no `id` in it"))?;
+            client.call(&Call::put(path_of(&id, "/disable")))
+        };
+        match disable() {
+            Ok(disabled) => show::secret(&show::with_secret(&disabled, &made)?, self.form),
+            Err(failure) => {
+                // It is there, and nobody would ever see its secret.
+                show::secret(&made, self.form)?;
+                eprintln!("keyward: the key was made and is not disabled:");
+                Err(failure)
+            }
+        }
     }
 }

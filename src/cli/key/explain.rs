@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{path_of, resolve};
 use crate::cli::client::{Call, Client, Server, strange};
 use crate::cli::failure::Failure;
-use crate::cli::output::{Column, Grid, Screen, text_of, write, write_json};
+use crate::cli::output::{Column, Grid, Screen, plain, second_of, text_of, write, write_json};
 use crate::cli::{FAILED, OK};
 
 pub const EXAMPLES: &str = "\
@@ -70,31 +70,59 @@ impl Explain {
     }
 }
 
-const COLUMNS: [Column; 3] = [Column::text("", 0), Column::text("CHECK", 0), Column::text("WHY", 1)];
+const COLUMNS: [Column; 7] = [
+    Column::text("", 0),
+    Column::text("CHECK", 0),
+    Column::number("ASKED", 3),
+    Column::number("LEFT", 2),
+    Column::number("LIMIT", 4),
+    Column::text("ALL THERE AGAIN", 5),
+    Column::text("WHY", 1),
+];
 
-/// A line for each check, in the order they are made: a mark, its name, and its numbers.
+/// A line for each check, in the order they are made: a mark, its name, its numbers, and why.
 fn drawn(verdict: &Value, screen: Screen) -> String {
     let rows = verdict["checks"].as_array().into_iter().flatten().map(row).collect::<Vec<_>>();
-    let is_admitted = verdict["admitted"] == true;
-    let word = if is_admitted { "admitted" } else { "refused" };
+    let word = if verdict["admitted"] == true { "admitted" } else { "refused" };
     format!("{}{word}\n", Grid::new(&COLUMNS, screen).page(&rows))
 }
 
 fn row(check: &Value) -> Vec<String> {
-    let verdict = text_of(&check["verdict"]);
-    let mark = match verdict.as_str() {
-        "pass" | "passed" | "ok" | "admitted" => "\u{2713}".to_owned(),
-        "refuse" | "refused" | "fail" | "failed" => "\u{2717}".to_owned(),
-        _ => verdict,
+    let mark = match check["verdict"].as_str() {
+        Some("pass") => "\u{2713}".to_owned(),
+        Some("refuse") => "\u{2717}".to_owned(),
+        Some("clamp") => "~".to_owned(),
+        // Not checked.
+        _ => String::new(),
     };
-    let numbers = check
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(name, value)| !matches!(name.as_str(), "check" | "verdict") && !value.is_null());
-    let numbers = numbers.map(|(name, value)| match (name.as_str(), value) {
-        ("detail" | "message", value) => text_of(value),
-        (name, value) => format!("{name} {}", text_of(value)),
-    });
-    vec![mark, text_of(&check["check"]), numbers.collect::<Vec<_>>().join(", ")]
+    let why = match check["reason"].as_str() {
+        Some(reason) => format!("{} ({})", text_of(&check["message"]), plain(reason)),
+        None => text_of(&check["message"]),
+    };
+    let number = |name: &str| if check[name].is_null() { String::new() } else { text_of(&check[name]) };
+    let again = if check["resets_at"].is_null() { String::new() } else { second_of(&check["resets_at"]) };
+    vec![mark, text_of(&check["check"]), number("asked"), number("remaining"), number("limit"), again, why]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_check_has_its_mark_and_its_numbers() {
+        let verdict = json!({"admitted": false, "checks": [
+            {"check": "address", "verdict": "skip", "reason": null, "message": "no client_ip was given"},
+            {"check": "model", "verdict": "refuse", "reason": "model_not_allowed", "message": "o3 is not allowed"},
+            {"check": "requests", "verdict": "pass", "limit": 60, "remaining": 59, "asked": 1,
+                "resets_at": "2027-01-01T00:00:01.5Z", "message": "59 requests are left"},
+        ]});
+        let expected = "   CHECK     ASKED  LEFT  LIMIT  ALL THERE AGAIN      WHY
+   address                                            no client_ip was given
+\u{2717}  model                                              o3 is not allowed (model_not_allowed)
+\u{2713}  requests      1    59     60  2027-01-01 00:00:01  59 requests are left
+refused
+";
+        assert_eq!(drawn(&verdict, Screen { width: None, is_coloured: false }), expected);
+    }
 }

@@ -45,6 +45,13 @@ pub fn key(answer: &Answer, form: Form) -> Result<(), Failure> {
     write(&drawn(&key, Screen::stdout()))
 }
 
+/// The answer of a key's last state with the secret that an earlier answer showed. A text in JSON cannot hold the bytes that are replaced.
+pub fn with_secret(last: &Answer, earlier: &Answer) -> Result<Answer, Failure> {
+    let key = earlier.json()?;
+    let secret = serde_json::Value::from(member(&key, "key")?).to_string();
+    Ok(Answer { body: last.text()?.replacen("\"key\":null", &format!("\"key\":{secret}"), 1).into() })
+}
+
 /// Prints a key whose secret is in the answer, this once.
 pub fn secret(answer: &Answer, form: Form) -> Result<(), Failure> {
     const ONCE: &str = "The secret is shown only now; keep it where secrets are kept.";
@@ -69,7 +76,7 @@ fn member<'a>(key: &'a Value, name: &str) -> Result<&'a str, Failure> {
 }
 
 /// The names of a key's members in the order of interest, and what stands for them when they are empty.
-const ORDER: [(&str, &str); 26] = [
+const ORDER: [(&str, &str); 29] = [
     ("key", ""),
     ("id", "-"),
     ("name", "-"),
@@ -85,17 +92,21 @@ const ORDER: [(&str, &str); 26] = [
     ("max_parallel", "no limit"),
     ("quota_limit", "no limit"),
     ("quota_used", "-"),
-    ("quota_reset", "-"),
+    ("quota_remaining", ""),
+    ("quota_reset", ""),
+    ("quota_resets_at", ""),
     ("expires_at", "never"),
     ("is_sandbox", "-"),
     ("on_disconnect", "-"),
     ("rotate_grace_until", ""),
-    ("old_secret", ""),
+    ("old_secrets", ""),
     ("last_used_at", "never"),
     ("created_at", "-"),
     ("updated_at", "-"),
     ("metadata", ""),
     ("source", "-"),
+    // Of a rotation; it stands among the old secrets too.
+    ("old_secret", ""),
 ];
 
 /// A key, one member to a line; what this program does not know of comes last.
@@ -103,6 +114,9 @@ fn drawn(key: &Value, screen: Screen) -> String {
     let Some(members) = key.as_object() else { return card(&[], screen) };
     let mut rows = Vec::new();
     for (name, empty) in ORDER {
+        if name == "old_secret" && members.contains_key("old_secrets") {
+            continue;
+        }
         let Some(value) = members.get(name) else { continue };
         let text = match text_of(value) {
             text if text == "-" => empty.to_owned(),
