@@ -106,10 +106,14 @@ pub struct House {
 
 impl House {
     pub async fn start() -> Self {
+        let clock = Clock::manual(Now { monotonic_ns: 1 << 40, unix_ms: START_MS });
+        Self::start_with(clock, |operators| operators).await
+    }
+
+    pub async fn start_with(clock: Clock, adjust: impl FnOnce(Operators) -> Operators) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.path().join("keys.db")).expect("a store"));
         let (keys, gate) = (Arc::new(KeyTable::new()), Gate::default());
-        let clock = Clock::manual(Now { monotonic_ns: 1 << 40, unix_ms: START_MS });
         let digester = Digester::new(&Pepper::new(vec![7; 32]).expect("long enough"));
         let backstage = Arc::new(Backstage {
             metrics: Metrics::new(),
@@ -127,7 +131,7 @@ impl House {
             program: Arc::clone(&backstage) as Arc<dyn Program>,
             gate,
         }));
-        let operators = Arc::new(Operators::new(&settings(), Vec::new()));
+        let operators = Arc::new(adjust(Operators::new(&settings(), Vec::new())));
         let surface = Surface { service: Arc::clone(&service), operators };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("its address");

@@ -9,7 +9,8 @@ use crate::admin::native::schema;
 use crate::admin::service::{KeyView, Made, OldSecretView};
 use crate::admin::times::rfc3339;
 
-/// A key. It has no `Debug`, since it may hold a secret.
+/// A key.
+// It has no `Debug`, since it may hold a secret.
 #[derive(Serialize, ToSchema)]
 pub struct Key {
     /// Its identity for life.

@@ -126,6 +126,16 @@ fn secret() -> Value {
     })
 }
 
+/// What JSON Schema can say of a quota: a period wants a limit. `is_change` says that the limit may be that of before.
+pub fn quota_rule(is_change: bool) -> Value {
+    let no_period = json!({ "properties": { "quota_reset": { "enum": ["none", null] } } });
+    let mut limit = json!({ "properties": { "quota_limit": { "type": "integer" } } });
+    if !is_change {
+        limit["required"] = json!(["quota_limit"]);
+    }
+    json!([no_period, limit])
+}
+
 /// What is sent to make a key.
 pub struct KeyCreateRequest;
 
@@ -190,6 +200,10 @@ impl PartialSchema for ExplainRequest {
             { "type": "null" },
         ] });
         let mut endpoint = endpoint_name();
+        endpoint["type"] = json!(["string", "null"]);
+        if let Some(names) = endpoint["enum"].as_array_mut() {
+            names.push(Value::Null);
+        }
         endpoint["description"] = json!("Chat completions when nothing is said; of a group its first call.");
         let all = json!({
             "type": "object",
@@ -343,10 +357,8 @@ impl IntoParams for KeyParams {
 
 impl IntoParams for IfMatchParams {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let about = "Only when the key's ETag is one of these.";
-        let tags =
-            json!({ "type": "string", "pattern": "^(?:[*]|\"[1-9][0-9]{0,8}\"(?:, \"[1-9][0-9]{0,8}\"){0,3})$" });
-        vec![parameter(ParameterIn::Header, "If-Match", about, tags)]
+        let about = "Only when the key's ETag is one of these: `*`, or entity tags as RFC 9110 writes them.";
+        vec![parameter(ParameterIn::Header, "If-Match", about, json!({ "type": "string" }))]
     }
 }
 
