@@ -1,18 +1,32 @@
 //! The command line: what was asked, and what the exit code means.
 
+mod audit;
 mod check;
-mod hash;
+mod client;
+mod failure;
 mod health;
+mod key;
+mod ledger;
+mod moment;
+mod output;
+mod pages;
 mod quickstart;
+mod reload;
+mod stdin;
+mod store;
+mod usage;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::app::{self, Options, Outcome, serve::StartFault};
+use crate::app::{self, Options, Outcome, StartFault};
+use crate::config;
 use crate::telemetry::logging;
+
+use self::failure::Failure;
 
 /// Everything is in order.
 const OK: u8 = 0;
@@ -28,7 +42,12 @@ Examples:
   keyward serve --config keyward.toml      run
   printf %s \"$SECRET\" | keyward key hash   what keys.toml wants instead of a secret
 
-Exit codes: 0 in order, 1 failed while running, 2 command line or configuration not in order.";
+Of a running server (its token in KEYWARD_ADMIN_TOKEN or KEYWARD_ADMIN_TOKEN_FILE):
+  keyward key create --name demo --model 'gpt-4o*' --rpm 60 --expires 30d
+  keyward key list
+  keyward usage --from 7d --by team
+
+Exit codes: 0 in order, 1 failed (or the server said no), 2 command line or configuration not in order.";
 
 /// A reverse proxy that enforces key policies in front of LLM backends.
 #[derive(Debug, Parser)]
@@ -80,13 +99,33 @@ enum Command {
     },
     /// Work with keys.
     #[command(subcommand)]
-    Key(KeyCommand),
+    Key(Box<key::KeyCommand>),
+    /// What was used, by key, model, team, organisation or time.
+    #[command(after_help = usage::EXAMPLES)]
+    Usage(usage::Usage),
+    /// Who changed what, when and from where.
+    #[command(after_help = audit::EXAMPLES)]
+    Audit(audit::Audit),
+    /// Have a running server read its files again.
+    #[command(after_help = reload::EXAMPLES)]
+    Reload(reload::Reload),
+    /// Look at what was used.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Copy the store, and put a copy back.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Ask a running proxy whether it is ready; for images without curl.
-    #[command(after_help = "Example:\n  keyward healthcheck --admin-url http://127.0.0.1:8081")]
+    #[command(
+        after_help = "Examples:\n  keyward healthcheck --admin-url http://127.0.0.1:8081\n  keyward serve --config keyward.toml & keyward healthcheck --wait 10s"
+    )]
     Healthcheck {
         /// Its admin listener.
         #[arg(long, env = "KEYWARD_ADMIN_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
         admin_url: String,
+        /// How long to wait for it to become ready, such as "10s" or "500ms".
+        #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = config::parse_duration)]
+        wait: std::time::Duration,
     },
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  keyward completions bash > /etc/bash_completion.d/keyward")]
@@ -94,9 +133,13 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page.
-    #[command(after_help = "Example:\n  keyward man | man -l -")]
-    Man,
+    /// Print the manual page; with --all one for every command.
+    #[command(after_help = "Examples:\n  keyward man | man -l -\n  keyward man --all /usr/local/share/man/man1")]
+    Man {
+        /// Write a page for every command into this folder.
+        #[arg(long, value_name = "DIR")]
+        all: Option<PathBuf>,
+    },
     /// Print the version.
     #[command(after_help = "Example:\n  keyward version --json")]
     Version {
@@ -107,13 +150,44 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-enum KeyCommand {
-    /// Read a secret from standard input and print what keys.toml wants for it.
-    #[command(after_help = "Examples:\n  printf %s \"$SECRET\" | keyward key hash\n  keyward key hash --generate")]
-    Hash {
-        /// Make a new secret, print it to standard error and its hash to standard output.
+enum LedgerCommand {
+    /// Recompute the books: is what every key is said to have used the sum of its records?
+    #[command(
+        after_help = "Example:\n  keyward ledger verify --config keyward.toml\n\nReads the store and its journals, whether or not the program runs. Exit code 1 when something does not agree."
+    )]
+    Verify {
+        /// The configuration file.
+        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+        /// Print the verdict as JSON.
         #[arg(long)]
-        generate: bool,
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Copy the store to a new file, while the program runs or not.
+    #[command(
+        after_help = "Example:\n  keyward store backup --config keyward.toml /backups/keyward-$(date +%F).db\n\nKeep it with the pepper (data/pepper): without that no key in it is recognised."
+    )]
+    Backup {
+        /// The copy; it must not be there yet.
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+        /// The configuration file.
+        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Put a copy in the store's place. The program must not run; what was there before is kept beside it.
+    #[command(after_help = "Example:\n  keyward store restore --config keyward.toml /backups/keyward-2026-01-31.db")]
+    Restore {
+        /// The copy.
+        #[arg(value_name = "FILE")]
+        from: PathBuf,
+        /// The configuration file.
+        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+        config: PathBuf,
     },
 }
 
@@ -126,16 +200,23 @@ pub fn run() -> ExitCode {
         Command::Quickstart { listen, admin_listen, ready_file } => {
             with_logging(&cli.log, || quickstart::quickstart(listen, admin_listen, ready_file.as_deref()))
         }
-        Command::Key(KeyCommand::Hash { generate }) => hash::hash(generate),
-        Command::Healthcheck { admin_url } => health::check(&admin_url),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut std::io::stdout());
-            OK
-        }
-        Command::Man => man(),
+        Command::Store(StoreCommand::Backup { to, config }) => store::back_up(&config, &to),
+        Command::Store(StoreCommand::Restore { from, config }) => store::restore(&config, &from),
+        Command::Ledger(LedgerCommand::Verify { config, json }) => ledger::verify(&config, json),
+        Command::Key(key) => code(key.run()),
+        Command::Usage(usage) => code(usage.run().map(|()| OK)),
+        Command::Audit(audit) => code(audit.run().map(|()| OK)),
+        Command::Reload(reload) => code(reload.run()),
+        Command::Healthcheck { admin_url, wait } => health::check(&admin_url, wait),
+        Command::Completions { shell } => code(pages::completions(Cli::command(), shell)),
+        Command::Man { all } => code(pages::man(Cli::command(), all.as_deref())),
         Command::Version { json } => version(json),
     };
     ExitCode::from(code)
+}
+
+fn code(result: Result<u8, Failure>) -> u8 {
+    result.unwrap_or_else(Failure::report)
 }
 
 fn with_logging(filter: &str, run: impl FnOnce() -> u8) -> u8 {
@@ -170,7 +251,7 @@ fn ended(result: Result<Outcome, StartFault>) -> u8 {
             eprintln!("\nkeyward: {} fault(s); nothing was started", faults.len());
             NOT_IN_ORDER
         }
-        Err(fault @ StartFault::Pepper(_)) => {
+        Err(fault @ (StartFault::Pepper(_) | StartFault::Books(_))) => {
             eprintln!("keyward: {fault}");
             NOT_IN_ORDER
         }
@@ -183,18 +264,6 @@ fn ended(result: Result<Outcome, StartFault>) -> u8 {
 
 fn is_coloured(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-fn man() -> u8 {
-    let mut page = Vec::new();
-    let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
-    match rendered.and_then(|()| std::io::stdout().write_all(&page)) {
-        Ok(()) => OK,
-        Err(error) => {
-            eprintln!("keyward: {error}");
-            FAILED
-        }
-    }
 }
 
 fn version(json: bool) -> u8 {

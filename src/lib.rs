@@ -13,6 +13,7 @@ pub mod admission;
 // -- shell: waits, speaks, stores.
 pub mod telemetry;
 pub mod store;
+pub mod ledger;
 pub mod upstream;
 pub mod proxy;
 pub mod admin;

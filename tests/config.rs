@@ -126,8 +126,9 @@ fn said(text: &str) -> BTreeSet<String> {
         let line = line.trim().trim_start_matches("# ");
         if let Some(header) = line.strip_prefix('[').filter(|_| line.ends_with(']')) {
             let name = header.trim_matches(['[', ']']);
-            let name = name.split_once('.').map_or(name.to_owned(), |(first, _)| format!("{first}.*"));
-            said.insert(name.split('.').next().unwrap_or_default().to_owned());
+            // The names of prices are the operator's.
+            let name = if name.starts_with("prices.") { "prices.*" } else { name };
+            said.extend([name, name.split('.').next().unwrap_or_default()].map(str::to_owned));
             section = if header.starts_with('[') { format!("{name}[].") } else { format!("{name}.") };
             continue;
         }

@@ -1,7 +1,9 @@
 //! The admin listener: health, readiness, metrics, and the APIs that make and change keys. Never on the data listener, never with a data
 //! plane's secret.
 
+pub mod apig;
 pub mod native;
+pub mod newapi;
 pub mod operators;
 pub mod probes;
 pub mod program;
@@ -9,6 +11,7 @@ pub mod service;
 pub mod settings;
 pub mod surface;
 pub mod times;
+pub mod vendors;
 
 pub use operators::{LoginRefused, Operator, Operators, Scope, first_operator};
 pub use probes::{Readiness, router};
@@ -16,3 +19,4 @@ pub use program::Program;
 pub use service::{Gate, Service};
 pub use settings::{Role, Settings, TokenDigest, TokenSettings};
 pub use surface::{Surface, serve};
+pub use vendors::Vendors;

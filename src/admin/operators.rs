@@ -182,7 +182,12 @@ mod tests {
     }
 
     fn settings(tokens: Vec<TokenSettings>) -> Settings {
-        Settings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), tokens }
+        Settings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tokens,
+            apig: Default::default(),
+            newapi: Default::default(),
+        }
     }
 
     fn stored(name: &str, text: &str) -> StoredOperator {

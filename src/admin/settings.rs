@@ -10,6 +10,48 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Who may log in; there is no token that was not given.
     pub tokens: Vec<TokenSettings>,
+    /// `[admin.apig]`.
+    pub apig: ApigSettings,
+    /// `[admin.newapi]`.
+    pub newapi: NewApiSettings,
+}
+
+/// What the API of Huawei APIG's shape is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ApigSettings {
+    /// The applications that exist before they have a key: `project/instance/app`.
+    pub apps: Vec<Box<str>>,
+}
+
+impl ApigSettings {
+    /// The longest of the three names of an application, bytes.
+    pub const LONGEST_NAME: usize = 64;
+
+    /// An application as it is listed; `None` when it is not three names with slashes between.
+    pub fn app(text: &str) -> Option<Box<str>> {
+        let names = text.split('/').collect::<Vec<_>>();
+        (names.len() == 3 && names.iter().all(|name| Self::is_name(name))).then(|| text.into())
+    }
+
+    /// Whether this is the name of a project, an instance or an application: 1 to 64 of `[A-Za-z0-9_-]`.
+    pub fn is_name(text: &str) -> bool {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        (1..=Self::LONGEST_NAME).contains(&text.len()) && text.bytes().all(is_plain)
+    }
+}
+
+/// What the API of the new-api family's shape is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewApiSettings {
+    /// Whether a new token is answered with its key. The family's own server answers without, and gives the key to another call,
+    /// which cannot be here: a key is shown once.
+    pub create_returns_data: bool,
+}
+
+impl Default for NewApiSettings {
+    fn default() -> Self {
+        Self { create_returns_data: true }
+    }
 }
 
 /// One operator's token.

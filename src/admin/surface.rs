@@ -11,7 +11,8 @@ use tokio::net::TcpListener;
 
 use crate::admin::operators::{LoginRefused, Operator, Operators};
 use crate::admin::service::Service;
-use crate::admin::{native, probes};
+use crate::admin::vendors::Vendors;
+use crate::admin::{apig, native, newapi, probes};
 
 /// What every API of the admin listener is given.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Surface {
     pub service: Arc<Service>,
     /// Who may log in.
     pub operators: Arc<Operators>,
+    /// What the dialects of other vendors are told.
+    pub vendors: Arc<Vendors>,
 }
 
 impl Surface {
@@ -39,6 +42,8 @@ impl Surface {
     pub fn router(&self) -> Router {
         // One after the other: what no route has is answered by the native API's fallback.
         native::router(self.clone())
+            .merge(apig::router(self.clone()))
+            .merge(newapi::router(self.clone()))
             .merge(probes::router(self.service.program().clone()))
             .layer(middleware::from_fn_with_state(self.clone(), count))
     }

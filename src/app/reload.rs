@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
+use crate::admin::{Gate, Operators, Vendors};
 use crate::app::keys;
 use crate::config::{self, Config, FileKey};
-use crate::keys::change::KeyRecord;
 use crate::proxy::{Live, Plane};
+use crate::store::StoredKey;
 use crate::telemetry::metrics::Verdict;
 use crate::upstream::Routes;
 
@@ -20,18 +23,32 @@ pub struct Reloader {
     /// Held for the whole of a reload, so that they come one at a time.
     state: Mutex<State>,
     /// Never held for longer than a copy, so that whoever asks does not wait for a reload.
-    told: Mutex<Told>,
+    told: Mutex<Last>,
+    /// The keys of the file in force, for whoever follows them.
+    declared: watch::Sender<Arc<Vec<StoredKey>>>,
+    others: Told,
+}
+
+/// Who else is told of a reload.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Closed while it runs, so that no operator changes a key meanwhile.
+    pub gate: Gate,
+    /// Whose tokens may be others afterwards.
+    pub operators: Arc<Operators>,
+    /// What the dialects of other vendors are told.
+    pub vendors: Arc<Vendors>,
 }
 
 #[derive(Debug)]
 struct State {
     config: Config,
-    keys: Vec<KeyRecord>,
+    keys: Arc<Vec<StoredKey>>,
 }
 
 /// What others ask about the last reload.
 #[derive(Debug, Default)]
-struct Told {
+struct Last {
     faults: Option<Refused>,
     /// The key file in force, and the one of a refused configuration: its correction asks for a reload too.
     keys_files: [Option<PathBuf>; 2],
@@ -44,19 +61,34 @@ pub type Refused = Vec<String>;
 
 impl Reloader {
     /// Of a program that has just started with these.
-    pub fn new(path: PathBuf, plane: Arc<Plane>, config: Config, keys: Vec<KeyRecord>) -> Self {
+    pub fn new(path: PathBuf, plane: Arc<Plane>, config: Config, keys: Vec<StoredKey>, others: Told) -> Self {
         plane.metrics.config_in_force.set(1);
-        let told = Told { keys_files: [config.keys_file.clone(), None], ..Told::default() };
-        let started = config.clone();
-        Self { path, plane, started, state: Mutex::new(State { config, keys }), told: Mutex::new(told) }
+        let told = Last { keys_files: [config.keys_file.clone(), None], ..Last::default() };
+        let (started, keys) = (config.clone(), Arc::new(keys));
+        let declared = watch::Sender::new(Arc::clone(&keys));
+        Self {
+            path,
+            plane,
+            started,
+            state: Mutex::new(State { config, keys }),
+            told: Mutex::new(told),
+            declared,
+            others,
+        }
     }
 
-    /// Reads both files anew and puts them in force, or says why not and changes nothing.
+    /// The keys of the file in force, now and after every reload.
+    pub fn declared(&self) -> watch::Receiver<Arc<Vec<StoredKey>>> {
+        self.declared.subscribe()
+    }
+
+    /// Reads both files anew and puts them in force, or says why not and changes nothing. Blocks; not to be called from an async task.
     ///
     /// # Errors
     /// Every fault, with file, line and path.
     pub fn reload(&self) -> Result<(), Refused> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let _closed = self.others.gate.close();
         let verdict = self.read_and_apply(&mut state);
         let metrics = &self.plane.metrics;
         match &verdict {
@@ -74,7 +106,7 @@ impl Reloader {
         }
         metrics.keys.set(i64::try_from(self.plane.keys.len()).unwrap_or(i64::MAX));
         let refused_file = verdict.as_ref().err().and_then(|_| config::keys_file_of(&self.path));
-        *self.told() = Told {
+        *self.told() = Last {
             faults: verdict.clone().err(),
             keys_files: [state.config.keys_file.clone(), refused_file],
             needs_restart: config::needs_restart(&self.started, &state.config),
@@ -103,7 +135,7 @@ impl Reloader {
         files
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, Last> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -116,17 +148,21 @@ impl Reloader {
             tracing::warn!(setting, "differs from what the program started with; takes effect only at the next start");
         }
         log_warnings(&config, &keys);
-        let records = keys::records(keys, &self.plane.digester);
+        let stored = keys::stored(&keys, &self.plane.digester);
+        let (old, new) = (keys::records(&state.keys), keys::records(&stored));
         // Keys first: a key that the new file takes away must not meet the new routes.
-        let changed = keys::apply(&self.plane.keys, &state.keys, &records).map_err(|refused| {
+        let changed = keys::apply(&self.plane.keys, &old, &new).map_err(|refused| {
             let file = config.keys_file.as_ref().unwrap_or(&self.path);
             vec![format!("{}: {refused}", file.display())]
         })?;
         let old = self.plane.live.load();
         self.plane.live.store(Arc::new(live(&config, Some(&old.routes))));
         self.plane.estimator.set_default_max_output(config.limits.default_max_output);
+        self.others.operators.replace(&config.admin);
+        self.others.vendors.replace(&config.admin);
         state.config = config;
-        state.keys = records;
+        state.keys = Arc::new(stored);
+        self.declared.send_replace(Arc::clone(&state.keys));
         tracing::info!(keys = self.plane.keys.len(), changed, "configuration in force");
         Ok(())
     }
@@ -137,7 +173,7 @@ pub fn live(config: &Config, old: Option<&Routes>) -> Live {
     Live {
         settings: config.server.clone(),
         limits: config.limits,
-        routes: Routes::new(config.upstreams.clone(), config.aliases.clone(), old),
+        routes: Arc::new(Routes::new(config.upstreams.clone(), config.aliases.clone(), old)),
         prices: config.prices.clone(),
     }
 }

@@ -3,29 +3,20 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admin::{self as operators, Readiness};
-use crate::app::{keys, pepper, reload};
-use crate::clock::Clock;
-use crate::config::{self, Config, watch};
-use crate::dialect::estimate::Estimator;
-use crate::keys::secret::Digester;
-use crate::keys::table::KeyTable;
-use crate::limits::attempts::Attempts;
-use crate::proxy::Plane;
-use crate::proxy::plane::BodyBudget;
+use crate::admin;
+use crate::admin::service::Service;
+use crate::app::open::{Files, Opened, StartFault, machine, open};
+use crate::app::reload::Reloader;
+use crate::config::{self, watch};
+use crate::keys::secret::Secret;
 use crate::proxy::server::{self, Server};
-use crate::telemetry::Metrics;
 use crate::upstream::tls;
-
-use reload::Reloader;
 
 /// What the command line says of a start.
 #[derive(Debug, Clone)]
@@ -47,29 +38,6 @@ pub enum Outcome {
     Died,
 }
 
-/// Why a program does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartFault {
-    /// The files are not in order.
-    #[error("the configuration is not in order")]
-    Config(config::Faults),
-    /// The pepper is not to be had.
-    #[error(transparent)]
-    Pepper(#[from] pepper::PepperFault),
-    /// The machine does not give what is needed.
-    #[error("{what}: {error}")]
-    Machine {
-        /// What was tried.
-        what: &'static str,
-        /// What happened.
-        error: std::io::Error,
-    },
-}
-
-fn machine<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> StartFault {
-    move |error| StartFault::Machine { what, error: std::io::Error::other(error.to_string()) }
-}
-
 /// Runs until a signal ends it.
 ///
 /// # Errors
@@ -79,126 +47,93 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
     let seen = watch::look(std::iter::once(options.config.clone()).chain(config::keys_file_of(&options.config)));
     let env = |name: &str| std::env::var(name).ok();
     let (config, keys) = config::load_all(&options.config, None, &env).map_err(StartFault::Config)?;
-    let digester = Digester::new(&pepper::load(&config.storage.pepper)?);
-    reload::log_warnings(&config, &keys);
-    let records = keys::records(keys, &digester);
-    let plane = plane(&config, digester);
-    keys::apply(&plane.keys, &[], &records).map_err(machine("keys"))?;
-    plane.metrics.keys.set(i64::try_from(plane.keys.len()).unwrap_or(i64::MAX));
-    let admin_listen = config.admin.listen;
-    let reloader = Arc::new(Reloader::new(options.config.clone(), Arc::clone(&plane), config, records));
-    let admin = Admin { listen: admin_listen, reloading: Some(Reloading { reloader, seen }) };
-    run(&plane, admin, options.ready_file.as_deref(), |_, _| {})
-}
-
-/// The shared state of a data plane that has no keys yet.
-pub fn plane(config: &Config, digester: Digester) -> Arc<Plane> {
-    Arc::new(Plane {
-        live: ArcSwap::from_pointee(reload::live(config, None)),
-        keys: Arc::new(KeyTable::new()),
-        digester,
-        estimator: Estimator::new(config.limits.default_max_output),
-        attempts: Attempts::default(),
-        body_budget: BodyBudget::default(),
-        clock: Clock::system(),
-        metrics: Metrics::new(),
-        is_draining: AtomicBool::new(false),
+    let opened = open(config, &keys, Some(Files { config: options.config.clone(), seen }))?;
+    drop(keys);
+    run(opened, options.ready_file.as_deref(), async |started: &Started| {
+        if let Some(token) = &started.first_token {
+            // The secret alone on standard output; what it is, beside it.
+            eprintln!("keyward: first start: this is the admin token, shown this once and kept nowhere:");
+            println!("{}", token.expose());
+        }
     })
 }
 
-/// The control plane's part of a start.
-#[derive(Debug)]
-pub struct Admin {
-    /// Where the admin listener is.
-    pub listen: SocketAddr,
-    /// What reloads; `None` for a program without files.
-    pub reloading: Option<Reloading>,
+/// A program that listens.
+pub struct Started {
+    /// Where clients connect.
+    pub data: Vec<SocketAddr>,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    /// The one writer of keys.
+    pub service: Arc<Service>,
+    /// The token of the first operator, when it was made just now.
+    pub first_token: Option<Secret>,
 }
 
-/// What a program with files reloads by.
-#[derive(Debug)]
-pub struct Reloading {
-    /// Reads the files and puts them in force.
-    pub reloader: Arc<Reloader>,
-    /// The files as they were before they were read.
-    pub seen: watch::Seen,
-}
-
-/// What the admin listener is told of the program.
-struct Program {
-    plane: Arc<Plane>,
-    reloader: Option<Arc<Reloader>>,
-}
-
-impl Readiness for Program {
-    fn faults(&self) -> Option<Vec<String>> {
-        self.reloader.as_ref()?.faults()
-    }
-
-    fn needs_restart(&self) -> Vec<String> {
-        self.reloader.as_ref().map(|reloader| reloader.needs_restart()).unwrap_or_default()
-    }
-
-    fn is_draining(&self) -> bool {
-        self.plane.is_draining.load(Ordering::Relaxed)
-    }
-
-    fn metrics(&self) -> &Metrics {
-        &self.plane.metrics
-    }
-}
-
-/// Starts both planes and waits for the end. `started` is told the data and admin addresses.
+/// Starts both planes, tells `started` once both listen, and waits for the end.
 ///
 /// # Errors
 /// Why it did not start.
 pub fn run(
-    plane: &Arc<Plane>,
-    admin: Admin,
+    opened: Opened,
     ready_file: Option<&Path>,
-    started: impl FnOnce(&[SocketAddr], SocketAddr),
+    started: impl AsyncFnOnce(&Started),
 ) -> Result<Outcome, StartFault> {
-    let tls = tls::client_config().map_err(machine("TLS towards upstreams"))?;
+    let ledger = Arc::clone(&opened.ledger);
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let control = control.map_err(machine("the control plane's runtime"))?;
-    let ended = control.block_on(async {
-        let listener = TcpListener::bind(admin.listen).await.map_err(|error| StartFault::Machine {
-            what: "the admin listener",
-            error: std::io::Error::new(error.kind(), format!("{}: {error}", admin.listen)),
-        })?;
-        let admin_address = listener.local_addr().map_err(machine("the admin listener"))?;
-        let mut signals = Signals::new().map_err(machine("signals"))?;
-        let mut server = server::start(plane, &tls).map_err(machine("the data listener"))?;
-        let reloader = admin.reloading.as_ref().map(|reloading| Arc::clone(&reloading.reloader));
-        let program = Program { plane: Arc::clone(plane), reloader };
-        let router = operators::router(Arc::new(program));
-        tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the admin listener ended");
-            }
-        });
-        let reloads = admin.reloading.map(Reloads::start).transpose().map_err(machine("the file watch"))?;
-        for address in &server.addresses {
-            tracing::info!(%address, "listening");
-        }
-        tracing::info!(address = %admin_address, "admin listening");
-        if let Some(path) = ready_file {
-            write_ready(path, &server.addresses, admin_address).map_err(machine("the ready file"))?;
-        }
-        started(&server.addresses, admin_address);
-        let died = tokio::select! {
-            () = signals.until_end(reloads) => None,
-            thread = server.died() => Some(thread),
-        };
-        if let Some(thread) = &died {
-            tracing::error!(thread, "a thread of the data plane died; the program ends");
-        }
-        let outcome = drain(server, &mut signals).await;
-        Ok(if died.is_some() { Outcome::Died } else { outcome })
-    });
+    let ended = control.block_on(run_planes(opened, ready_file, started));
+    if let Err(fault) = ledger.close() {
+        tracing::error!(%fault, "what was settled last is left in the journals, for the next start");
+    }
     // Waits for nothing: what still runs here is of no use to anyone.
     control.shutdown_background();
     ended
+}
+
+async fn run_planes(
+    opened: Opened,
+    ready_file: Option<&Path>,
+    started: impl AsyncFnOnce(&Started),
+) -> Result<Outcome, StartFault> {
+    let tls = tls::client_config().map_err(machine("TLS towards upstreams"))?;
+    let Opened { plane, surface, reloader, admin_listen, first_token, mirror, seen, .. } = opened;
+    let listener = TcpListener::bind(admin_listen).await.map_err(|error| StartFault::Machine {
+        what: "the admin listener",
+        error: std::io::Error::new(error.kind(), format!("{admin_listen}: {error}")),
+    })?;
+    let admin_address = listener.local_addr().map_err(machine("the admin listener"))?;
+    let mut signals = Signals::new().map_err(machine("signals"))?;
+    let mut server = server::start(&plane, &tls).map_err(machine("the data listener"))?;
+    let service = Arc::clone(&surface.service);
+    tokio::spawn(async move {
+        if let Err(error) = admin::serve(listener, &surface).await {
+            tracing::error!(%error, "the admin listener ended");
+        }
+    });
+    let reloads = reloader.zip(seen).map(|(reloader, seen)| {
+        tokio::spawn(mirror.follow(reloader.declared()));
+        Reloads::start(reloader, seen)
+    });
+    let reloads = reloads.transpose().map_err(machine("the file watch"))?;
+    for address in &server.addresses {
+        tracing::info!(%address, "listening");
+    }
+    tracing::info!(address = %admin_address, "admin listening");
+    let data = server.addresses.clone();
+    started(&Started { data, admin: admin_address, service, first_token }).await;
+    if let Some(path) = ready_file {
+        write_ready(path, &server.addresses, admin_address).map_err(machine("the ready file"))?;
+    }
+    let died = tokio::select! {
+        () = signals.until_end(reloads) => None,
+        thread = server.died() => Some(thread),
+    };
+    if let Some(thread) = &died {
+        tracing::error!(thread, "a thread of the data plane died; the program ends");
+    }
+    let outcome = drain(server, &mut signals).await;
+    Ok(if died.is_some() { Outcome::Died } else { outcome })
 }
 
 fn write_ready(path: &Path, data: &[SocketAddr], admin: SocketAddr) -> std::io::Result<()> {
@@ -278,8 +213,7 @@ struct Reloads {
 }
 
 impl Reloads {
-    fn start(reloading: Reloading) -> Result<Self, notify::Error> {
-        let Reloading { reloader, seen } = reloading;
+    fn start(reloader: Arc<Reloader>, seen: watch::Seen) -> Result<Self, notify::Error> {
         let (changed, changes) = mpsc::unbounded_channel();
         // Once the receiver is gone, the program is ending and nothing is reloaded any more.
         let watching = watch::watch(seen, move || changed.send(()).unwrap_or_default())?;

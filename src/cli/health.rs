@@ -4,17 +4,29 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use crate::clock::Clock;
+
 use super::{FAILED, NOT_IN_ORDER, OK};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Exit code 0 when ready.
-pub fn check(admin_url: &str) -> u8 {
+/// The rest between two looks.
+const REST: Duration = Duration::from_millis(50);
+
+/// Exit code 0 when ready, or once ready within `wait`.
+pub fn check(admin_url: &str, wait: Duration) -> u8 {
     let Some(authority) = admin_url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')) else {
         eprintln!("keyward: --admin-url {admin_url}: expected http://HOST:PORT");
         return NOT_IN_ORDER;
     };
-    match ask(authority) {
+    let clock = Clock::system();
+    let until_ns = clock.monotonic_ns().saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+    let mut answer = ask(authority);
+    while !answer.as_ref().is_ok_and(|status| status == "200") && clock.monotonic_ns() < until_ns {
+        std::thread::sleep(REST);
+        answer = ask(authority);
+    }
+    match answer {
         Ok(status) if status == "200" => {
             println!("ready");
             OK

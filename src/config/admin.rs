@@ -5,14 +5,19 @@ use std::net::SocketAddr;
 
 use sha2::{Digest, Sha256};
 
+use crate::admin::settings::{ApigSettings, NewApiSettings};
 use crate::admin::{Role, Settings, TokenDigest, TokenSettings};
 use crate::config::raw::{Names, Table};
 use crate::config::secret::EXPECTED;
 use crate::config::server::read_socket_address;
 
-pub(super) const NAMES: Names = &["listen", "tokens"];
+pub(super) const NAMES: Names = &["listen", "tokens", "apig", "newapi"];
 
 pub(super) const TOKEN_NAMES: Names = &["name", "token", "role", "org_id", "team_id"];
+
+pub(super) const APIG_NAMES: Names = &["apps"];
+
+pub(super) const NEWAPI_NAMES: Names = &["create_returns_data"];
 
 /// Reads the section.
 pub(super) fn read(root: &Table<'_>) -> Settings {
@@ -28,7 +33,23 @@ pub(super) fn read(root: &Table<'_>) -> Settings {
         }
         None => default,
     };
-    Settings { listen, tokens: read_tokens(&admin) }
+    let newapi = admin.section("newapi", NEWAPI_NAMES);
+    let create_returns_data = newapi.boolean_or("create_returns_data", NewApiSettings::default().create_returns_data);
+    Settings {
+        listen,
+        tokens: read_tokens(&admin),
+        apig: read_apig(&admin.section("apig", APIG_NAMES)),
+        newapi: NewApiSettings { create_returns_data },
+    }
+}
+
+fn read_apig(apig: &Table<'_>) -> ApigSettings {
+    let apps = apig.get("apps").map(|item| {
+        item.list("a list of applications such as \"project/instance/app\"", |item| {
+            item.parsed("an application such as \"project/instance/app\"", ApigSettings::app)
+        })
+    });
+    ApigSettings { apps: apps.unwrap_or_default() }
 }
 
 fn read_tokens(admin: &Table<'_>) -> Vec<TokenSettings> {

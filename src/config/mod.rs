@@ -32,7 +32,7 @@ use crate::limits::LimitSettings;
 use crate::policy::PriceTable;
 use crate::units::ModelName;
 use crate::upstream::UpstreamSettings;
-use crate::{admin as operators, proxy, store};
+use crate::{admin as operators, ledger, proxy, store};
 
 pub use fault::{Fault, Faults, Place};
 pub use keys::{FileKey, load_keys, parse_keys};
@@ -52,6 +52,8 @@ pub struct Config {
     pub admin: operators::Settings,
     /// `[storage]`.
     pub storage: store::Settings,
+    /// The ledger's part of `[storage]`.
+    pub ledger: ledger::Settings,
     /// `[limits]`.
     pub limits: LimitSettings,
     /// `[[upstreams]]`, at least one, in the order of the file.
@@ -64,6 +66,14 @@ pub struct Config {
     pub keys_file: Option<PathBuf>,
     /// What is allowed but unwise.
     pub warnings: Vec<Fault>,
+}
+
+/// A duration as the files write it: `250ms`, `30s`, `5m`, `24h`.
+///
+/// # Errors
+/// What is expected.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    quantity::duration(text).ok_or_else(|| format!("{} is expected", quantity::DURATION))
 }
 
 /// Reads and checks a `keyward.toml`. `env` gives the environment's variables.
@@ -134,6 +144,7 @@ fn read(root: &Table<'_>) -> Config {
         server,
         admin,
         storage: storage::read(root),
+        ledger: storage::read_ledger(root),
         limits: limits::read(root),
         aliases: models::read_aliases(root, &upstreams),
         prices: models::read_prices(root),
@@ -145,12 +156,14 @@ fn read(root: &Table<'_>) -> Config {
 
 /// Every setting of `keyward.toml` by its path; `[]` stands for a list's index and `*` for a name that is the operator's.
 pub fn setting_names() -> Vec<String> {
-    let sections: [(&str, Names); 11] = [
+    let sections: [(&str, Names); 13] = [
         ("", NAMES),
         ("server.", server::NAMES),
         ("server.tls.", server::TLS_NAMES),
         ("admin.", admin::NAMES),
         ("admin.tokens[].", admin::TOKEN_NAMES),
+        ("admin.apig.", admin::APIG_NAMES),
+        ("admin.newapi.", admin::NEWAPI_NAMES),
         ("storage.", storage::NAMES),
         ("limits.", limits::NAMES),
         ("upstreams[].", upstreams::NAMES),
@@ -174,6 +187,8 @@ fn vocabulary() -> Vec<Names> {
         server::TLS_NAMES,
         admin::NAMES,
         admin::TOKEN_NAMES,
+        admin::APIG_NAMES,
+        admin::NEWAPI_NAMES,
         storage::NAMES,
         limits::NAMES,
         upstreams::NAMES,

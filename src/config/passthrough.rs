@@ -13,7 +13,7 @@ use crate::upstream::{Kind, UpstreamSettings};
 pub(super) const NAMES: Names = &["path", "methods", "upstream", "model_free"];
 
 /// What the proxy answers or routes itself; an entry that ends in `/` stands for everything below it.
-const BUILT_IN: [&str; 18] = [
+const BUILT_IN: [&str; 19] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/responses",
@@ -31,6 +31,7 @@ const BUILT_IN: [&str; 18] = [
     "/v1beta/models/",
     "/models/",
     "/openai/",
+    "/api/usage/token",
     "/api/usage/token/",
 ];
 

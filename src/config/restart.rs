@@ -10,6 +10,9 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("server.workers", old.server.workers != new.server.workers),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("storage.url", old.storage.backend != new.storage.backend),
+        ("storage.ledger_window", old.ledger.window != new.ledger.window),
+        ("storage.journal_size", old.ledger.journal_size != new.ledger.journal_size),
+        ("storage.records_kept", old.ledger.records_kept != new.ledger.records_kept),
         ("storage.pepper", old.storage.pepper != new.storage.pepper),
     ];
     settings.into_iter().filter(|(_, differs)| *differs).map(|(path, _)| path.to_owned()).collect()

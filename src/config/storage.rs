@@ -1,14 +1,16 @@
 //! `[storage]`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::item::Item;
 use crate::config::raw::{Names, Table};
 use crate::config::secret::{EXPECTED, Reference, read_small_file};
 use crate::keys::secret::Pepper;
+use crate::ledger;
 use crate::store::{Backend, PepperSource, Settings};
 
-pub(super) const NAMES: Names = &["url", "pepper"];
+pub(super) const NAMES: Names = &["url", "pepper", "ledger_window", "journal_size", "records_kept"];
 
 /// Reads the section.
 pub(super) fn read(root: &Table<'_>) -> Settings {
@@ -19,6 +21,17 @@ pub(super) fn read(root: &Table<'_>) -> Settings {
         backend: backend.unwrap_or_else(|| Backend::Sqlite(storage.reader.resolve("data/keyward.db"))),
         pepper: pepper.unwrap_or_else(|| PepperSource::File(storage.reader.resolve("data/pepper"))),
     }
+}
+
+/// Reads what the section says of the ledger.
+pub(super) fn read_ledger(root: &Table<'_>) -> ledger::Settings {
+    let storage = root.section("storage", NAMES);
+    let default = ledger::Settings::default();
+    let (millisecond, hour) = (Duration::from_millis(1), Duration::from_secs(3_600));
+    let window = storage.duration_or("ledger_window", default.window, millisecond..=60_000 * millisecond);
+    let size = storage.size_or("journal_size", default.journal_size as u64, 1 << 20..=1 << 32);
+    let records_kept = storage.duration_or("records_kept", default.records_kept, hour..=876_000 * hour);
+    ledger::Settings { window, journal_size: usize::try_from(size).unwrap_or(default.journal_size), records_kept }
 }
 
 /// A database URL may carry a password, so it is never told.

@@ -378,3 +378,15 @@ fn sockets_threads_and_storage_need_a_restart_and_nothing_else_does() {
     assert_eq!(needs_restart(&old, &new), ["server.listen", "admin.listen", "storage.pepper"]);
     assert_eq!(needs_restart(&old, &good("[limits]\nquota_status = 402\n[models]\na = \"b\"")), [""; 0]);
 }
+
+#[test]
+fn the_other_dialects_of_the_admin_listener_have_their_settings() {
+    let admin = |text: &str| good(text).admin;
+    assert!(admin("").apig.apps.is_empty() && admin("").newapi.create_returns_data);
+    let set = admin("[admin.apig]\napps = [\"p-1/i/9ed8b7fe\"]\n[admin.newapi]\ncreate_returns_data = false");
+    assert_eq!((set.apig.apps, set.newapi.create_returns_data), (vec!["p-1/i/9ed8b7fe".into()], false));
+    for app in ["", "a/b", "a/b/c/d", "a//c", "a/b/c d", "/a/b"] {
+        let told = fault(&format!("[admin.apig]\napps = [\"{app}\"]"));
+        assert!(told.starts_with("2:9: admin.apig.apps[0]"), "{told}");
+    }
+}

@@ -15,6 +15,7 @@ pub mod multipart;
 pub mod openai;
 pub mod route;
 pub mod sse;
+pub mod token_usage;
 pub mod wording;
 
 use bytes::Bytes;

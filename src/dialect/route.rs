@@ -199,6 +199,9 @@ fn built_in(path: &str, method: &Method, headers: &HeaderMap) -> Result<Option<C
         };
         return Ok(Some(call));
     }
+    if matches!(path, "/api/usage/token" | "/api/usage/token/") {
+        return Ok(Some(Call::get(DialectName::OpenAi, Endpoint::TokenUsage)));
+    }
     if path == "/v1beta/models" {
         return Ok(Some(Call::get(DialectName::Gemini, Endpoint::Models)));
     }

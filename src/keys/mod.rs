@@ -6,4 +6,4 @@ pub mod table;
 
 pub use change::{ChangeRefused, KeyChange, KeyRecord, PreviousSecret, Source, diff};
 pub use secret::{Digester, Pepper, Secret, Shape};
-pub use table::{KeyEntry, KeyTable, SecretSlot};
+pub use table::{KeyEntry, KeyTable, Remembered, SecretSlot};

@@ -13,7 +13,7 @@ use dashmap::DashMap;
 
 use crate::clock::Now;
 use crate::keys::change::{ChangeRefused, KeyChange, KeyRecord, Source};
-use crate::limits::KeyLimits;
+use crate::limits::{KeyLimits, QuotaCount};
 use crate::policy::{CutReason, KeyPolicy};
 use crate::units::{KeyDigest, KeyId};
 
@@ -31,6 +31,17 @@ const WITHDRAWN: i64 = i64::MIN;
 
 /// How far behind the time of last use may lag, milliseconds: not every request writes to memory that all workers share.
 const USE_LAG_MS: i64 = 1_000;
+
+/// What a store remembers of a key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// Where its quota's count stands.
+    pub quota: QuotaCount,
+    /// Its last use, milliseconds since 1970.
+    pub last_used_unix_ms: Option<i64>,
+    /// Of its previous secrets: uses since another took their place, and the last.
+    pub previous: Vec<(KeyDigest, u64, Option<i64>)>,
+}
 
 /// Every key.
 #[derive(Debug)]
@@ -98,6 +109,12 @@ impl KeyEntry {
             // Not reached: one of the two is always there. A key that may do nothing is the safe answer.
             (None, None) => Arc::new(KeyPolicy { is_disabled: true, ..KeyPolicy::unlimited(self.id, "", "") }),
         }
+    }
+
+    /// What it may do now, without waking it: a key that sleeps folded up sleeps on.
+    pub fn policy_at_rest(&self) -> Arc<KeyPolicy> {
+        let folded = |cold: &Cold| cold.folded.as_ref().map(|folded| Arc::new(folded.unfold(self.id)));
+        self.policy.load_full().or_else(|| folded(&self.cold())).unwrap_or_else(|| self.policy())
     }
 
     /// The state of its limits.
@@ -216,6 +233,14 @@ impl SecretSlot {
         }
     }
 
+    /// Sets what a store remembers of its use; what was noted since stays counted.
+    fn restore_use(&self, uses: u64, last_used_unix_ms: Option<i64>) {
+        self.uses.fetch_add(uses, Ordering::Relaxed);
+        if let Some(last) = last_used_unix_ms {
+            self.last_used_unix_ms.fetch_max(last, Ordering::Relaxed);
+        }
+    }
+
     /// Uses since another secret took its place.
     pub fn uses(&self) -> u64 {
         self.uses.load(Ordering::Relaxed)
@@ -310,6 +335,31 @@ impl KeyTable {
         removed.into_iter().for_each(|id| batch::remove(self, &mut writer, id, &mut ended));
         batch::withdraw(self, ended);
         Ok(())
+    }
+
+    /// Takes up what a store remembers of a key: before any request comes in, once. Of a key that is not there it is kept until the key
+    /// comes back, as that of a key file does.
+    pub fn restore(&self, id: KeyId, remembered: &Remembered) {
+        let mut writer = self.writer();
+        let Some(entry) = self.get(id) else {
+            if remembered.quota != QuotaCount::default() {
+                writer.retired.entry(id).or_default().restore_quota(remembered.quota);
+            }
+            return;
+        };
+        if remembered.quota != QuotaCount::default() {
+            entry.limits().adopt(&entry.policy_at_rest());
+            entry.limits().restore_quota(remembered.quota);
+        }
+        if let (Some(current), Some(last)) = (entry.current(), remembered.last_used_unix_ms) {
+            current.restore_use(0, Some(last));
+        }
+        for slot in writer.previous.get(&id).into_iter().flatten() {
+            let known = remembered.previous.iter().find(|(digest, ..)| *digest == slot.digest);
+            if let Some((_, uses, last)) = known {
+                slot.restore_use(*uses, *last);
+            }
+        }
     }
 
     fn writer(&self) -> MutexGuard<'_, batch::Writer> {

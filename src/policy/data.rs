@@ -45,7 +45,7 @@ pub struct KeyPolicy {
 /// A quota: so many units in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaRule {
-    /// Units; at least 1.
+    /// Units. With 0, which only the new-api dialect can say, the key is exhausted from the start.
     pub limit: Units,
     /// When the use starts again from zero.
     pub reset: QuotaReset,

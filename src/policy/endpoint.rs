@@ -78,6 +78,8 @@ pub enum Endpoint {
     Model,
     /// `GET /v1/key`: what the holder of a key may know of it.
     KeyStatus,
+    /// `GET /api/usage/token/`: the same for tools of the new-api family.
+    TokenUsage,
     /// A path the operator lists under `[[passthrough]]`.
     Passthrough,
 }
@@ -103,7 +105,7 @@ pub enum EndpointGroup {
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Responses,
@@ -126,6 +128,7 @@ impl Endpoint {
         Self::Models,
         Self::Model,
         Self::KeyStatus,
+        Self::TokenUsage,
         Self::Passthrough,
     ];
 
@@ -154,6 +157,7 @@ impl Endpoint {
             Self::Models => "models",
             Self::Model => "models/{model}",
             Self::KeyStatus => "key",
+            Self::TokenUsage => "usage/token",
             Self::Passthrough => "passthrough",
         }
     }
@@ -177,13 +181,13 @@ impl Endpoint {
             Self::Models | Self::Model => Some(EndpointGroup::Models),
             Self::Moderations => Some(EndpointGroup::Moderations),
             Self::Passthrough => Some(EndpointGroup::Passthrough),
-            Self::KeyStatus => None,
+            Self::KeyStatus | Self::TokenUsage => None,
         }
     }
 
     /// Answered by the proxy itself, from memory; costs nothing and takes nothing.
     pub fn is_local(self) -> bool {
-        matches!(self, Self::Models | Self::Model | Self::KeyStatus)
+        matches!(self, Self::Models | Self::Model | Self::KeyStatus | Self::TokenUsage)
     }
 
     /// Counts tokens without generating any: reserves no tokens and no quota.
@@ -275,7 +279,7 @@ impl EndpointRules {
             bits |= found;
         }
         // One value for rules that allow the same.
-        bits |= bit(Endpoint::KeyStatus);
+        bits |= bit(Endpoint::KeyStatus) | bit(Endpoint::TokenUsage);
         Ok(if bits == bits_of_all() { Self::ALL } else { Self(bits) })
     }
 
@@ -374,7 +378,7 @@ mod tests {
         let some = EndpointRules::compile(&["embeddings", "/v1/messages"]).unwrap();
         assert!(some.allows(Endpoint::Embeddings) && some.allows(Endpoint::Rerank) && some.allows(Endpoint::Messages));
         assert!(!some.allows(Endpoint::CountTokens) && !some.allows(Endpoint::ChatCompletions));
-        assert!(some.allows(Endpoint::KeyStatus));
+        assert!(some.allows(Endpoint::KeyStatus) && some.allows(Endpoint::TokenUsage));
         assert_eq!(EndpointRules::compile(&["chat", "telepathy"]), Err("telepathy".to_owned()));
     }
 

@@ -1,17 +1,19 @@
 //! A request's account: what is written down about it and, once it is paid for, what it owes. Whatever becomes of the request, the
-//! one charge, the metrics and the access line come from here and so agree.
+//! one charge, the metrics, the access line and the ledger's entry come from here and so agree.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::admission::Admitted;
+use crate::admission::{Admitted, Caller};
 use crate::dialect;
 use crate::dialect::estimate::PromptSize;
 use crate::dialect::meter::Meter;
-use crate::policy::{CutReason, EndpointGroup, OnDisconnect, Usage};
-use crate::proxy::plane::Plane;
+use crate::ledger::{Entry, Outcome};
+use crate::limits::QuotaCount;
+use crate::policy::{CutReason, EndpointGroup, OnDisconnect, RequestFacts, Usage};
+use crate::proxy::plane::Worker;
 use crate::telemetry::access_log::AccessLine;
 use crate::telemetry::metrics::Reason;
 
@@ -24,9 +26,17 @@ const CLIENT_GONE: &str = "client_gone";
 pub struct Account {
     /// The access line so far; written when the account is dropped.
     pub line: AccessLine,
-    plane: Arc<Plane>,
+    /// What becomes of it where nothing is charged.
+    pub outcome: Outcome,
+    worker: Rc<Worker>,
+    /// The secret it came with, when another had taken that one's place.
+    previous_secret: Option<[u8; 8]>,
     /// `None` before the request goes upstream, and once it has been charged.
     owed: Option<Owed>,
+    /// The status and the meter of the answer, once it has begun.
+    answer: Option<(StatusCode, Meter)>,
+    /// Whether the ledger has it.
+    is_entered: bool,
 }
 
 /// What a request that goes upstream owes.
@@ -35,41 +45,63 @@ struct Owed {
     admitted: Admitted,
     /// The prompt's size; `None` when nothing is to be learnt from the answer.
     size: Option<PromptSize>,
-    /// The status and the meter of the answer, once it has begun.
-    answer: Option<(StatusCode, Meter)>,
 }
 
 impl Account {
     /// Of a request whose head has just been read.
-    pub fn open(plane: &Arc<Plane>, line: AccessLine) -> Self {
-        Self { line, plane: Arc::clone(plane), owed: None }
+    pub fn open(worker: &Rc<Worker>, line: AccessLine) -> Self {
+        Self {
+            line,
+            outcome: Outcome::Fault,
+            worker: Rc::clone(worker),
+            previous_secret: None,
+            owed: None,
+            answer: None,
+            is_entered: false,
+        }
+    }
+
+    /// Whose request it is.
+    pub fn opened_by(&mut self, caller: &Caller) {
+        self.line.key = Some(caller.policy().id);
+        let slot = caller.slot();
+        self.previous_secret = slot.is_previous().then(|| slot.digest().0.first_chunk().copied().unwrap_or_default());
     }
 
     /// The request goes upstream now: from here on it costs its prompt at least, unless it is [undone](Self::undo). `size` is
     /// the prompt's, for learning from the reported usage; `None` where that is our own estimate.
     pub fn owe(&mut self, mut admitted: Admitted, size: Option<PromptSize>) {
         admitted.reservation().forwarded();
-        self.owed = Some(Owed { admitted, size, answer: None });
+        self.owed = Some(Owed { admitted, size });
     }
 
     /// The answer begins; `meter` reads along.
     pub fn answered(&mut self, status: StatusCode, meter: Meter) {
-        if let Some(owed) = &mut self.owed {
-            owed.answer = Some((status, meter));
-        }
+        self.answer = Some((status, meter));
     }
 
     /// Meters a piece of the answer and hands on to `out` what is to be passed on.
     pub fn push(&mut self, data: Bytes, out: &mut impl FnMut(Bytes)) {
-        match self.meter() {
-            Some(meter) => meter.push(data, out),
+        match &mut self.answer {
+            Some((_, meter)) => meter.push(data, out),
             None => out(data),
+        }
+    }
+
+    /// Charges an answer whose own end was seen, though more bytes may come. Not where that end may be one of several: of candidates, of
+    /// pictures.
+    pub fn settle_when_over(&mut self) {
+        let Some(owed) = &self.owed else { return };
+        let endpoint = owed.admitted.facts().endpoint;
+        let has_one_end = !endpoint.is_gemini_verb() && endpoint.group() != Some(EndpointGroup::Images);
+        if has_one_end && self.is_complete() {
+            self.settle(true);
         }
     }
 
     /// The answer ended cleanly: hands on what was held back, and charges it.
     pub fn finish(&mut self, out: &mut impl FnMut(Bytes)) {
-        if let Some(meter) = self.meter() {
+        if let Some((_, meter)) = &mut self.answer {
             meter.finish(out);
         }
         self.settle(true);
@@ -78,7 +110,7 @@ impl Account {
     /// The answer ends before its end and is charged as far as it came. Gives the error event that tells the client why, where
     /// one can stand.
     pub fn cut(&mut self, reason: CutReason) -> Option<Bytes> {
-        let is_between = self.meter().is_some_and(|meter| meter.between_events());
+        let is_between = self.answer.as_ref().is_some_and(|(_, meter)| meter.between_events());
         self.note_cut(reason.as_str());
         self.settle(false);
         let endpoint = self.line.endpoint.filter(|_| is_between)?;
@@ -88,43 +120,46 @@ impl Account {
     /// Gives everything back, in rpm too: there is no answer.
     pub fn undo(&mut self) {
         if let Some(owed) = self.owed.take() {
-            owed.admitted.undo(self.plane.clock.now());
+            owed.admitted.undo(self.worker.plane.clock.now());
         }
     }
 
     /// The client has gone. True when the answer is to be read on to its usage all the same.
     pub fn client_gone(&mut self) -> bool {
+        let Some(owed) = &self.owed else { return false };
+        let is_success = self.answer.as_ref().is_some_and(|(status, _)| status.is_success());
+        let reads_on = is_success && owed.admitted.caller().policy().on_disconnect == OnDisconnect::Drain;
         self.note_cut(CLIENT_GONE);
-        self.owed.as_ref().is_some_and(|owed| {
-            let is_success = owed.answer.as_ref().is_some_and(|(status, _)| status.is_success());
-            is_success && owed.admitted.caller().policy().on_disconnect == OnDisconnect::Drain
-        })
+        reads_on
     }
 
     /// Writes down and counts that the answer ends before its end; the first reason is the one.
     fn note_cut(&mut self, reason: &'static str) {
         if self.line.cut.is_none() {
             self.line.cut = Some(reason);
-            self.plane.metrics.cuts.get_or_create(&Reason { reason }).inc();
+            self.worker.plane.metrics.cuts.get_or_create(&Reason { reason }).inc();
         }
     }
 
-    fn meter(&mut self) -> Option<&mut Meter> {
-        self.owed.as_mut()?.answer.as_mut().map(|(_, meter)| meter)
+    /// Whether the answer came to its own end, even if the connection did not.
+    fn is_complete(&self) -> bool {
+        self.answer.as_ref().is_some_and(|(_, meter)| meter.is_complete())
     }
 
     fn settle(&mut self, is_whole: bool) {
         let Some(owed) = self.owed.take() else { return };
-        let plane = &self.plane;
+        let worker = Rc::clone(&self.worker);
+        let plane = &worker.plane;
         let now = plane.clock.now();
         // An upstream's own error costs nothing but the request.
-        if owed.answer.as_ref().is_some_and(|(status, _)| !status.is_success()) {
+        if self.answer.as_ref().is_some_and(|(status, _)| !status.is_success()) {
             owed.admitted.void(now);
+            self.enter(Outcome::UpstreamError, QuotaCount::default());
             return;
         }
-        let mut usage = owed.usage();
+        let mut usage = self.usage(owed.admitted.facts());
         // Whatever was reported so far, of a cut answer it need not be the last word (POLICY 6).
-        usage.estimated |= !is_whole && !owed.is_complete();
+        usage.estimated |= !is_whole && !self.is_complete();
         if is_whole
             && !usage.estimated
             && let (Some(size), Some(model)) = (owed.size, &owed.admitted.facts().model)
@@ -135,24 +170,44 @@ impl Account {
         self.line.usage = settled.usage;
         self.line.units = settled.units;
         plane.metrics.count_usage(&settled.usage, settled.units);
-    }
-}
-
-impl Owed {
-    /// Whether the answer came to its own end, even if the connection did not.
-    fn is_complete(&self) -> bool {
-        self.answer.as_ref().is_some_and(|(_, meter)| meter.is_complete())
+        self.enter(Outcome::Answered, settled.counted);
     }
 
-    /// What of `usage` may be learnt: an output that the request or the quota capped says nothing of those that are not.
-    fn lesson(&self, usage: Usage) -> Usage {
-        let is_capped = self.admitted.facts().estimate.output_is_stated || self.admitted.clamp().is_some();
-        Usage { output: if is_capped { 0 } else { usage.output }, ..usage }
+    /// Writes it into the ledger, once.
+    fn enter(&mut self, outcome: Outcome, counted: QuotaCount) {
+        let (line, worker) = (&self.line, &self.worker);
+        let (Some(journal), Some(key), Some(endpoint)) = (&worker.journal, line.key, line.endpoint) else { return };
+        if std::mem::replace(&mut self.is_entered, true) {
+            return;
+        }
+        let reason = match outcome {
+            Outcome::Answered => line.cut.unwrap_or_default(),
+            Outcome::Refused | Outcome::Fault => line.decision,
+            Outcome::UpstreamError | Outcome::Local => "",
+        };
+        journal.append(&Entry {
+            request_id: &*line.request_id,
+            at_unix_ms: worker.plane.clock.now().unix_ms,
+            key,
+            previous_secret: self.previous_secret,
+            dialect: line.dialect,
+            endpoint,
+            model: line.model.as_ref().map_or("", |model| model.as_str()),
+            outcome,
+            reason,
+            status: line.status,
+            usage: line.usage,
+            units: line.units,
+            since_day: counted.since_day,
+            touched_day: counted.touched_day,
+            first_byte_us: line.first_byte_ns.map_or(0, |ns| ns / 1_000),
+            duration_us: line.elapsed_ns() / 1_000,
+            requests: 1,
+        });
     }
 
     /// What is to be charged for the answer as far as it came.
-    fn usage(&self) -> Usage {
-        let facts = self.admitted.facts();
+    fn usage(&self, facts: &RequestFacts) -> Usage {
         if facts.endpoint.is_free() {
             return Usage::default();
         }
@@ -170,11 +225,20 @@ impl Owed {
     }
 }
 
+impl Owed {
+    /// What of `usage` may be learnt: an output that the request or the quota capped says nothing of those that are not.
+    fn lesson(&self, usage: Usage) -> Usage {
+        let is_capped = self.admitted.facts().estimate.output_is_stated || self.admitted.clamp().is_some();
+        Usage { output: if is_capped { 0 } else { usage.output }, ..usage }
+    }
+}
+
 impl Drop for Account {
     fn drop(&mut self) {
         if self.owed.is_some() {
             self.note_cut(CLIENT_GONE);
             self.settle(false);
         }
+        self.enter(self.outcome, QuotaCount::default());
     }
 }

@@ -6,6 +6,7 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::dialect::{self, Answer, Notes};
+use crate::ledger::Outcome;
 use crate::policy::{BodyFlaw, DialectName, Fault, Refusal};
 use crate::proxy::handle::Trace;
 use crate::proxy::plane::Worker;
@@ -34,11 +35,15 @@ impl From<Fault> for Stop {
 }
 
 /// Answers `stop`, counts it and writes its access line.
-pub fn stop(worker: &Worker, trace: Trace, stop: &Stop) -> Response<AnswerBody> {
+pub fn stop(worker: &Worker, mut trace: Trace, stop: &Stop) -> Response<AnswerBody> {
     let plane = &worker.plane;
     let now = plane.clock.now();
     let words = dialect::of(trace.account.line.dialect);
     let notes = Notes { request_id: &trace.account.line.request_id, now, quota_status: trace.live.limits.quota_status };
+    trace.account.outcome = match stop {
+        Stop::Refusal(_) => Outcome::Refused,
+        Stop::Fault(_) => Outcome::Fault,
+    };
     let (mut answer, decision) = match stop {
         Stop::Refusal(refusal) => {
             let name = refusal.as_str();

@@ -13,6 +13,7 @@ use crate::admission::{self, Admitted, Caller, Unidentified};
 use crate::dialect::Answer;
 use crate::dialect::describe::{self, BodyInput, Described};
 use crate::dialect::route::{self, Route};
+use crate::ledger::Outcome;
 use crate::policy::{self, Charge, OnDisconnect, Price, Refusal, RequestFacts};
 use crate::proxy::account::Account;
 use crate::proxy::answer::{self, Stop};
@@ -53,7 +54,10 @@ pub fn handle(
     let mut trace = trace(&worker, notes, &head);
     async move {
         match decide(&worker, &mut trace, peer, &head, body).await {
-            Ok(Decision::Local(answer)) => answer::finish(&worker, trace, answer, "allowed"),
+            Ok(Decision::Local(answer)) => {
+                trace.account.outcome = Outcome::Local;
+                answer::finish(&worker, trace, answer, "allowed")
+            }
             Ok(Decision::Forward(sending)) => exchange(worker, trace, *sending).await,
             Err(stop) => answer::stop(&worker, trace, &stop),
         }
@@ -86,7 +90,9 @@ async fn decide(
         Ok(caller) => Some(caller.clone()),
         Err((known, _)) => known.clone(),
     };
-    trace.account.line.key = trace.caller.as_ref().map(|caller| caller.policy().id);
+    if let Some(caller) = &trace.caller {
+        trace.account.opened_by(caller);
+    }
     let caller = identified.map_err(|(_, refusal)| refusal)?;
     if received.route.endpoint.is_local() {
         return Ok(Decision::Local(local::answer(plane, &live, &caller, &received.route)?));
@@ -124,7 +130,7 @@ async fn forward_and_relay(worker: Rc<Worker>, mut trace: Trace, sending: Sendin
     }
 }
 
-fn trace(worker: &Worker, notes: Rc<WireNotes>, head: &request::Parts) -> Trace {
+fn trace(worker: &Rc<Worker>, notes: Rc<WireNotes>, head: &request::Parts) -> Trace {
     let plane = &worker.plane;
     let dialect = match notes.flaw_of(&head.headers) {
         Some((_, nearest)) => nearest,
@@ -132,7 +138,7 @@ fn trace(worker: &Worker, notes: Rc<WireNotes>, head: &request::Parts) -> Trace 
     };
     let line = AccessLine::begin(worker.ids.of(&head.headers), dialect, plane.clock.clone());
     Trace {
-        account: Account::open(plane, line),
+        account: Account::open(worker, line),
         caller: None,
         live: plane.live.load_full(),
         under_way: UnderWay::new(worker, notes),

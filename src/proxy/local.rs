@@ -2,7 +2,7 @@
 
 use crate::admission::Caller;
 use crate::dialect::route::Route;
-use crate::dialect::{self, Answer, ModelEntry, key_status};
+use crate::dialect::{self, Answer, ModelEntry, key_status, token_usage};
 use crate::policy::{Endpoint, Refusal};
 use crate::proxy::plane::{Live, Plane};
 use crate::units::ModelName;
@@ -22,6 +22,11 @@ pub fn answer(plane: &Plane, live: &Live, caller: &Caller, route: &Route) -> Res
         let now = plane.clock.now();
         let standing = caller.slot().entry().limits().standing(policy, now);
         return Ok(key_status::key_status(policy, &standing, now));
+    }
+    if route.endpoint == Endpoint::TokenUsage {
+        let limits = caller.slot().entry().limits();
+        let standing = limits.standing(policy, plane.clock.now());
+        return Ok(token_usage::token_usage(policy, standing.quota.as_ref(), limits.quota_used()));
     }
     let Some(wanted) = &route.model else {
         return Ok(words.models(&listed(&live.routes, caller, route)));

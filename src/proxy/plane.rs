@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::dialect::estimate::Estimator;
 use crate::keys::secret::Digester;
 use crate::keys::table::KeyTable;
+use crate::ledger::{Journal, Ledger};
 use crate::limits::LimitSettings;
 use crate::limits::attempts::Attempts;
 use crate::policy::PriceTable;
@@ -29,7 +30,7 @@ pub struct Live {
     /// `[limits]`.
     pub limits: LimitSettings,
     /// `[[upstreams]]` and `[models]`.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     /// `[prices]`.
     pub prices: PriceTable,
 }
@@ -53,6 +54,8 @@ pub struct Plane {
     pub clock: Clock,
     /// Counters.
     pub metrics: Metrics,
+    /// Where settled requests are written down; `None` where nothing is to outlive the process.
+    pub ledger: Option<Arc<Ledger>>,
     /// Set when the program is going down: answers close their connections.
     pub is_draining: AtomicBool,
 }
@@ -68,6 +71,8 @@ pub struct Worker {
     pub deadlines: Rc<Deadlines>,
     /// Its request ids.
     pub ids: RequestIds,
+    /// Where it writes settled requests down.
+    pub journal: Option<Arc<Journal>>,
     /// Its load, read by whoever hands out connections.
     pub load: Arc<Load>,
 }

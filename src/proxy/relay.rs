@@ -283,6 +283,8 @@ impl Running {
             Poll::Ready(Some(Ok(data))) => {
                 self.deadline.set_in(self.idle_ns);
                 self.account.push(data, out);
+                // Many a client is content with the last event and does not wait for the end of the body: written down before it has that.
+                self.account.settle_when_over();
                 if self.body.is_ended() {
                     self.account.finish(out);
                     return Poll::Ready(Progress::Ended);

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{interval, timeout};
 
+use crate::ledger::Journal;
 use crate::proxy::deadline::{Deadlines, TICK};
 use crate::proxy::handle::handle;
 use crate::proxy::plane::{Load, Plane, Worker};
@@ -74,9 +75,10 @@ pub fn start(plane: &Arc<Plane>, tls: &Arc<ClientConfig>) -> std::io::Result<Ser
         seats.push(Seat { hand, load: Arc::clone(&load) });
         let (plane, tls, told) = (Arc::clone(plane), Arc::clone(tls), draining.clone());
         let ids = RequestIds::new().map_err(|error| std::io::Error::other(error.to_string()))?;
+        let journal = plane.ledger.as_ref().map(|ledger| ledger.journal()).transpose()?;
         let runtime = current_thread_runtime()?;
         let alarm = Alarm { name: format!("keyward-worker-{number}"), draining: draining.clone(), tell: tell.clone() };
-        threads.push(spawn(alarm, move || run_worker(&runtime, plane, tls, ids, load, taken, told))?);
+        threads.push(spawn(alarm, move || run_worker(&runtime, Own { ids, journal, load }, plane, tls, taken, told))?);
     }
     let places = Arc::new(Places::default());
     let alarm = Alarm { name: "keyward-accept".to_owned(), draining: draining.clone(), tell };
@@ -266,18 +268,25 @@ impl Accepting {
     }
 }
 
+/// What a worker is given for itself.
+struct Own {
+    ids: RequestIds,
+    journal: Option<Arc<Journal>>,
+    load: Arc<Load>,
+}
+
 fn run_worker(
     runtime: &runtime::Runtime,
+    own: Own,
     plane: Arc<Plane>,
     tls: Arc<ClientConfig>,
-    ids: RequestIds,
-    load: Arc<Load>,
     taken: mpsc::UnboundedReceiver<Accepted>,
     draining: watch::Receiver<bool>,
 ) {
     let clock = plane.clock.clone();
-    let worker =
-        Rc::new(Worker { pool: Pool::new(tls, clock.clone()), deadlines: Deadlines::new(clock), ids, load, plane });
+    let Own { ids, journal, load } = own;
+    let (pool, deadlines) = (Pool::new(tls, clock.clone()), Deadlines::new(clock));
+    let worker = Rc::new(Worker { pool, deadlines, ids, journal, load, plane });
     LocalSet::new().block_on(runtime, async {
         // Not a task of its own: without the tick no time limit is kept, so a panic in it ends the thread.
         tokio::select! {

@@ -96,7 +96,7 @@ pub struct JournalSlice {
     pub journal: Uuid,
     /// Each with its sequence number, ascending.
     pub entries: Vec<(u64, Entry)>,
-    /// Whether this is the end of the journal, so that its number need not be kept any more: its file is removed right after.
+    /// Whether the journal's file is gone, so that its number need not be kept any more.
     pub is_last: bool,
 }
 
@@ -199,4 +199,11 @@ pub struct Mismatch {
     pub counted: u64,
     /// The second.
     pub summed: u64,
+}
+
+impl<S> Entry<S> {
+    /// What it added to its key's quota, and to which count.
+    pub fn counted(&self) -> QuotaCount {
+        QuotaCount { used: self.units, since_day: self.since_day, touched_day: self.touched_day }
+    }
 }

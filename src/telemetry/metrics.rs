@@ -64,6 +64,57 @@ pub struct StatusClass {
     pub status: &'static str,
 }
 
+/// What becomes of settled requests on their way into the store; clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct LedgerMetrics {
+    /// Entries written to the store.
+    pub stored: Counter,
+    /// Bytes of journals that are not in the store yet.
+    pub pending_bytes: Gauge<i64, AtomicI64>,
+    /// 1 while the store does not take what is settled.
+    pub behind: Gauge<i64, AtomicI64>,
+    /// Attempts to write to the store that failed.
+    pub failures: Labelled<Reason>,
+    /// Entries summed up in memory because a journal was full: charged, and lost only if the program is killed before the store takes them.
+    pub summed: Counter,
+    /// Entries lost because even the sums were too many.
+    pub lost: Counter,
+    /// Refused requests left out of the usage because a journal was filling up.
+    pub uncounted: Counter,
+}
+
+impl LedgerMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("ledger_stored", "Settled requests written to the store", self.stored.clone());
+        registry.register(
+            "ledger_pending_bytes",
+            "Bytes of journals that are not in the store yet",
+            self.pending_bytes.clone(),
+        );
+        registry.register("ledger_behind", "1 while the store does not take what is settled", self.behind.clone());
+        registry.register(
+            "ledger_failures",
+            "Attempts to write settled requests to the store that failed",
+            self.failures.clone(),
+        );
+        registry.register(
+            "ledger_summed",
+            "Settled requests summed up in memory because a journal was full",
+            self.summed.clone(),
+        );
+        registry.register(
+            "ledger_lost",
+            "Settled requests lost because even the sums were too many",
+            self.lost.clone(),
+        );
+        registry.register(
+            "ledger_uncounted_refusals",
+            "Refused requests left out of the usage because a journal was filling up",
+            self.uncounted.clone(),
+        );
+    }
+}
+
 /// Handles to count with, and the registry they are read from.
 #[derive(Debug)]
 pub struct Metrics {
@@ -116,6 +167,8 @@ pub struct Metrics {
     pub store_faults: Labelled<Reason>,
     /// Requests ended by a panic; each is a bug.
     pub panics: Counter,
+    /// What becomes of settled requests on their way into the store.
+    pub ledger: LedgerMetrics,
     /// Log lines lost because nobody read them in time; all planes of a process share it.
     pub log_lines_dropped: Counter,
 }
@@ -156,6 +209,7 @@ impl Metrics {
             admin_failed_logins: Counter::default(),
             store_faults: Family::default(),
             panics: Counter::default(),
+            ledger: LedgerMetrics::default(),
             log_lines_dropped: lines::dropped(),
         };
         metrics.register();
@@ -225,6 +279,7 @@ impl Metrics {
         );
         self.register_admin();
         let registry = &mut self.registry;
+        self.ledger.register(registry);
         registry.register("panics", "Requests ended by a panic; each is a bug", self.panics.clone());
         registry.register(
             "log_lines_dropped",

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use keyward::admin::service::{Caller, Parts};
-use keyward::admin::{Gate, Operator, Operators, Program, Readiness, Role, Scope, Service, Settings, Surface};
+use keyward::admin::settings::{ApigSettings, NewApiSettings};
+use keyward::admin::{Gate, Operator, Operators, Program, Readiness, Role, Scope, Service, Settings, Surface, Vendors};
 use keyward::admin::{TokenDigest, TokenSettings, serve};
 use keyward::clock::{Clock, Now};
 use keyward::keys::{Digester, KeyTable, Pepper};
@@ -132,7 +133,8 @@ impl House {
             gate,
         }));
         let operators = Arc::new(adjust(Operators::new(&settings(), Vec::new())));
-        let surface = Surface { service: Arc::clone(&service), operators };
+        let vendors = Arc::new(Vendors::new(&settings()));
+        let surface = Surface { service: Arc::clone(&service), operators, vendors };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("its address");
         tokio::spawn(async move { serve(listener, &surface).await });
@@ -201,7 +203,8 @@ pub fn settings() -> Settings {
         token("blue", BLUE, Role::Write, None, Some("blue")),
         token("acme", ACME, Role::Write, Some("acme"), None),
     ];
-    Settings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), tokens }
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    Settings { listen, tokens, apig: ApigSettings::default(), newapi: NewApiSettings::default() }
 }
 
 fn routes() -> Routes {

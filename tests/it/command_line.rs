@@ -1,21 +1,32 @@
 //! The command line as scripts and people use it: output, errors, exit codes.
 
+mod keys;
+mod server;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 fn keyward(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_keyward"))
+    keyward_with(arguments, input, &[])
+}
+
+fn keyward_with(arguments: &[&str], input: &str, env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    for name in ["CONFIG", "LOG", "ADMIN_URL", "ADMIN_TOKEN", "ADMIN_TOKEN_FILE"] {
+        command.env_remove(format!("KEYWARD_{name}"));
+    }
+    let mut child = command
         .args(arguments)
-        .env_remove("KEYWARD_CONFIG")
-        .env_remove("KEYWARD_LOG")
+        .envs(env.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program");
-    child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("it reads");
+    // A command that does not read its input may have ended by now.
+    let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
     child.wait_with_output().expect("it ends")
 }
 
@@ -112,6 +123,12 @@ fn the_rest_answers_on_standard_output() {
         let output = keyward(arguments, "");
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(stdout(&output).contains(expected), "{arguments:?}: {}", stdout(&output));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let pages = keyward(&["man", "--all", &folder.path().display().to_string()], "");
+    assert_eq!(pages.status.code(), Some(0), "{}", stderr(&pages));
+    for page in ["keyward.1", "keyward-key-create.1", "keyward-usage.1"] {
+        assert!(folder.path().join(page).exists(), "{page}");
     }
     let nobody = keyward(&["healthcheck", "--admin-url", "http://127.0.0.1:1"], "");
     assert_eq!(nobody.status.code(), Some(1));

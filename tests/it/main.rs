@@ -2,13 +2,16 @@
 
 mod harness;
 
+mod admin;
 mod bodies;
 mod canary;
 mod command_line;
 mod disconnect;
 mod edge;
 mod forwarding;
+mod in_force;
 mod leaks;
+mod ledger;
 mod learning;
 mod limits;
 mod prices;
@@ -17,5 +20,6 @@ mod refusals;
 mod relay;
 mod reload;
 mod revocation;
+mod store;
 mod shutdown;
 mod upstream_faults;

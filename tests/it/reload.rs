@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keyward::app::reload::Reloader;
+use keyward::admin::{Gate, Operators, Vendors};
+use keyward::app::reload::{Reloader, Told};
 use keyward::clock::{Clock, Now};
 use keyward::config;
 
@@ -34,7 +35,10 @@ impl Filed {
         let filed_config = format!("keys_file = \"keys.toml\"\n{config}");
         fs::write(&path, &filed_config).expect("written");
         let in_force = config::load(&path, &|_| None).unwrap_or_else(|faults| panic!("{}", faults.render(false)));
-        let reloader = Arc::new(Reloader::new(path, Arc::clone(&proxy.plane), in_force, Vec::new()));
+        let operators = Arc::new(Operators::new(&in_force.admin, Vec::new()));
+        let vendors = Arc::new(Vendors::new(&in_force.admin));
+        let told = Told { gate: Gate::default(), operators, vendors };
+        let reloader = Arc::new(Reloader::new(path, Arc::clone(&proxy.plane), in_force, Vec::new(), told));
         let filed = Self { proxy, reloader, home, config };
         filed.reload_with(keys).expect("the first keys");
         filed
@@ -47,7 +51,12 @@ impl Filed {
     /// Writes the key file and reloads.
     fn reload_with(&self, keys: &str) -> Result<(), Vec<String>> {
         fs::write(self.path("keys.toml"), keys).expect("written");
-        self.reloader.reload()
+        self.reload()
+    }
+
+    /// Reloads on a thread of its own: it may wait for operators.
+    fn reload(&self) -> Result<(), Vec<String>> {
+        std::thread::scope(|scope| scope.spawn(|| self.reloader.reload()).join()).expect("a verdict")
     }
 
     /// The name of the key that `secret` belongs to now, if it belongs to one.

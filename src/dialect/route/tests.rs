@@ -73,13 +73,15 @@ const POSTS: [(&str, D, E, Option<&str>); 55] = [
     ("/openai/v1/rerank", D::Azure, E::Rerank, None),
 ];
 
-const GETS: [(&str, D, E, Option<&str>); 13] = [
+const GETS: [(&str, D, E, Option<&str>); 15] = [
     ("/v1/models", D::OpenAi, E::Models, None),
     ("/v1/models/gpt-4o", D::OpenAi, E::Model, Some("gpt-4o")),
     ("/v1/models/org/model:free", D::OpenAi, E::Model, Some("org/model:free")),
     ("/v1/models/ft:gpt-4o+x", D::OpenAi, E::Model, Some("ft:gpt-4o+x")),
     ("/v1/models/g:GenerateContent", D::OpenAi, E::Model, Some("g:GenerateContent")),
     ("/v1/key", D::OpenAi, E::KeyStatus, None),
+    ("/api/usage/token/", D::OpenAi, E::TokenUsage, None),
+    ("/api/usage/token", D::OpenAi, E::TokenUsage, None),
     ("/v1beta/models", D::Gemini, E::Models, None),
     ("/v1beta/models/gemini-2.0-flash", D::Gemini, E::Model, Some("gemini-2.0-flash")),
     ("/v1beta/models/org/model", D::Gemini, E::Model, Some("org/model")),

@@ -11,6 +11,8 @@ use super::*;
 pub(super) struct Writer {
     /// The secrets before the current one, of keys that have any.
     pub(super) previous: HashMap<KeyId, Vec<Arc<SecretSlot>>>,
+    /// The limits of keys that were used and are gone: a key that comes back finds them, or its quota would begin anew.
+    pub(super) retired: HashMap<KeyId, Arc<KeyLimits>>,
     rules: cold::RuleBook,
 }
 
@@ -64,7 +66,7 @@ pub(super) fn put(table: &KeyTable, writer: &mut Writer, record: KeyRecord, ende
         None => Arc::new(KeyEntry {
             id,
             policy: ArcSwapOption::empty(),
-            limits: OnceLock::new(),
+            limits: writer.retired.remove(&id).map_or_else(OnceLock::new, OnceLock::from),
             cold: Mutex::new(Cold { current: Weak::new(), folded: Some(Box::new(writer.rules.fold(record.policy))) }),
             is_removed: AtomicBool::new(false),
             source: record.source,
@@ -105,6 +107,10 @@ pub(super) fn remove(table: &KeyTable, writer: &mut Writer, id: KeyId, ended: &m
     entry.is_removed.store(true, Ordering::Release);
     table.keys.remove(&id);
     writer.previous.remove(&id);
+    // A key of the API never comes back: its id is made once.
+    if let Some(limits) = entry.limits.get().filter(|_| entry.source == Source::File) {
+        writer.retired.insert(id, Arc::clone(limits));
+    }
 }
 
 /// Takes secrets that no key lists any more out of the table. One that has gone over to another key meanwhile stays there.

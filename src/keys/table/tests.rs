@@ -328,3 +328,41 @@ proptest! {
         prop_assert!(table.is_empty() && table.secrets.is_empty() && table.writer().previous.is_empty());
     }
 }
+
+#[test]
+fn what_a_store_remembers_is_there_for_the_first_request() {
+    let mut rotated = record(1, 11);
+    rotated.previous.push(PreviousSecret { digest: digest(10), until_unix_ms: i64::MAX });
+    let table = table([rotated, record(2, 20)]);
+    let quota = QuotaCount { used: 7, since_day: 3, touched_day: 5 };
+    let previous = vec![(digest(10), 4, Some(900)), (digest(99), 1, None)];
+    table.restore(id(1), &Remembered { quota, last_used_unix_ms: Some(950), previous });
+    let entry = table.get(id(1)).unwrap();
+    assert_eq!(entry.limits().quota_count(), quota);
+    let seen: Vec<_> = table.secrets_of(id(1)).iter().map(|slot| (slot.uses(), slot.last_used_unix_ms())).collect();
+    assert_eq!(seen, [(0, Some(950)), (4, Some(900))]);
+    assert!(table.get(id(2)).unwrap().limits_if_used().is_none(), "what was never used costs nothing");
+}
+
+#[test]
+fn a_file_key_that_is_taken_out_and_put_back_finds_its_count() {
+    let of_file = |secret| KeyRecord { source: Source::File, ..record(1, secret) };
+    let table = table([of_file(10)]);
+    let quota = QuotaCount { used: 7, since_day: 3, touched_day: 5 };
+    table.restore(id(1), &Remembered { quota, ..Remembered::default() });
+    table.apply(KeyChange::Remove(id(1))).unwrap();
+    table.apply(put(of_file(12))).unwrap();
+    assert_eq!(table.get(id(1)).unwrap().limits().quota_count(), quota);
+
+    table.restore(id(9), &Remembered { quota, ..Remembered::default() });
+    table.apply(put(KeyRecord { source: Source::File, ..record(9, 90) })).unwrap();
+    assert_eq!(table.get(id(9)).unwrap().limits().quota_count(), quota, "also over a restart");
+}
+
+#[test]
+fn a_look_at_a_sleeping_key_does_not_wake_it() {
+    let table = table([record(1, 10)]);
+    let entry = table.get(id(1)).unwrap();
+    assert_eq!(entry.policy_at_rest().id, id(1));
+    assert!(entry.cold().folded.is_some());
+}

@@ -121,11 +121,13 @@ fn put(
             // A key named twice in one step: what the first wrote is taken back.
             let earlier = take_old_secrets(connection, before.number)?;
             before.uses.extend(earlier);
-            write_row(connection, UPDATE, key, owner)?
+            write_row(connection, UPDATE, key, owner)?;
+            before.number
         }
         None => {
             count_live(connection, owner, 1)?;
-            write_row(connection, INSERT, key, owner)?
+            write_row(connection, INSERT, key, owner)?;
+            connection.last_insert_rowid()
         }
     };
     let known = known.entry(policy.id).or_insert_with(|| Known {
@@ -195,51 +197,48 @@ const INSERT: &str = "INSERT INTO keys (id, owner, current, old_secrets, source,
     models, endpoints, rpm, tpm, max_parallel, quota_limit, quota_reset, allowed_ips, expires_at_ms, is_sandbox, on_disconnect, \
     is_disabled, version, created_at_ms, updated_at_ms, mask_head, mask_tail, extras) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, \
-    ?26, ?27, ?28) RETURNING number";
+    ?26, ?27, ?28)";
 
 const UPDATE: &str = "UPDATE keys SET removed_at_ms = NULL, owner = ?2, current = ?3, old_secrets = ?4, source = ?5, name = ?6, \
     name_folded = ?7, key_prefix = ?8, org_id = ?9, team_id = ?10, models = ?11, endpoints = ?12, rpm = ?13, tpm = ?14, \
     max_parallel = ?15, quota_limit = ?16, quota_reset = ?17, allowed_ips = ?18, expires_at_ms = ?19, is_sandbox = ?20, \
     on_disconnect = ?21, is_disabled = ?22, version = ?23, created_at_ms = ?24, updated_at_ms = ?25, mask_head = ?26, \
-    mask_tail = ?27, extras = ?28 WHERE id = ?1 RETURNING number";
+    mask_tail = ?27, extras = ?28 WHERE id = ?1";
 
-fn write_row(connection: &Connection, sql: &str, key: &StoredKey, owner: i64) -> Result<i64, StoreFault> {
+fn write_row(connection: &Connection, sql: &str, key: &StoredKey, owner: i64) -> Result<(), StoreFault> {
     let (policy, details) = (&key.record.policy, &key.details);
     let old_secrets = i64::try_from(key.record.previous.len()).unwrap_or(i64::MAX);
     let tpm = policy.tpm.and_then(|tpm| i64::try_from(tpm.get()).ok());
     let mut statement = connection.prepare_cached(sql)?;
-    let number = statement.query_row(
-        params![
-            policy.id.0.as_bytes(),
-            owner,
-            key.record.current.0,
-            old_secrets,
-            key.record.source.as_str(),
-            policy.name,
-            policy.name.to_lowercase(),
-            policy.key_prefix,
-            policy.org_id,
-            policy.team_id,
-            row::list(policy.models.patterns()),
-            row::list(policy.endpoints.entries()),
-            policy.rpm.map(|rpm| rpm.get()),
-            tpm,
-            policy.max_parallel.map(|most| most.get()),
-            policy.quota.map(|rule| integer::kept(rule.limit)),
-            policy.quota.map(|rule| rule.reset.as_str()),
-            row::list(policy.allowed_ips.entries()),
-            policy.expires_at_ms,
-            policy.is_sandbox,
-            policy.on_disconnect.as_str(),
-            policy.is_disabled,
-            integer::kept(details.version),
-            details.created_at_ms,
-            details.updated_at_ms,
-            details.mask.head,
-            details.mask.tail,
-            row::extras_of(details)?,
-        ],
-        |row| row.get(0),
-    )?;
-    Ok(number)
+    statement.execute(params![
+        policy.id.0.as_bytes(),
+        owner,
+        key.record.current.0,
+        old_secrets,
+        key.record.source.as_str(),
+        policy.name,
+        policy.name.to_lowercase(),
+        policy.key_prefix,
+        policy.org_id,
+        policy.team_id,
+        row::list(policy.models.patterns()),
+        row::list(policy.endpoints.entries()),
+        policy.rpm.map(|rpm| rpm.get()),
+        tpm,
+        policy.max_parallel.map(|most| most.get()),
+        policy.quota.map(|rule| integer::kept(rule.limit)),
+        policy.quota.map(|rule| rule.reset.as_str()),
+        row::list(policy.allowed_ips.entries()),
+        policy.expires_at_ms,
+        policy.is_sandbox,
+        policy.on_disconnect.as_str(),
+        policy.is_disabled,
+        integer::kept(details.version),
+        details.created_at_ms,
+        details.updated_at_ms,
+        details.mask.head,
+        details.mask.tail,
+        row::extras_of(details)?,
+    ])?;
+    Ok(())
 }

@@ -32,7 +32,7 @@ impl Desk {
     ///
     /// # Errors
     /// Nothing of any job is written.
-    pub(super) fn commit<'j>(&mut self, jobs: impl Iterator<Item = &'j Job>) -> Result<Vec<Outcome>, StoreFault> {
+    pub(super) fn commit(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome>, StoreFault> {
         let done = self.try_commit(jobs);
         let faults = match &done {
             Ok(outcomes) => outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect::<Vec<_>>(),
@@ -59,19 +59,23 @@ impl Desk {
         }
     }
 
-    fn try_commit<'j>(&mut self, jobs: impl Iterator<Item = &'j Job>) -> Result<Vec<Outcome>, StoreFault> {
+    fn try_commit(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome>, StoreFault> {
         let (connection, interned) = self.ready()?;
         let mut step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut outcomes = Vec::new();
-        let mut is_anything_written = false;
+        if let [job] = jobs {
+            // A large job is alone, and taken back with the whole: a savepoint would remember every page it touches.
+            let outcome = perform(&step, interned, job);
+            if outcome.is_ok() {
+                step.commit()?;
+            }
+            return Ok(vec![outcome]);
+        }
+        let mut outcomes = Vec::with_capacity(jobs.len());
         for job in jobs {
             let part = step.savepoint()?;
             let outcome = perform(&part, interned, job);
             match &outcome {
-                Ok(_) => {
-                    part.commit()?;
-                    is_anything_written = true;
-                }
+                Ok(_) => part.commit()?,
                 Err(fault) => {
                     drop(part);
                     interned.clear();
@@ -83,7 +87,7 @@ impl Desk {
             }
             outcomes.push(outcome);
         }
-        if is_anything_written {
+        if outcomes.iter().any(Result::is_ok) {
             step.commit()?;
         }
         Ok(outcomes)

@@ -219,21 +219,21 @@ fn write_hour(connection: &Connection, group: Group, mut sums: Sums) -> Result<i
     if let Some(row) = rows.next()? {
         let number = row.get::<_, i64>(0)?;
         sums.add_row(row, 1)?;
-        let sql = format!(
-            "UPDATE hourly SET ({SUMS}) = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) WHERE number = ?1 RETURNING number"
-        );
-        return put_sums(connection.prepare_cached(&sql)?, &[number], &sums);
+        let sql = format!("UPDATE hourly SET ({SUMS}) = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) WHERE number = ?1");
+        put_sums(connection.prepare_cached(&sql)?, &[number], &sums)?;
+        return Ok(number);
     }
     let sql = format!(
         "INSERT INTO hourly (hour, key_number, owner, model, endpoint, {SUMS}) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) RETURNING number"
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
     );
     let place = [group.hour, group.key, group.owner, group.model, group.endpoint];
-    put_sums(connection.prepare_cached(&sql)?, &place, &sums)
+    put_sums(connection.prepare_cached(&sql)?, &place, &sums)?;
+    Ok(connection.last_insert_rowid())
 }
 
-/// Binds what says where, then the sums, and gives the row's number.
-fn put_sums(mut statement: CachedStatement<'_>, place: &[i64], sums: &Sums) -> Result<i64, StoreFault> {
+/// Binds what says where, then the sums, and writes the row.
+fn put_sums(mut statement: CachedStatement<'_>, place: &[i64], sums: &Sums) -> Result<(), StoreFault> {
     let counts = [
         sums.requests,
         sums.recorded,
@@ -252,8 +252,8 @@ fn put_sums(mut statement: CachedStatement<'_>, place: &[i64], sums: &Sums) -> R
     }
     statement.raw_bind_parameter(at + 1, sums.first_byte.to_bytes())?;
     statement.raw_bind_parameter(at + 2, sums.duration.to_bytes())?;
-    let mut rows = statement.raw_query();
-    Ok(rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?.get(0)?)
+    statement.raw_execute()?;
+    Ok(())
 }
 
 fn write_refusals(connection: &Connection, hourly: i64, reason: i64, more: u64) -> Result<(), StoreFault> {

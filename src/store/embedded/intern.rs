@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::store::StoreFault;
 
@@ -35,8 +35,8 @@ impl Interned {
         if let Some(number) = self.known_name(connection, name)? {
             return Ok(number);
         }
-        let sql = "INSERT INTO names (name) VALUES (?1) RETURNING number";
-        let number = connection.prepare_cached(sql)?.query_row([name], |row| row.get(0))?;
+        connection.prepare_cached("INSERT INTO names (name) VALUES (?1)")?.execute([name])?;
+        let number = connection.last_insert_rowid();
         self.remember_name(name, number);
         Ok(number)
     }
@@ -76,8 +76,9 @@ impl Interned {
         let number = match found {
             Some(number) => number,
             None => {
-                let sql = "INSERT INTO owners (org_id, team_id) VALUES (?1, ?2) RETURNING number";
-                connection.prepare_cached(sql)?.query_row(params![org_id, team_id], |row| row.get(0))?
+                let sql = "INSERT INTO owners (org_id, team_id) VALUES (?1, ?2)";
+                connection.prepare_cached(sql)?.execute([org_id, team_id])?;
+                connection.last_insert_rowid()
             }
         };
         if self.owners.len() >= MOST {

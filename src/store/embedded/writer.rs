@@ -12,11 +12,8 @@ use std::thread::{self, JoinHandle};
 use crate::store::embedded::desk::Desk;
 use crate::store::{StoreFault, Write, Written};
 
-/// Changes to keys in one commit at most.
-const MOST_WRITES: usize = 256;
-
-/// Settled requests in one commit at most, unless a single batch has more.
-const MOST_ENTRIES: usize = 4_096;
+/// Rows in one commit at most, unless a single write has more: some tens of milliseconds.
+const MOST_ROWS: usize = 2_048;
 
 /// What came of one job.
 pub(super) type Outcome = Result<Written, StoreFault>;
@@ -94,7 +91,8 @@ fn work(queue: &Receiver<Asked>, mut desk: Desk) {
             waiting.sort_in(job);
         }
         let jobs = waiting.take();
-        let answers = catch_unwind(AssertUnwindSafe(|| desk.commit(jobs.iter().map(|asked| &asked.job))));
+        let answers =
+            catch_unwind(AssertUnwindSafe(|| desk.commit(&jobs.iter().map(|asked| &asked.job).collect::<Vec<_>>())));
         let answers = answers.unwrap_or_else(|_| {
             desk.reset();
             Err(StoreFault::Unavailable("the writer failed".to_owned()))
@@ -142,25 +140,25 @@ impl Waiting {
     fn take(&mut self) -> Vec<Asked> {
         let is_bulk = self.urgent.is_empty() || (self.is_bulks_turn && !self.bulk.is_empty());
         self.is_bulks_turn = !is_bulk;
-        if !is_bulk {
-            return self.urgent.drain(..self.urgent.len().min(MOST_WRITES)).collect();
-        }
-        let (mut taken, mut entries) = (Vec::new(), 0);
-        while let Some(next) = self.bulk.front() {
-            entries += weight(&next.job);
-            if !taken.is_empty() && entries > MOST_ENTRIES {
+        let queue = if is_bulk { &mut self.bulk } else { &mut self.urgent };
+        let (mut taken, mut rows) = (Vec::new(), 0);
+        while let Some(next) = queue.front() {
+            rows += weight(&next.job);
+            if !taken.is_empty() && rows > MOST_ROWS {
                 break;
             }
-            taken.extend(self.bulk.pop_front());
+            taken.extend(queue.pop_front());
         }
         taken
     }
 }
 
-/// How many entries a job writes, or as many as take its time.
+/// How many rows a job writes, or as many as take its time.
 fn weight(job: &Job) -> usize {
     match job {
         Job::Write(Write::Usage(batch)) => batch.slices.iter().map(|slice| slice.entries.len()).sum(),
-        _ => MOST_ENTRIES,
+        Job::Write(Write::Keys { changes, audit, .. }) => 1 + changes.len() + audit.len(),
+        Job::Write(Write::Tidy { .. }) => MOST_ROWS,
+        _ => 1,
     }
 }

@@ -221,7 +221,9 @@ fn well_behaved(request: &Request<'_>) -> Play {
         Endpoint::GeminiCountTokens => gemini::count_tokens(request),
         Endpoint::Models => listing::models(request),
         Endpoint::Model => listing::model(request),
-        Endpoint::KeyStatus => wording::error(request.ask.dialect, StatusCode::NOT_FOUND, "A backend knows no keys."),
+        Endpoint::KeyStatus | Endpoint::TokenUsage => {
+            wording::error(request.ask.dialect, StatusCode::NOT_FOUND, "A backend knows no keys.")
+        }
         Endpoint::Passthrough => listing::passthrough(request),
     }
 }

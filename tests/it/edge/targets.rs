@@ -232,7 +232,7 @@ async fn a_route_takes_its_own_methods_only() {
         "/v1beta/models/m:generateContent",
         "/openai/deployments/m/chat/completions",
     ];
-    let gets = ["/v1/models", "/v1/key", "/v1/models/m", "/v1beta/models", "/openai/models"];
+    let gets = ["/v1/models", "/v1/key", "/v1/models/m", "/v1beta/models", "/openai/models", "/api/usage/token/"];
     let other = ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "Post", "GETS", "PROPFIND", "QUERY", "M-SEARCH"];
     for (paths, methods, allow) in [(&posts[..], ["GET", "HEAD"], "POST"), (&gets[..], ["POST", "POSTS"], "GET, HEAD")]
     {

@@ -5,6 +5,7 @@
 pub mod apis;
 pub mod backend;
 pub mod client;
+pub mod failing_store;
 pub mod dice;
 pub mod log;
 pub mod program;

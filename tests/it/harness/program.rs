@@ -27,6 +27,8 @@ impl Stopwatch {
     }
 }
 
+const SERVE: [&str; 5] = ["serve", "--config", "keyward.toml", "--ready-file", "ready"];
+
 /// The program, running; ended when dropped.
 pub struct Running {
     pub child: Child,
@@ -47,23 +49,34 @@ impl Running {
     pub async fn start_in(home: tempfile::TempDir, config: &str, lay_out: impl FnOnce(&Path), log: Stdio) -> Self {
         fs::write(home.path().join("keyward.toml"), config).expect("written");
         lay_out(home.path());
-        let mut child = command(home.path(), &["serve", "--config", "keyward.toml", "--ready-file", "ready"])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the binary starts");
-        let began = Stopwatch::start();
-        let ready: Value = loop {
-            if let Ok(ready) = fs::read(home.path().join("ready")) {
-                break serde_json::from_slice(&ready).expect("JSON");
-            }
-            let log = || fs::read_to_string(home.path().join("log")).unwrap_or_default();
-            assert!(child.try_wait().expect("a child").is_none(), "ended: {}", log());
-            assert!(began.elapsed() < PATIENCE, "does not listen: {}", log());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
-        let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok()).expect("an address");
-        Self { child, home, data: address(&ready["data"][0]), admin: address(&ready["admin"]) }
+        let mut child = serve(home.path(), log);
+        let (data, admin) = listening(home.path(), &mut child).await;
+        Self { child, home, data, admin }
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+    }
+
+    /// Starts it again where it was.
+    pub async fn restart(&mut self) {
+        fs::remove_file(self.path("ready")).expect("the ready file");
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log");
+        self.child = serve(self.home.path(), log.into());
+        (self.data, self.admin) = listening(self.home.path(), &mut self.child).await;
+    }
+
+    /// Starts it by a line of a shell's in which `"$0" "$@"` is the program.
+    pub async fn start_through(home: tempfile::TempDir, line: &str, config: &str, keys: String, log: fs::File) -> Self {
+        fs::write(home.path().join("keyward.toml"), config).expect("written");
+        fs::write(home.path().join("keys.toml"), keys).expect("written");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line, env!("CARGO_BIN_EXE_keyward")]).args(SERVE).current_dir(home.path());
+        let mut child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("a shell");
+        let (data, admin) = listening(home.path(), &mut child).await;
+        Self { child, home, data, admin }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -104,6 +117,26 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+fn serve(home: &Path, log: Stdio) -> Child {
+    command(home, &SERVE).stdout(Stdio::null()).stderr(log).spawn().expect("the binary starts")
+}
+
+/// Waits until it listens: its data and its admin address.
+async fn listening(home: &Path, child: &mut Child) -> (SocketAddr, SocketAddr) {
+    let began = Stopwatch::start();
+    let ready: Value = loop {
+        if let Ok(ready) = fs::read(home.join("ready")) {
+            break serde_json::from_slice(&ready).expect("JSON");
+        }
+        let log = || fs::read_to_string(home.join("log")).unwrap_or_default();
+        assert!(child.try_wait().expect("a child").is_none(), "ended: {}", log());
+        assert!(began.elapsed() < PATIENCE, "does not listen: {}", log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok()).expect("an address");
+    (address(&ready["data"][0]), address(&ready["admin"]))
 }
 
 impl Drop for Running {

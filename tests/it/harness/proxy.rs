@@ -76,6 +76,7 @@ impl Proxy {
             body_budget: BodyBudget::default(),
             clock,
             metrics: Metrics::new(),
+            ledger: None,
             is_draining: AtomicBool::new(false),
         });
         keys::apply(&plane.keys, &[], &records).expect("the test's keys");
@@ -123,7 +124,7 @@ impl Proxy {
 fn records(keys_text: &str, digester: &Digester) -> Vec<KeyRecord> {
     let keys = config::parse_keys(keys_text, Path::new("keys.toml"), &|_| None)
         .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
-    keys::records(keys, digester)
+    keys::records(&keys::stored(&keys, digester))
 }
 
 impl Drop for Proxy {

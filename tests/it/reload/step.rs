@@ -96,7 +96,7 @@ async fn every_fault_of_both_files_is_told_by_file_line_and_path() {
     assert_eq!((filed.holder(ONE).await.as_deref(), filed.holder(TWO).await), (Some("a"), None));
     // Where the configuration does not say any more which file it is, the one known is read.
     fs::write(filed.path("keyward.toml"), "= =").expect("written");
-    let faults = filed.reloader.reload().expect_err("still bad");
+    let faults = filed.reload().expect_err("still bad");
     let of_keys = faults.iter().filter(|fault| fault.contains("keys.toml:")).count();
     assert!(of_keys == 2 && faults[0].contains("keyward.toml:1:1: not TOML"), "{faults:#?}");
 }
@@ -112,14 +112,14 @@ async fn the_files_that_matter_are_known_after_each_reload() {
         fs::write(filed.path("keyward.toml"), format!("keys_file = \"{file}\"\n{config}")).expect("written");
     };
     name("other.toml");
-    let faults = filed.reloader.reload().expect_err("the other file is not there");
+    let faults = filed.reload().expect_err("the other file is not there");
     assert!(faults.len() == 1 && faults[0].contains("other.toml: cannot be read"), "{faults:?}");
     assert_eq!(filed.reloader.files(), files(&["keyward.toml", "keys.toml", "other.toml"]), "either may put it right");
     fs::write(filed.path("other.toml"), keys(&[("a", TWO)])).expect("written");
-    assert_eq!(filed.reloader.reload(), Ok(()));
+    assert_eq!(filed.reload(), Ok(()));
     assert_eq!(filed.reloader.files(), files(&["keyward.toml", "other.toml"]));
     assert_eq!((filed.holder(ONE).await, filed.holder(TWO).await.as_deref()), (None, Some("a")));
     fs::write(filed.path("keyward.toml"), &filed.config).expect("written");
-    assert_eq!(filed.reloader.reload(), Ok(()));
+    assert_eq!(filed.reload(), Ok(()));
     assert_eq!((filed.reloader.files(), filed.holder(TWO).await), (files(&["keyward.toml"]), None));
 }

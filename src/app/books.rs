@@ -1,0 +1,266 @@
+//! What outlives the process, opened: the store's keys into the table, what they used into their limits, and the ledger.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::keys::change::{ChangeRefused, KeyChange, Source};
+use crate::keys::table::{KeyTable, Remembered};
+use crate::ledger::{self, Ledger, LedgerFault};
+use crate::store::embedded::Embedded;
+use crate::store::{self, Backend, Entry, KeyState, SecretUse, Store, StoreFault, StoredKey};
+use crate::telemetry::metrics::LedgerMetrics;
+use crate::units::{KeyDigest, KeyId};
+
+/// Keys put into the table in one step.
+const BATCH: usize = 10_000;
+
+/// Why what outlives the process cannot be opened; the program does not start without it.
+#[derive(Debug, thiserror::Error)]
+pub enum BooksFault {
+    /// The store.
+    #[error("{path}: {fault}{}", advice(fault))]
+    Store {
+        /// Where it is.
+        path: String,
+        /// What is wrong.
+        fault: StoreFault,
+    },
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerFault),
+    /// Two keys want one secret.
+    #[error("the keys of the store: {0}")]
+    Keys(#[from] ChangeRefused),
+}
+
+/// What an operator can do about it.
+fn advice(fault: &StoreFault) -> &'static str {
+    match fault {
+        StoreFault::Full(_) => "; make room on its disk",
+        StoreFault::ReadOnly(_) => "; let this user write the file and its folder, or let [storage] url name another",
+        StoreFault::Locked(_) => "; end the other program that holds it",
+        StoreFault::Damaged(_) => "; restore it from a backup (keyward store restore)",
+        StoreFault::Newer { .. } => "; start the newer version, or restore a backup made before it",
+        _ => "",
+    }
+}
+
+/// The store, opened.
+#[derive(Debug, Clone)]
+pub struct Books {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    path: PathBuf,
+}
+
+impl Books {
+    /// Opens the store that the configuration names, made when missing.
+    ///
+    /// # Errors
+    /// It cannot be opened or made.
+    pub fn open(settings: &store::Settings) -> Result<Self, BooksFault> {
+        let Backend::Sqlite(path) = &settings.backend;
+        let fault = |fault| BooksFault::Store { path: path.display().to_string(), fault };
+        Ok(Self { store: Arc::new(Embedded::open(path).map_err(fault)?), path: path.clone() })
+    }
+
+    /// Puts the keys that the admin API has made into the table. Gives those that were declared by file when the program last ran.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn load_keys(&self, keys: &KeyTable) -> Result<HashMap<KeyId, StoredKey>, BooksFault> {
+        let (mut by_file, mut changes, mut refused) = (HashMap::new(), Vec::new(), Ok(()));
+        let mut put = |key: StoredKey| match key.record.source {
+            Source::File => drop(by_file.insert(key.record.policy.id, key)),
+            Source::Api => {
+                changes.push(KeyChange::Put(Box::new(key.record)));
+                if changes.len() >= BATCH && refused.is_ok() {
+                    refused = keys.apply_all(std::mem::take(&mut changes));
+                }
+            }
+        };
+        self.store.load_keys(&mut put).map_err(|fault| self.fault(fault))?;
+        refused?;
+        keys.apply_all(changes)?;
+        Ok(by_file)
+    }
+
+    /// Opens the ledger beside the store, and tells the table what every key has used: what the store knows of it, and what a killed process
+    /// left in its journals. To be called when all keys are in the table and before the first request.
+    ///
+    /// # Errors
+    /// The store cannot be read, or the journals.
+    pub fn open_ledger(
+        &self,
+        keys: &KeyTable,
+        settings: ledger::Settings,
+        clock: Clock,
+        metrics: LedgerMetrics,
+    ) -> Result<Ledger, BooksFault> {
+        let mut states: HashMap<KeyId, KeyState> = HashMap::new();
+        self.store.load_states(&mut |id, state| drop(states.insert(id, state))).map_err(|fault| self.fault(fault))?;
+        let mut counted = |entry: &Entry| add(states.entry(entry.key).or_default(), entry, keys);
+        let ledger = Ledger::open(
+            &Self::journals_of(&self.path),
+            settings,
+            Arc::clone(&self.store),
+            clock,
+            metrics,
+            &mut counted,
+        )?;
+        for (id, state) in states {
+            keys.restore(id, &remembered(state));
+        }
+        Ok(ledger)
+    }
+
+    /// Where the journals of the store at `path` are.
+    pub fn journals_of(path: &Path) -> PathBuf {
+        path.with_added_extension("ledger")
+    }
+
+    fn fault(&self, fault: StoreFault) -> BooksFault {
+        BooksFault::Store { path: self.path.display().to_string(), fault }
+    }
+}
+
+/// Adds an entry as the store will.
+fn add(state: &mut KeyState, entry: &Entry, keys: &KeyTable) {
+    state.counted.add(entry.counted());
+    state.last_used_ms = state.last_used_ms.max(Some(entry.at_unix_ms));
+    let Some(tag) = entry.previous_secret else { return };
+    let is_tagged = |digest: &KeyDigest| digest.0.starts_with(&tag);
+    if !state.old_secrets.iter().any(|secret| is_tagged(&secret.digest)) {
+        let slots = keys.secrets_of(entry.key);
+        let unused = slots.iter().map(|slot| slot.digest()).filter(is_tagged);
+        state.old_secrets.extend(unused.map(|digest| SecretUse { digest, uses: 0, last_used_ms: None }));
+    }
+    if let Some(secret) = state.old_secrets.iter_mut().find(|secret| is_tagged(&secret.digest)) {
+        secret.uses += u64::from(entry.requests);
+        secret.last_used_ms = secret.last_used_ms.max(Some(entry.at_unix_ms));
+    }
+}
+
+fn remembered(state: KeyState) -> Remembered {
+    let previous = state.old_secrets.into_iter().map(|secret| (secret.digest, secret.uses, secret.last_used_ms));
+    Remembered { quota: state.counted, last_used_unix_ms: state.last_used_ms, previous: previous.collect() }
+}
+
+/// What a look at the books from outside finds.
+#[derive(Debug)]
+pub struct Audit {
+    /// The store's, recomputed.
+    pub books: store::Books,
+    /// Entries in journals that are not in the store yet: of a running program, or left behind by a killed one.
+    pub pending: u64,
+}
+
+/// Recomputes the books of the store that the configuration names, whether or not a program runs on it.
+///
+/// # Errors
+/// There is no store, or it cannot be read.
+pub fn audit(settings: &store::Settings) -> Result<Audit, BooksFault> {
+    let books = existing(settings)?;
+    let fault = |fault| books.fault(fault);
+    // The journals first: what is drained meanwhile is then in both, and counted as pending once too often rather than missed.
+    let drained = books.store.drained().map_err(fault)?;
+    let pending = ledger::pending(&Books::journals_of(&books.path), &drained)?;
+    Ok(Audit { books: books.store.books().map_err(fault)?, pending })
+}
+
+/// Copies the store that the configuration names to a new file, whether or not a program runs on it.
+///
+/// # Errors
+/// There is no store, or `to` is there already or cannot be written.
+pub fn back_up(settings: &store::Settings, to: &Path) -> Result<(), BooksFault> {
+    let books = existing(settings)?;
+    books.store.back_up(to).map_err(|fault| BooksFault::Store { path: to.display().to_string(), fault })
+}
+
+/// A restored store.
+#[derive(Debug)]
+pub struct Restored {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Where what was there before is kept.
+    pub aside: Option<PathBuf>,
+}
+
+/// Puts the copy `from` in the place of the store that the configuration names. It is looked at before: one that is damaged or of a newer
+/// version changes nothing. Journals stay, and what of them the copy has not yet is drained at the next start.
+///
+/// # Errors
+/// A program runs on the store; `from` is no store; or it cannot be written.
+pub fn restore(settings: &store::Settings, from: &Path) -> Result<Restored, BooksFault> {
+    let Backend::Sqlite(path) = &settings.backend;
+    let at = |path: &Path| {
+        let path = path.display().to_string();
+        move |fault| BooksFault::Store { path, fault }
+    };
+    let io = |error: std::io::Error| StoreFault::Unavailable(error.to_string());
+    if ledger::is_held(&Books::journals_of(path))? {
+        let fault = StoreFault::Locked("a program runs on it; end it first".to_owned());
+        return Err(BooksFault::Store { path: path.display().to_string(), fault });
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io).map_err(at(folder))?;
+    }
+    let beside = path.with_added_extension("restoring");
+    let checked = || {
+        copy(from, &beside).map_err(io)?;
+        let copy = Embedded::open(&beside)?;
+        copy.books()?;
+        Ok(())
+    };
+    let looked_at = checked();
+    // The log of the copy is in it by now; what is not needed any more must not be taken for another store's.
+    let swept = ["-wal", "-shm"].map(|end| fs::remove_file(with_suffix(&beside, end)));
+    drop(swept);
+    looked_at.inspect_err(|_| drop(fs::remove_file(&beside))).map_err(at(from))?;
+    let aside = set_aside(path).map_err(io).map_err(at(path))?;
+    fs::rename(&beside, path).map_err(io).map_err(at(path))?;
+    Ok(Restored { path: path.clone(), aside })
+}
+
+/// Renames a store, with its log, out of the way.
+fn set_aside(path: &Path) -> std::io::Result<Option<PathBuf>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let names = (0_u32..).map(|number| path.with_added_extension(format!("before-restore-{number}")));
+    let Some(aside) = names.into_iter().find(|name| !name.exists()) else { return Ok(None) };
+    for end in ["-wal", "-shm", ""] {
+        match fs::rename(with_suffix(path, end), with_suffix(&aside, end)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(Some(aside))
+}
+
+fn with_suffix(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// A copy that only its owner can read, on disk when this returns.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut source = fs::File::open(from)?;
+    let mut copy = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+    std::io::copy(&mut source, &mut copy)?;
+    copy.sync_all()
+}
+
+fn existing(settings: &store::Settings) -> Result<Books, BooksFault> {
+    let Backend::Sqlite(path) = &settings.backend;
+    if path.exists() {
+        return Books::open(settings);
+    }
+    let fault = StoreFault::Unavailable("there is no such file".to_owned());
+    Err(BooksFault::Store { path: path.display().to_string(), fault })
+}

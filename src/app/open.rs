@@ -1,0 +1,128 @@
+//! From a configuration to a program that is built, and not started yet.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+
+use crate::admin::service::{Parts, Service};
+use crate::admin::{Gate, Operators, Surface, Vendors, first_operator};
+use crate::app::books::{Books, BooksFault};
+use crate::app::mirror::Mirror;
+use crate::app::program::Running;
+use crate::app::reload::{self, Reloader, Told};
+use crate::app::{keys, pepper};
+use crate::clock::Clock;
+use crate::config::{Config, Faults, FileKey, watch};
+use crate::dialect::estimate::Estimator;
+use crate::keys::secret::{Digester, Secret};
+use crate::keys::table::KeyTable;
+use crate::ledger::Ledger;
+use crate::limits::attempts::Attempts;
+use crate::proxy::Plane;
+use crate::proxy::plane::BodyBudget;
+use crate::store::StoreFault;
+use crate::telemetry::Metrics;
+
+/// Why a program does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFault {
+    /// The files are not in order.
+    #[error("the configuration is not in order")]
+    Config(Faults),
+    /// The store or the ledger does not open.
+    #[error(transparent)]
+    Books(#[from] BooksFault),
+    /// The pepper is not to be had.
+    #[error(transparent)]
+    Pepper(#[from] pepper::PepperFault),
+    /// The machine does not give what is needed.
+    #[error("{what}: {error}")]
+    Machine {
+        /// What was tried.
+        what: &'static str,
+        /// What happened.
+        error: std::io::Error,
+    },
+}
+
+/// A fault of the machine, told as what was tried and what happened.
+pub(super) fn machine<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> StartFault {
+    move |error| StartFault::Machine { what, error: std::io::Error::other(error.to_string()) }
+}
+
+/// The files that a program was read from.
+#[derive(Debug)]
+pub struct Files {
+    /// `keyward.toml`.
+    pub config: PathBuf,
+    /// All of them as they were before they were read.
+    pub seen: watch::Seen,
+}
+
+/// A program, built.
+#[derive(Debug)]
+pub struct Opened {
+    /// The data plane.
+    pub plane: Arc<Plane>,
+    /// Where settled requests are written down.
+    pub ledger: Arc<Ledger>,
+    /// What the admin listener serves.
+    pub surface: Surface,
+    /// What reloads; `None` for a program without files.
+    pub reloader: Option<Arc<Reloader>>,
+    /// Where the admin listener is to be.
+    pub admin_listen: SocketAddr,
+    /// The token of the first operator, when it was made just now.
+    pub first_token: Option<Secret>,
+    /// Tells the store of the keys declared by file.
+    pub mirror: Mirror,
+    /// What the files were, for a program that has some.
+    pub seen: Option<watch::Seen>,
+}
+
+/// Opens the store, fills the table, takes up what a killed process left, and puts both planes together.
+///
+/// # Errors
+/// Why it cannot start.
+pub fn open(config: Config, keys: &[FileKey], files: Option<Files>) -> Result<Opened, StartFault> {
+    let digester = Digester::new(&pepper::load(&config.storage.pepper)?);
+    reload::log_warnings(&config, keys);
+    let (table, clock, metrics) = (Arc::new(KeyTable::new()), Clock::system(), Metrics::new());
+    let books = Books::open(&config.storage)?;
+    let known = books.load_keys(&table)?;
+    let stored = keys::stored(keys, &digester);
+    keys::apply(&table, &[], &keys::records(&stored)).map_err(machine("keys"))?;
+    let ledger = books.open_ledger(&table, config.ledger.clone(), clock.clone(), metrics.ledger.clone())?;
+    let ledger = Arc::new(ledger);
+    let store = books.store;
+    let fault = |fault: StoreFault| machine("the store")(fault);
+    let first_token = first_operator(&*store, &config.admin, clock.now()).map_err(fault)?;
+    let operators = Arc::new(Operators::new(&config.admin, store.operators().map_err(fault)?));
+    let plane = Arc::new(Plane {
+        live: ArcSwap::from_pointee(reload::live(&config, None)),
+        keys: Arc::clone(&table),
+        digester: digester.clone(),
+        estimator: Estimator::new(config.limits.default_max_output),
+        attempts: Attempts::default(),
+        body_budget: BodyBudget::default(),
+        clock: clock.clone(),
+        metrics,
+        ledger: Some(Arc::clone(&ledger)),
+        is_draining: AtomicBool::new(false),
+    });
+    plane.metrics.keys.set(i64::try_from(table.len()).unwrap_or(i64::MAX));
+    let (admin_listen, gate) = (config.admin.listen, Gate::default());
+    let mirror = Mirror::new(Arc::clone(&store), clock.clone(), known);
+    let vendors = Arc::new(Vendors::new(&config.admin));
+    let told = Told { gate: gate.clone(), operators: Arc::clone(&operators), vendors: Arc::clone(&vendors) };
+    let (path, seen) = files.map(|files| (files.config, files.seen)).unzip();
+    let reloader = path.map(|path| Arc::new(Reloader::new(path, Arc::clone(&plane), config, stored, told)));
+    let program =
+        Arc::new(Running { plane: Arc::clone(&plane), store: Arc::clone(&store), reloader: reloader.clone() });
+    let service = Arc::new(Service::new(Parts { store, keys: table, digester, clock, program, gate }));
+    let surface = Surface { service, operators, vendors };
+    Ok(Opened { plane, ledger, surface, reloader, admin_listen, first_token, mirror, seen })
+}

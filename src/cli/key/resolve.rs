@@ -1,0 +1,90 @@
+//! From how people name a key to its id.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{KEYS, page};
+use crate::cli::client::{Client, Query, strange};
+use crate::cli::failure::Failure;
+use crate::cli::output::plain;
+
+/// The shortest beginning of an id that is looked for.
+const SHORTEST: usize = 8;
+
+/// How many candidates are listed.
+const LISTED: usize = 10;
+
+/// The id of the key that `named` means: an id, the beginning of one, or an exact name.
+///
+/// # Errors
+/// When it means none, or several: then they are listed.
+pub fn id(client: &Client, named: &str) -> Result<String, Failure> {
+    if let Ok(id) = Uuid::parse_str(named) {
+        return Ok(id.to_string());
+    }
+    let mut found = Vec::new();
+    // Only the server knows every name, and it has no question for beginnings of ids: for these all keys are read.
+    let is_start = is_start_of_id(named);
+    let name = (!is_start).then_some(named);
+    let start = named.to_ascii_lowercase();
+    each(client, name, |key| {
+        let (id, name) = (key["id"].as_str().unwrap_or_default(), key["name"].as_str().unwrap_or_default());
+        if name == named || is_start && id.starts_with(&start) {
+            found.push((id.to_owned(), name.to_owned()));
+        }
+    })?;
+    match found.as_slice() {
+        [] => Err(Failure::Failed(format!("no key is named `{}`, nor does an id begin so", plain(named)))),
+        [(id, _)] => Ok(id.clone()),
+        several => {
+            let mut why = format!("`{}` means {} keys; name one by its id:", plain(named), several.len());
+            several.iter().take(LISTED).for_each(|(id, name)| why.push_str(&format!("\n  {id}  {}", plain(name))));
+            if several.len() > LISTED {
+                why.push_str("\n  ...");
+            }
+            Err(Failure::Failed(why))
+        }
+    }
+}
+
+fn is_start_of_id(text: &str) -> bool {
+    const SHAPE: &str = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+    (SHORTEST..SHAPE.len()).contains(&text.len())
+        && text.bytes().zip(SHAPE.bytes()).all(|(is, at)| if at == b'-' { is == b'-' } else { is.is_ascii_hexdigit() })
+}
+
+/// Looks at every key, page by page; at those whose name contains `name` when it is given.
+fn each(client: &Client, name: Option<&str>, mut look: impl FnMut(&Value)) -> Result<(), Failure> {
+    let mut cursor: Option<String> = None;
+    loop {
+        let mut query = Query::default();
+        query.add("limit", Some("1000"));
+        query.add("name", name);
+        query.add("cursor", cursor.as_deref());
+        let page = page(client, &query)?.json()?;
+        let items = page["items"].as_array().ok_or_else(|| strange(&format!("no `items` from {KEYS}")))?;
+        items.iter().for_each(&mut look);
+        let next = page["next_cursor"].as_str().map(str::to_owned);
+        if next.is_none() || next == cursor {
+            return Ok(());
+        }
+        cursor = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beginnings_of_ids_are_told_from_names() {
+        for start in ["01999f2e", "01999F2E-", "01999f2e-aaaa-7", "01999f2e-aaaa-7bbb-8ccc-ddddeeeeff0"] {
+            assert!(is_start_of_id(start), "{start}");
+        }
+        for name in
+            ["", "demo", "0199", "01999f2e_", "01999f2ea", "deadbeef-prod", "01999f2e-aaaa-7bbb-8ccc-ddddeeeeff001"]
+        {
+            assert!(!is_start_of_id(name), "{name}");
+        }
+    }
+}

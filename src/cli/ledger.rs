@@ -1,0 +1,76 @@
+//! `keyward ledger verify`: the books, recomputed from the store and the journals beside it.
+
+use std::path::Path;
+
+use comfy_table::{Table, presets};
+use serde_json::json;
+
+use crate::app::books::{self, Audit};
+use crate::config;
+
+use super::{FAILED, NOT_IN_ORDER, OK, is_coloured};
+
+/// Verifies and prints the verdict: exit code 0 when everything agrees, 1 when something does not.
+pub fn verify(config: &Path, json: bool) -> u8 {
+    let env = |name: &str| std::env::var(name).ok();
+    let config = match config::load(config, &env) {
+        Ok(config) => config,
+        Err(faults) => {
+            eprint!("{}", faults.render(is_coloured(&std::io::stderr())));
+            return NOT_IN_ORDER;
+        }
+    };
+    let audit = match books::audit(&config.storage) {
+        Ok(audit) => audit,
+        Err(fault) => {
+            eprintln!("keyward: {fault}");
+            return FAILED;
+        }
+    };
+    if json {
+        println!("{}", verdict(&audit));
+    } else {
+        print_table(&audit);
+    }
+    if audit.books.mismatches.is_empty() { OK } else { FAILED }
+}
+
+fn verdict(audit: &Audit) -> serde_json::Value {
+    let books = &audit.books;
+    let mismatches = books.mismatches.iter().map(|found| {
+        json!({ "key_id": found.key.map(|key| key.to_string()), "what": found.what, "counted": found.counted, "summed": found.summed })
+    });
+    json!({
+        "ok": books.mismatches.is_empty(),
+        "keys": books.keys,
+        "records": books.records,
+        "requests": books.requests,
+        "units": books.units,
+        "in_journals": audit.pending,
+        "mismatches": mismatches.collect::<Vec<_>>(),
+    })
+}
+
+fn print_table(audit: &Audit) {
+    let books = &audit.books;
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.add_row(["keys with a count", &books.keys.to_string()]);
+    table.add_row(["records", &books.records.to_string()]);
+    table.add_row(["requests", &books.requests.to_string()]);
+    table.add_row(["units", &books.units.to_string()]);
+    table.add_row(["entries still in journals", &audit.pending.to_string()]);
+    println!("{table}");
+    if books.mismatches.is_empty() {
+        println!("the books agree: what is counted for each key is the sum of its records");
+        return;
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(["key", "what", "counted", "summed"]);
+    for found in &books.mismatches {
+        let key = found.key.map_or_else(|| "all".to_owned(), |key| key.to_string());
+        table.add_row([key, found.what.to_owned(), found.counted.to_string(), found.summed.to_string()]);
+    }
+    println!("{table}");
+    println!("the books do not agree in {} place(s)", books.mismatches.len());
+}

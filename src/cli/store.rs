@@ -1,0 +1,48 @@
+//! `keyward store backup` and `keyward store restore`.
+
+use std::path::Path;
+
+use crate::app::books::{self, BooksFault};
+use crate::config;
+use crate::store::Settings;
+
+use super::{FAILED, NOT_IN_ORDER, OK, is_coloured};
+
+/// Copies the store to a new file, whether or not the program runs.
+pub fn back_up(config: &Path, to: &Path) -> u8 {
+    with_settings(config, |settings| {
+        books::back_up(settings, to)?;
+        println!("{}", to.display());
+        eprintln!("Keep it with the pepper: without that no key in it is recognised.");
+        Ok(())
+    })
+}
+
+/// Puts a copy in the store's place. The program must not run.
+pub fn restore(config: &Path, from: &Path) -> u8 {
+    with_settings(config, |settings| {
+        let restored = books::restore(settings, from)?;
+        println!("{}", restored.path.display());
+        if let Some(aside) = restored.aside {
+            eprintln!("What was there before is kept as {}.", aside.display());
+        }
+        Ok(())
+    })
+}
+
+fn with_settings(config: &Path, work: impl FnOnce(&Settings) -> Result<(), BooksFault>) -> u8 {
+    let env = |name: &str| std::env::var(name).ok();
+    match config::load(config, &env) {
+        Ok(config) => match work(&config.storage) {
+            Ok(()) => OK,
+            Err(fault) => {
+                eprintln!("keyward: {fault}");
+                FAILED
+            }
+        },
+        Err(faults) => {
+            eprint!("{}", faults.render(is_coloured(&std::io::stderr())));
+            NOT_IN_ORDER
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A journal: a file in memory that one worker writes settled requests to, and that outlives the process.
+//!
+//! Appending is a copy of some two hundred bytes under a lock that only the drain ever takes beside the worker, and that for a few
+//! instructions. What was appended is in the page cache at once, so that a kill loses nothing; the drain brings it to disk.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use memmap2::MmapMut;
+use uuid::Uuid;
+
+use crate::ledger::extent::{Extent, FIRST};
+use crate::ledger::sums::Sums;
+use crate::ledger::{frame, mapping};
+use crate::store::Entry;
+use crate::telemetry::metrics::LedgerMetrics;
+
+/// How a journal's file is told from any other.
+const MAGIC: [u8; 8] = *b"KWJRNL01";
+
+/// The most bytes that are read for one batch.
+const MOST_READ: usize = 2 << 20;
+
+/// The end of the name of a journal's file.
+pub(super) const EXTENSION: &str = "journal";
+
+/// One worker's journal. Appending never fails and never waits.
+#[derive(Debug)]
+pub struct Journal {
+    id: Uuid,
+    path: PathBuf,
+    /// Locked for as long as the process lives: what is not locked was left behind.
+    file: File,
+    writer: Mutex<Writer>,
+    /// What does not fit is summed up there.
+    sums: Arc<Sums>,
+    metrics: LedgerMetrics,
+}
+
+#[derive(Debug)]
+struct Writer {
+    map: MmapMut,
+    extent: Extent,
+    /// The sequence number of the next entry; the first is 1.
+    next: u64,
+}
+
+impl Journal {
+    /// Makes a journal of `size` bytes in `folder`, readable by its owner alone, with all of its blocks.
+    ///
+    /// # Errors
+    /// No room, or no right to.
+    pub(super) fn create(folder: &Path, size: usize, sums: Arc<Sums>, metrics: LedgerMetrics) -> io::Result<Self> {
+        let id = Uuid::now_v7();
+        let path = folder.join(format!("{}.{EXTENSION}", id.simple()));
+        let made = Self::prepare(&path, id, size).and_then(|file| mapping::map(&file).map(|map| (file, map)));
+        let (file, map) = made.inspect_err(|_| {
+            // Half of a journal is of no use to anyone.
+            let _ = fs::remove_file(&path);
+        })?;
+        let writer = Mutex::new(Writer { map, extent: Extent::new(size), next: 1 });
+        Ok(Self { id, path, file, writer, sums, metrics })
+    }
+
+    fn prepare(path: &Path, id: Uuid, size: usize) -> io::Result<File> {
+        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        file.try_lock()?;
+        // With its blocks, or a full disk would be met while writing to memory, where there is no error to return.
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size as u64)?;
+        file.write_all(&MAGIC)?;
+        file.write_all(id.as_bytes())?;
+        file.sync_all()?;
+        Ok(file)
+    }
+
+    /// Writes down what became of a request. Where there is no room it is added to the sums in memory; one that was refused, of which
+    /// only the number counts, is left out when half of the room is taken.
+    pub fn append(&self, entry: &Entry<&str>) {
+        let length = frame::length(entry);
+        let mut writer = self.writer();
+        let extent = &mut writer.extent;
+        if !entry.outcome.is_recorded() && extent.pending() > extent.capacity() / 2 {
+            self.metrics.uncounted.inc();
+            return;
+        }
+        let Some(at) = extent.place(length) else {
+            drop(writer);
+            self.sums.add(entry);
+            return;
+        };
+        let Writer { map, next, .. } = &mut *writer;
+        if let Some(place) = map.get_mut(at..at + length) {
+            frame::encode(entry, *next, place);
+        }
+        *next += 1;
+    }
+
+    /// Its identity.
+    pub(super) fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// The sequence number of its last entry; 0 when there is none.
+    pub(super) fn last(&self) -> u64 {
+        self.writer().next - 1
+    }
+
+    /// Bytes that are not in the store yet.
+    pub(super) fn pending(&self) -> usize {
+        self.writer().extent.pending()
+    }
+
+    /// The oldest entries that are not in the store yet, some thousands at most, and the place after them.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn oldest(&self) -> io::Result<(Vec<(u64, Entry)>, usize)> {
+        let Range { start, end } = self.writer().extent.oldest();
+        // Read as a file and not through the mapping, which the worker writes to meanwhile.
+        let mut bytes = vec![0; (end - start).min(MOST_READ)];
+        self.file.read_exact_at(&mut bytes, start as u64)?;
+        let mut entries = Vec::new();
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            match frame::decode(rest) {
+                Some((sequence, entry, length)) => {
+                    entries.push((sequence, entry));
+                    at += length;
+                }
+                // The rest of it is for the next time.
+                None if rest.len() < frame::LONGEST && start + bytes.len() < end => break,
+                // Memory or disk have changed it. What lies beyond is to be drained all the same.
+                None => {
+                    tracing::error!(journal = %self.id, place = start + at, "a damaged entry is left out");
+                    self.metrics.lost.inc();
+                    at += frame::STEP;
+                }
+            }
+        }
+        Ok((entries, start + at))
+    }
+
+    /// All entries before the place `to` are in the store now.
+    pub(super) fn advance(&self, to: usize) {
+        self.writer().extent.advance(to);
+    }
+
+    /// Brings what was appended to disk: what is not in the store must not be lost with the power either.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Removes its file; nothing may be pending.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        remove(&self.path)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes a journal's file for good, power cuts included.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// The identity and the entries of a journal that was left behind, in their order; `None` for a file that is none. Every frame is looked
+/// for by itself, so that what lies beyond a damaged one is found all the same.
+pub(super) fn read(file: &File) -> io::Result<Option<(Uuid, Vec<(u64, Entry)>)>> {
+    let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; size];
+    file.read_exact_at(&mut bytes, 0)?;
+    let head = bytes.get(..FIRST).and_then(|head| head.strip_prefix(&MAGIC)).and_then(|rest| rest.first_chunk::<16>());
+    let Some(id) = head.map(|id| Uuid::from_bytes(*id)) else { return Ok(None) };
+    let mut entries = Vec::new();
+    let mut at = FIRST;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        match frame::decode(rest) {
+            Some((sequence, entry, length)) => {
+                entries.push((sequence, entry));
+                at += length;
+            }
+            None => at += frame::STEP,
+        }
+    }
+    entries.sort_by_key(|(sequence, _)| *sequence);
+    entries.dedup_by_key(|(sequence, _)| *sequence);
+    Ok(Some((id, entries)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! What was used, on its way from a settled request into the store.
+//!
+//! A worker appends each settled request to its own [`Journal`], a file in memory, before its client has the last byte of the answer:
+//! no system call, and nothing to wait for. A thread drains the journals into the store in groups. What is in a journal when the process
+//! is killed is drained at the next start, exactly once, and counted before the first request is decided.
+//!
+//! | what happens | what is lost |
+//! |---|---|
+//! | the process is killed | nothing |
+//! | the power is cut | what was settled within the window (`[storage] ledger_window`, 200 ms) before it, and the time of one commit |
+//! | the store takes nothing | nothing: journals hold it, brought to disk every half of the window |
+//! | the same, until a journal is full | nothing but the single records: charges are summed up in memory; these a kill would lose |
+
+mod drain;
+mod extent;
+mod frame;
+mod journal;
+mod left;
+mod mapping;
+mod settings;
+mod sums;
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use thiserror::Error;
+
+pub use crate::store::{Entry, Outcome};
+pub use journal::Journal;
+pub use settings::Settings;
+
+use crate::clock::Clock;
+use crate::store::{Store, StoreFault};
+use crate::telemetry::metrics::LedgerMetrics;
+use drain::{Drain, Order, Summed};
+use sums::Sums;
+
+/// Why there is no ledger, and so no start: what is used must be written down.
+#[derive(Debug, Error)]
+pub enum LedgerFault {
+    /// The folder or a file of it.
+    #[error("{path}: {error}; the journals of settled requests are kept there")]
+    Folder {
+        /// Where.
+        path: String,
+        /// What happened.
+        error: std::io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
+/// All journals, and the thread that drains them. [`Ledger::close`] ends it in order; when it is dropped otherwise, what is in the journals
+/// is for the next start.
+#[derive(Debug)]
+pub struct Ledger {
+    folder: PathBuf,
+    settings: Settings,
+    journals: Arc<Mutex<Vec<Arc<Journal>>>>,
+    sums: Arc<Sums>,
+    metrics: LedgerMetrics,
+    /// `None` once it is being dropped.
+    orders: Mutex<Option<Sender<Order>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Ledger {
+    /// Opens the ledger whose journals are in `folder`, which is made when missing. `counted` is told every entry that a killed process left
+    /// behind and that is not in the store yet, so that it counts from the first request on; it is drained like any other.
+    ///
+    /// # Errors
+    /// The folder or the store cannot be read or written.
+    pub fn open(
+        folder: &Path,
+        settings: Settings,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        metrics: LedgerMetrics,
+        counted: &mut dyn FnMut(&Entry),
+    ) -> Result<Self, LedgerFault> {
+        let fault = |error| LedgerFault::Folder { path: folder.display().to_string(), error };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
+        let left = left::find(folder, &store.drained()?).map_err(fault)?;
+        let count: usize = left.iter().map(|left| left.entries.len()).sum();
+        if count > 0 {
+            tracing::info!(entries = count, journals = left.len(), "settled requests of a killed process are taken up");
+        }
+        left.iter().flat_map(|left| &left.entries).for_each(|(_, entry)| counted(entry));
+        let journals = Arc::new(Mutex::default());
+        let sums = Arc::new(Sums::new(metrics.clone()));
+        let (orders, ordered) = mpsc::channel();
+        let drain = Drain {
+            store,
+            journals: Arc::clone(&journals),
+            left,
+            sums: Arc::clone(&sums),
+            summed: Summed::new(),
+            settings: settings.clone(),
+            clock,
+            metrics: metrics.clone(),
+        };
+        let thread = thread::Builder::new().name("keyward-ledger".to_owned()).spawn(move || drain.run(&ordered));
+        let thread = Mutex::new(Some(thread.map_err(fault)?));
+        Ok(Self {
+            folder: folder.to_owned(),
+            settings,
+            journals,
+            sums,
+            metrics,
+            orders: Mutex::new(Some(orders)),
+            thread,
+        })
+    }
+
+    /// A journal for one more worker.
+    ///
+    /// # Errors
+    /// No room for it on the disk.
+    pub fn journal(&self) -> std::io::Result<Arc<Journal>> {
+        let (sums, metrics) = (Arc::clone(&self.sums), self.metrics.clone());
+        let journal = Journal::create(&self.folder, self.settings.journal_size, sums, metrics);
+        let journal = Arc::new(journal.map_err(|error| {
+            let folder = self.folder.display();
+            std::io::Error::new(error.kind(), format!("a journal of settled requests in {folder}: {error}"))
+        })?);
+        self.journals.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&journal));
+        Ok(journal)
+    }
+
+    /// Brings everything settled so far into the store. Blocks until that is done.
+    ///
+    /// # Errors
+    /// The store does not take it; it stays in the journals.
+    pub fn flush(&self) -> Result<(), StoreFault> {
+        self.order(Order::Flush)
+    }
+
+    /// The same, and ends the drain: nothing may be appended any more. Without a fault no journal is left.
+    ///
+    /// # Errors
+    /// The store does not take it; it stays in the journals for the next start.
+    pub fn close(&self) -> Result<(), StoreFault> {
+        let ended = self.order(Order::End);
+        self.join();
+        ended
+    }
+
+    fn join(&self) {
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A panic in it was told when it happened.
+            let _ = thread.join();
+        }
+    }
+
+    fn order(&self, order: impl FnOnce(mpsc::SyncSender<Result<(), StoreFault>>) -> Order) -> Result<(), StoreFault> {
+        let gone = || StoreFault::Unavailable("the ledger has ended".to_owned());
+        let (told, hear) = mpsc::sync_channel(1);
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        orders.ok_or_else(gone)?.send(order(told)).map_err(|_| gone())?;
+        hear.recv().map_err(|_| gone())?
+    }
+}
+
+/// Whether a process holds a journal of `folder`.
+///
+/// # Errors
+/// The folder or a file cannot be read.
+pub fn is_held(folder: &Path) -> Result<bool, LedgerFault> {
+    left::is_held(folder).map_err(|error| LedgerFault::Folder { path: folder.display().to_string(), error })
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        // With nobody left to give orders the drain ends.
+        drop(self.orders.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.join();
+    }
+}
+
+/// How many entries are in the journals of `folder` and not in the store yet, whether or not a process holds them. `drained` says how far the
+/// store has taken each that it knows.
+///
+/// # Errors
+/// The folder or a file cannot be read.
+pub fn pending(folder: &Path, drained: &[(uuid::Uuid, u64)]) -> Result<u64, LedgerFault> {
+    left::pending(folder, drained).map_err(|error| LedgerFault::Folder { path: folder.display().to_string(), error })
+}
+
+#[cfg(test)]
+mod tests;

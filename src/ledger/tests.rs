@@ -1,0 +1,162 @@
+//! The way from a worker to the store: exactly once, whatever the store does and whenever the process ends.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::ledger::frame::tests::entry;
+use crate::limits::QuotaCount;
+use crate::store::embedded::{Embedded, Options};
+use crate::store::{KeyState, StoreFault};
+use crate::telemetry::Metrics;
+use crate::units::KeyId;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    store: Arc<Embedded>,
+    metrics: LedgerMetrics,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { busy_timeout: std::time::Duration::from_millis(50), ..Options::default() };
+        let store = Arc::new(Embedded::open_with(&folder.path().join("keyward.db"), options).unwrap());
+        Self { folder, store, metrics: Metrics::new().ledger }
+    }
+
+    /// A ledger that drains only when it is told to.
+    fn ledger(&self, journal_size: usize) -> (Ledger, Vec<Entry>) {
+        let settings = Settings { window: std::time::Duration::from_secs(3_600), journal_size, ..Settings::default() };
+        let mut left = Vec::new();
+        let store: Arc<dyn Store> = Arc::<Embedded>::clone(&self.store);
+        let mut counted = |entry: &Entry| left.push(entry.clone());
+        let folder = self.folder.path().join("journals");
+        let ledger = Ledger::open(&folder, settings, store, Clock::system(), self.metrics.clone(), &mut counted);
+        (ledger.unwrap(), left)
+    }
+
+    fn used(&self, key: u128) -> u64 {
+        let mut states: HashMap<KeyId, KeyState> = HashMap::new();
+        self.store.load_states(&mut |id, state| drop(states.insert(id, state))).unwrap();
+        states.get(&KeyId(uuid::Uuid::from_u128(key))).map_or(0, |state| state.counted.used)
+    }
+
+    fn agree(&self) -> u64 {
+        let books = self.store.books().unwrap();
+        assert_eq!(books.mismatches, []);
+        books.requests
+    }
+
+    fn journals(&self) -> usize {
+        std::fs::read_dir(self.folder.path().join("journals")).unwrap().count()
+    }
+}
+
+const ROOMY: usize = 4 << 20;
+
+#[test]
+fn what_is_settled_is_in_the_store_once_and_an_end_in_order_leaves_nothing() {
+    let bench = Bench::new();
+    let (ledger, _) = bench.ledger(ROOMY);
+    let journals = [ledger.journal().unwrap(), ledger.journal().unwrap()];
+    for turn in 0..300 {
+        journals[turn % 2].append(&entry(turn as u128 % 3, 10));
+        if turn % 50 == 0 {
+            ledger.flush().unwrap();
+        }
+    }
+    ledger.flush().unwrap();
+    assert_eq!((bench.used(0), bench.used(1), bench.used(2), bench.agree()), (1_000, 1_000, 1_000, 300));
+    assert_eq!((bench.metrics.stored.get(), bench.metrics.pending_bytes.get()), (300, 0));
+    ledger.close().unwrap();
+    assert_eq!(bench.journals(), 0);
+}
+
+#[test]
+fn what_a_killed_process_left_counts_from_the_start_and_is_drained_once() {
+    let bench = Bench::new();
+    let (ledger, _) = bench.ledger(ROOMY);
+    let journal = ledger.journal().unwrap();
+    (0..5).for_each(|_| journal.append(&entry(1, 7)));
+    ledger.flush().unwrap();
+    (0..4).for_each(|_| journal.append(&entry(1, 7)));
+    drop((journal, ledger));
+    assert_eq!(bench.used(1), 35);
+
+    for _ in 0..3 {
+        // The first of these is killed before it drains anything.
+        let (ledger, left) = bench.ledger(ROOMY);
+        assert_eq!(left.iter().map(|entry| entry.units).sum::<u64>(), 28);
+        drop(ledger);
+    }
+    let (ledger, left) = bench.ledger(ROOMY);
+    assert_eq!(left.len(), 4);
+    ledger.flush().unwrap();
+    assert_eq!((bench.used(1), bench.agree(), bench.journals()), (63, 9, 0));
+    drop(ledger);
+    let (_ledger, left) = bench.ledger(ROOMY);
+    assert_eq!(left, []);
+}
+
+#[test]
+fn a_store_that_is_full_loses_nothing_and_takes_it_all_once_there_is_room() {
+    let bench = Bench::new();
+    let (ledger, _) = bench.ledger(ROOMY);
+    let journal = ledger.journal().unwrap();
+    journal.append(&entry(1, 1));
+    ledger.flush().unwrap();
+    bench.store.set_max_pages(Some(1));
+    let mut refused = None;
+    let mut settled = 1;
+    while refused.is_none() {
+        for _ in 0..200 {
+            journal.append(&entry(1, 1));
+            settled += 1;
+        }
+        refused = ledger.flush().err();
+        assert!(settled < 20_000, "a store of one page takes on and on");
+    }
+    assert!(matches!(refused, Some(StoreFault::Full(_))), "{refused:?}");
+    assert_eq!(bench.metrics.behind.get(), 1);
+    (0..100).for_each(|_| journal.append(&entry(1, 1)));
+    assert!(ledger.flush().is_err());
+    bench.store.set_max_pages(None);
+    ledger.flush().unwrap();
+    assert_eq!((bench.used(1), bench.agree(), bench.metrics.behind.get()), (settled + 100, settled + 100, 0));
+}
+
+#[test]
+fn charges_of_a_full_journal_are_summed_up_and_the_books_agree() {
+    let bench = Bench::new();
+    let (ledger, _) = bench.ledger(64 + 20 * 256);
+    let journal = ledger.journal().unwrap();
+    let other = rusqlite::Connection::open(bench.folder.path().join("keyward.db")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    for turn in 0..100 {
+        journal.append(&entry(turn % 2, 3));
+    }
+    assert!(matches!(ledger.flush(), Err(StoreFault::Locked(_))));
+    assert!(bench.metrics.summed.get() >= 80);
+    other.execute_batch("ROLLBACK").unwrap();
+    ledger.flush().unwrap();
+    assert_eq!((bench.used(0), bench.used(1), bench.agree()), (150, 150, 100));
+    ledger.close().unwrap();
+    assert_eq!(bench.journals(), 0);
+}
+
+#[test]
+fn counts_come_out_the_same_in_whatever_order_the_journals_are_drained() {
+    let bench = Bench::new();
+    let (ledger, _) = bench.ledger(ROOMY);
+    let journals = [ledger.journal().unwrap(), ledger.journal().unwrap()];
+    let of_day = |day: i32, units| Entry { since_day: day, touched_day: day, ..entry(1, units) };
+    // The first journal is drained first, and holds what was settled after the turn of the day.
+    journals[0].append(&of_day(8, 5));
+    journals[1].append(&of_day(7, 100));
+    journals[1].append(&of_day(8, 6));
+    ledger.flush().unwrap();
+    let mut counted = QuotaCount::default();
+    bench.store.load_states(&mut |_, state| counted = state.counted).unwrap();
+    assert_eq!(counted, QuotaCount { used: 11, since_day: 8, touched_day: 8 });
+    assert_eq!(bench.agree(), 3);
+}
