@@ -107,13 +107,22 @@ pub struct House {
 
 impl House {
     pub async fn start() -> Self {
-        let clock = Clock::manual(Now { monotonic_ns: 1 << 40, unix_ms: START_MS });
-        Self::start_with(clock, |operators| operators).await
+        Self::start_with(manual_clock(), |operators| operators).await
     }
 
     pub async fn start_with(clock: Clock, adjust: impl FnOnce(Operators) -> Operators) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.path().join("keys.db")).expect("a store"));
+        Self::start_on(store, folder, clock, adjust).await
+    }
+
+    /// Over a store of the test's own, which lies in `folder`.
+    pub async fn start_on(
+        store: Arc<dyn Store>,
+        folder: tempfile::TempDir,
+        clock: Clock,
+        adjust: impl FnOnce(Operators) -> Operators,
+    ) -> Self {
         let (keys, gate) = (Arc::new(KeyTable::new()), Gate::default());
         let digester = Digester::new(&Pepper::new(vec![7; 32]).expect("long enough"));
         let backstage = Arc::new(Backstage {
@@ -181,6 +190,11 @@ impl House {
     pub fn later(&self, seconds: u64) {
         self.clock.advance_ns(seconds * 1_000_000_000);
     }
+}
+
+/// A clock that stands at [`START_MS`] until it is moved.
+pub fn manual_clock() -> Clock {
+    Clock::manual(Now { monotonic_ns: 1 << 40, unix_ms: START_MS })
 }
 
 /// A caller of the service itself.

@@ -17,8 +17,7 @@ pub const LARGEST_BODY: usize = 1 << 20;
 /// How much of a larger one is read before it is refused, so that whoever still sends gets to read why.
 const READ_ON: usize = 8 << 20;
 
-/// A request's head and its whole body.
-#[derive(Debug)]
+/// A request's head and its whole body. No `Debug`: either may hold a secret.
 pub struct Sent {
     /// As it came.
     pub head: axum::http::request::Parts,
