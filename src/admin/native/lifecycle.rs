@@ -199,7 +199,7 @@ pub struct Check {
     #[schema(required)]
     pub asked: Option<u64>,
     /// When all of it is there again.
-    #[schema(required, schema_with = schema::moment_or_null)]
+    #[schema(required, format = DateTime)]
     pub resets_at: Option<String>,
     /// In words.
     pub message: String,

@@ -33,7 +33,7 @@ pub struct AuditItem {
     /// Ascending with time.
     pub id: i64,
     /// When.
-    #[schema(schema_with = schema::moment)]
+    #[schema(format = DateTime)]
     pub at: String,
     /// Who: an operator's name, or `file` for what a reload of the key file changed.
     pub operator: String,
