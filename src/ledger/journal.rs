@@ -118,7 +118,7 @@ impl Journal {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn oldest(&self) -> io::Result<(Vec<(u64, Entry)>, usize)> {
+    pub(super) fn oldest(&self) -> io::Result<(Entries, usize)> {
         let Range { start, end } = self.writer().extent.oldest();
         // Read as a file and not through the mapping, which the worker writes to meanwhile.
         let mut bytes = vec![0; (end - start).min(MOST_READ)];
@@ -179,9 +179,12 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
+/// Entries with their sequence numbers, ascending.
+pub(super) type Entries = Vec<(u64, Entry)>;
+
 /// The identity and the entries of a journal that was left behind, in their order; `None` for a file that is none. Every frame is looked
 /// for by itself, so that what lies beyond a damaged one is found all the same.
-pub(super) fn read(file: &File) -> io::Result<Option<(Uuid, Vec<(u64, Entry)>)>> {
+pub(super) fn read(file: &File) -> io::Result<Option<(Uuid, Entries)>> {
     let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     let mut bytes = vec![0; size];
     file.read_exact_at(&mut bytes, 0)?;

@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::ledger::journal::{self, EXTENSION};
-use crate::store::Entry;
+use crate::ledger::journal::{self, EXTENSION, Entries};
 
 /// One of them, with what of it is not in the store yet.
 #[derive(Debug)]
 pub(super) struct Left {
     pub(super) id: Uuid,
     pub(super) path: PathBuf,
-    pub(super) entries: Vec<(u64, Entry)>,
+    pub(super) entries: Entries,
     /// Its lock, so that no other process drains it too.
     pub(super) _file: File,
 }
@@ -89,7 +88,7 @@ fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn undrained(file: &File, drained: &[(Uuid, u64)]) -> io::Result<Option<(Uuid, Vec<(u64, Entry)>)>> {
+fn undrained(file: &File, drained: &[(Uuid, u64)]) -> io::Result<Option<(Uuid, Entries)>> {
     Ok(journal::read(file)?.map(|(id, mut entries)| {
         let through = drained.iter().find(|(known, _)| *known == id).map_or(0, |(_, through)| *through);
         entries.retain(|(sequence, _)| *sequence > through);

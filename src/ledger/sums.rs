@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::policy::{DialectName, Endpoint};
 use crate::store::{Entry, Outcome};
 use crate::telemetry::metrics::LedgerMetrics;
 use crate::units::KeyId;
@@ -22,7 +23,17 @@ struct Group {
     outcome: Outcome,
     since_day: i32,
     /// `None` once there are too many.
-    fine: Option<(i64, Box<str>, u8, u8, Option<[u8; 8]>)>,
+    fine: Option<Fine>,
+}
+
+/// What else is kept apart as long as it can be.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Fine {
+    hour: i64,
+    model: Box<str>,
+    dialect: DialectName,
+    endpoint: Endpoint,
+    previous_secret: Option<[u8; 8]>,
 }
 
 /// The sums.
@@ -42,9 +53,13 @@ impl Sums {
         let mut kept = self.kept();
         let mut group = Group { key: entry.key, outcome: entry.outcome, since_day: entry.since_day, fine: None };
         if kept.len() < FINE {
-            let hour = entry.at_unix_ms.div_euclid(MS_PER_HOUR);
-            let (dialect, endpoint) = (entry.dialect as u8, entry.endpoint as u8);
-            group.fine = Some((hour, entry.model.into(), dialect, endpoint, entry.previous_secret));
+            group.fine = Some(Fine {
+                hour: entry.at_unix_ms.div_euclid(MS_PER_HOUR),
+                model: entry.model.into(),
+                dialect: entry.dialect,
+                endpoint: entry.endpoint,
+                previous_secret: entry.previous_secret,
+            });
         }
         if let Some(sum) = kept.get_mut(&group) {
             add(sum, entry);

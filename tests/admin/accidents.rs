@@ -13,20 +13,21 @@ use keyward::units::KeyId;
 use serde_json::json;
 
 use crate::failing_store::{FailingStore, Moment};
-use crate::house::{House, caller, manual_clock};
+use crate::house::{House, caller};
 
 struct Accident {
     house: House,
     store: Arc<FailingStore<Embedded>>,
     ops: Caller,
+    _folder: tempfile::TempDir,
 }
 
 impl Accident {
     async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Arc::new(FailingStore::new(Embedded::open(&folder.path().join("keys.db")).expect("a store")));
-        let house = House::start_on(store.clone(), folder, manual_clock(), |operators| operators).await;
-        Self { house, store, ops: caller("ops", Role::Write, Scope::default()) }
+        let house = House::over(store.clone()).await;
+        Self { house, store, ops: caller("ops", Role::Write, Scope::default()), _folder: folder }
     }
 
     fn stored(&self) -> BTreeMap<KeyId, KeyRecord> {
@@ -42,7 +43,7 @@ impl Accident {
         assert_eq!(stored.len(), self.house.keys.len(), "{when}");
         for (id, record) in stored {
             let entry = self.house.keys.get(id).unwrap_or_else(|| panic!("{when}: {id} is in the store alone"));
-            assert_eq!(*entry.policy(), record.policy, "{when}");
+            assert_eq!(*entry.policy_at_rest(), record.policy, "{when}");
             let slots = self.house.keys.secrets_of(id);
             let known: Vec<_> = slots.iter().map(|slot| (slot.digest(), slot.until_unix_ms())).collect();
             let listed: Vec<_> =

@@ -102,7 +102,7 @@ pub struct House {
     pub clock: Clock,
     pub backstage: Arc<Backstage>,
     pub address: SocketAddr,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl House {
@@ -112,17 +112,16 @@ impl House {
 
     pub async fn start_with(clock: Clock, adjust: impl FnOnce(Operators) -> Operators) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let store: Arc<dyn Store> = Arc::new(Embedded::open(&folder.path().join("keys.db")).expect("a store"));
-        Self::start_on(store, folder, clock, adjust).await
+        let store = Arc::new(Embedded::open(&folder.path().join("keys.db")).expect("a store"));
+        Self { _folder: Some(folder), ..Self::start_on(store, clock, adjust).await }
     }
 
-    /// Over a store of the test's own, which lies in `folder`.
-    pub async fn start_on(
-        store: Arc<dyn Store>,
-        folder: tempfile::TempDir,
-        clock: Clock,
-        adjust: impl FnOnce(Operators) -> Operators,
-    ) -> Self {
+    /// Over a store of the test's own.
+    pub async fn over(store: Arc<dyn Store>) -> Self {
+        Self::start_on(store, manual_clock(), |operators| operators).await
+    }
+
+    async fn start_on(store: Arc<dyn Store>, clock: Clock, adjust: impl FnOnce(Operators) -> Operators) -> Self {
         let (keys, gate) = (Arc::new(KeyTable::new()), Gate::default());
         let digester = Digester::new(&Pepper::new(vec![7; 32]).expect("long enough"));
         let backstage = Arc::new(Backstage {
@@ -147,7 +146,7 @@ impl House {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("its address");
         tokio::spawn(async move { serve(listener, &surface).await });
-        Self { service, keys, store, digester, clock, backstage, address, _folder: folder }
+        Self { service, keys, store, digester, clock, backstage, address, _folder: None }
     }
 
     /// One request as the writer; JSON in, JSON out.
@@ -161,6 +160,15 @@ impl House {
             Some(body) => self.raw(method, path, &[&login, "content-type: application/json"], &body.to_string()).await,
             None => self.raw(method, path, &[&login], "").await,
         }
+    }
+
+    /// The same with further headers.
+    pub async fn call_with(&self, method: &str, path: &str, more: &[(&str, &str)], body: Option<Value>) -> Answer {
+        let mut headers = vec![format!("authorization: Bearer {WRITER}")];
+        headers.extend(more.iter().map(|(name, value)| format!("{name}: {value}")));
+        headers.extend(body.as_ref().map(|_| "content-type: application/json".to_owned()));
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        self.raw(method, path, &headers, &body.map(|body| body.to_string()).unwrap_or_default()).await
     }
 
     /// One request with these headers and this body.

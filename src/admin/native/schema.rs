@@ -441,3 +441,32 @@ impl IntoParams for AuditParams {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_says_every_word_of_the_schemas() {
+        for value in [
+            fields(),
+            secret(),
+            address_or_prefix(),
+            endpoint_name(),
+            metadata(),
+            day_or_moment(),
+            nullable(whole(1, 5)),
+            names_or_null(&QuotaReset::ALL, |reset| reset.as_str()),
+        ] {
+            let parts = match value.as_object() {
+                Some(members) if !members.contains_key("type") && !members.contains_key("anyOf") => {
+                    members.values().cloned().collect()
+                }
+                _ => vec![value],
+            };
+            for part in parts {
+                assert_eq!(serde_json::to_value(schema(part.clone())).ok(), Some(part), "a word that utoipa drops");
+            }
+        }
+    }
+}

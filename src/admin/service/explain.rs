@@ -104,7 +104,7 @@ impl Core {
         let now = self.clock.now();
         let entry = self.keys.get(key.record.policy.id);
         // What is in force decides, which is what the table has.
-        let policy = entry.as_ref().map_or_else(|| Arc::new(key.record.policy.clone()), |entry| entry.policy());
+        let policy = entry.as_ref().map_or_else(|| Arc::new(key.record.policy.clone()), |entry| entry.policy_at_rest());
         let limits = entry.as_ref().and_then(|entry| entry.limits_if_used()).cloned().unwrap_or_default();
         let (facts, price) = self.facts(&policy, probe);
         let standing = limits.standing(&policy, now);
