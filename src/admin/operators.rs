@@ -91,6 +91,7 @@ pub struct Operators {
     /// Those of the store, which a reload of the configuration keeps.
     stored: Vec<StoredOperator>,
     attempts: Attempts,
+    failures_per_minute: u32,
 }
 
 impl Operators {
@@ -98,7 +99,13 @@ impl Operators {
     /// how a token made by the program is taken back.
     pub fn new(settings: &Settings, stored: Vec<StoredOperator>) -> Self {
         let by_token = ArcSwap::from_pointee(index(&settings.tokens, &stored));
-        Self { by_token, stored, attempts: Attempts::new() }
+        Self { by_token, stored, attempts: Attempts::new(), failures_per_minute: FAILURES_PER_MINUTE }
+    }
+
+    /// The same with another allowance of failures.
+    #[must_use]
+    pub fn allowing(self, failures_per_minute: u32) -> Self {
+        Self { failures_per_minute, ..self }
     }
 
     /// Puts other tokens of the configuration in force, for the next request.
@@ -117,7 +124,7 @@ impl Operators {
         {
             return Ok(Arc::clone(operator));
         }
-        match self.attempts.record_failure(address, FAILURES_PER_MINUTE, now) {
+        match self.attempts.record_failure(address, self.failures_per_minute, now) {
             Ok(()) => Err(LoginRefused::Unknown),
             Err(ns) => Err(LoginRefused::Throttled { retry_after_s: ns.div_ceil(NS_PER_SECOND) }),
         }

@@ -15,7 +15,8 @@
 //! **How a change is made.** Under the gate (so that no reload runs) and the lock of its key (changes to other keys run beside it and share
 //! the store's commit): the key is read from the store, checked, edited, checked again, made durable, and put into the table, where the next
 //! request meets it. From the first look to the last all of it happens on a thread that may wait and that nobody can cancel: a caller who goes away
-//! does not leave a change half made.
+//! does not leave a change half made. Where the store fails amid a change and cannot say whether it took it, the store is asked again, and the next
+//! call for that key puts in force what the store has.
 
 pub mod fields;
 pub mod view;
@@ -254,7 +255,14 @@ impl Core {
 
     /// A key that the caller may change.
     fn own(&self, caller: &Caller, id: KeyId, if_match: &IfMatch) -> Result<(StoredKey, KeyState), ServiceFault> {
-        let (key, state) = self.seen(caller, KeyRef::Id(id))?;
+        let found = self.store.key(KeyRef::Id(id)).map_err(|fault| self.failed(fault))?;
+        let Some((key, state)) = found else {
+            self.forget(id);
+            return Err(ServiceFault::NotFound);
+        };
+        if !caller.sees(&key) {
+            return Err(ServiceFault::NotFound);
+        }
         if key.record.source == Source::File {
             return Err(ServiceFault::DeclaredByFile);
         }

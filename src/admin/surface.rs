@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use tokio::net::TcpListener;
@@ -49,9 +50,11 @@ impl Surface {
     }
 }
 
-/// Counts what was answered.
+/// Counts what was answered, and lets nobody keep it.
 async fn count(State(surface): State<Surface>, request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    // What operators ask about is for them alone, and true for a moment.
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     surface.service.program().metrics().count_admin_answer(response.status().as_u16());
     response
 }

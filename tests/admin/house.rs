@@ -107,15 +107,22 @@ pub struct House {
 
 impl House {
     pub async fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Arc::new(Embedded::open(&folder.path().join("keys.db")).expect("a store"));
-        Self { _folder: Some(folder), ..Self::over(store).await }
+        Self::start_with(manual_clock(), |operators| operators).await
     }
 
-    /// The same over a store of the test's own.
+    pub async fn start_with(clock: Clock, adjust: impl FnOnce(Operators) -> Operators) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(Embedded::open(&folder.path().join("keys.db")).expect("a store"));
+        Self { _folder: Some(folder), ..Self::start_on(store, clock, adjust).await }
+    }
+
+    /// Over a store of the test's own.
     pub async fn over(store: Arc<dyn Store>) -> Self {
+        Self::start_on(store, manual_clock(), |operators| operators).await
+    }
+
+    async fn start_on(store: Arc<dyn Store>, clock: Clock, adjust: impl FnOnce(Operators) -> Operators) -> Self {
         let (keys, gate) = (Arc::new(KeyTable::new()), Gate::default());
-        let clock = Clock::manual(Now { monotonic_ns: 1 << 40, unix_ms: START_MS });
         let digester = Digester::new(&Pepper::new(vec![7; 32]).expect("long enough"));
         let backstage = Arc::new(Backstage {
             metrics: Metrics::new(),
@@ -133,7 +140,7 @@ impl House {
             program: Arc::clone(&backstage) as Arc<dyn Program>,
             gate,
         }));
-        let operators = Arc::new(Operators::new(&settings(), Vec::new()));
+        let operators = Arc::new(adjust(Operators::new(&settings(), Vec::new())));
         let vendors = Arc::new(Vendors::new(&settings()));
         let surface = Surface { service: Arc::clone(&service), operators, vendors };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
@@ -191,6 +198,11 @@ impl House {
     pub fn later(&self, seconds: u64) {
         self.clock.advance_ns(seconds * 1_000_000_000);
     }
+}
+
+/// A clock that stands at [`START_MS`] until it is moved.
+pub fn manual_clock() -> Clock {
+    Clock::manual(Now { monotonic_ns: 1 << 40, unix_ms: START_MS })
 }
 
 /// A caller of the service itself.

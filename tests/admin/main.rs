@@ -1,5 +1,6 @@
 //! The admin APIs over a real socket and a real store.
 
+mod accidents;
 mod failing;
 mod golden;
 mod house;
@@ -14,6 +15,6 @@ mod usage;
 #[expect(dead_code, reason = "the data plane's tests use all of it")]
 #[path = "../it/harness/client.rs"]
 mod client;
-#[expect(dead_code, reason = "the data plane's tests use all of it")]
+
 #[path = "../it/harness/failing_store.rs"]
 mod failing_store;

@@ -77,15 +77,21 @@ fn owner_of(view: &KeyView) -> (Option<&str>, Option<&str>) {
     (view.fields.org_id.as_deref(), view.fields.team_id.as_deref())
 }
 
+fn is_shown_inside(scope: &Scope, view: &KeyView) {
+    let (org, team) = owner_of(view);
+    assert!(scope.sees(org, team), "{scope:?} was shown {view:?}");
+}
+
+fn named(ids: &[KeyId], at: usize) -> KeyRef {
+    KeyRef::Id(ids.get(at % ids.len()).copied().unwrap_or(KeyId(uuid::Uuid::max())))
+}
+
 /// Makes a call as a bound operator; what it is shown must be inside.
 async fn act(house: &House, who: &keyward::admin::service::Caller, ids: &[KeyId], call: Call) {
     let service = &house.service;
     let scope = who.operator.scope.clone();
-    let id = |at: usize| KeyRef::Id(ids.get(at % ids.len()).copied().unwrap_or(KeyId(uuid::Uuid::max())));
-    let inside = |view: &KeyView| {
-        let (org, team) = owner_of(view);
-        assert!(scope.sees(org, team), "{scope:?} was shown {view:?}");
-    };
+    let id = |at: usize| named(ids, at);
+    let inside = |view: &KeyView| is_shown_inside(&scope, view);
     let always = IfMatch::Always;
     match call {
         Call::Create(owner) => {
@@ -126,6 +132,17 @@ async fn act(house: &House, who: &keyward::admin::service::Caller, ids: &[KeyId]
         }
         Call::EndGrace(at) => drop(service.end_grace(who, id(at), always).await.map(|view| inside(&view))),
         Call::Delete(at) => drop(service.delete(who, id(at), always).await),
+        looks => look(house, who, ids, looks).await,
+    }
+}
+
+/// The same for calls that only look.
+async fn look(house: &House, who: &keyward::admin::service::Caller, ids: &[KeyId], call: Call) {
+    let service = &house.service;
+    let scope = who.operator.scope.clone();
+    let id = |at: usize| named(ids, at);
+    let inside = |view: &KeyView| is_shown_inside(&scope, view);
+    match call {
         Call::Get(at) => drop(service.get(who, id(at)).await.map(|view| inside(&view))),
         Call::GetByNumber(at) => {
             let number = i64::try_from(at).unwrap_or(0) + 1;
@@ -141,26 +158,7 @@ async fn act(house: &House, who: &keyward::admin::service::Caller, ids: &[KeyId]
             let visible = everything(house).values().filter(|record| is_inside(&scope, record)).count();
             assert!(listing.total <= visible as u64, "the total tells of no others");
         }
-        Call::Audit((org, team)) => {
-            let query = AuditQuery {
-                org_id: org.map(Into::into),
-                team_id: team.map(Into::into),
-                limit: 1_000,
-                ..AuditQuery::default()
-            };
-            let page = service.audit(who, query).await.expect("the store answers");
-            for row in page.entries {
-                assert!(scope.sees(row.org_id.as_deref(), row.team_id.as_deref()), "{row:?}");
-                for part in [row.before, row.after].into_iter().flatten() {
-                    let told: serde_json::Value = serde_json::from_str(&part).expect("JSON");
-                    let foreign = |name: &str, bound: &Option<Box<str>>| {
-                        let bound = bound.as_deref();
-                        bound.is_some_and(|bound| told[name].as_str().is_some_and(|told| told != bound))
-                    };
-                    assert!(!foreign("org_id", &scope.org_id) && !foreign("team_id", &scope.team_id), "{told}");
-                }
-            }
-        }
+        Call::Audit(owner) => look_at_the_audit(house, who, owner).await,
         Call::Usage((org, team)) => {
             let query = UsageQuery {
                 from_ms: 0,
@@ -183,6 +181,30 @@ async fn act(house: &House, who: &keyward::admin::service::Caller, ids: &[KeyId]
             let KeyRef::Id(key) = id(at) else { return };
             let is_visible = everything(house).get(&key).is_some_and(|record| is_inside(&scope, record));
             assert_eq!(service.explain(who, id(at), probe).await.is_ok(), is_visible);
+        }
+        _ => unreachable!("changes are made elsewhere"),
+    }
+}
+
+/// What is told of changes must be inside too, before and after.
+async fn look_at_the_audit(house: &House, who: &keyward::admin::service::Caller, (org, team): Owner) {
+    let (service, scope) = (&house.service, &who.operator.scope);
+    let query = AuditQuery {
+        org_id: org.map(Into::into),
+        team_id: team.map(Into::into),
+        limit: 1_000,
+        ..AuditQuery::default()
+    };
+    let page = service.audit(who, query).await.expect("the store answers");
+    for row in page.entries {
+        assert!(scope.sees(row.org_id.as_deref(), row.team_id.as_deref()), "{row:?}");
+        for part in [row.before, row.after].into_iter().flatten() {
+            let told: serde_json::Value = serde_json::from_str(&part).expect("JSON");
+            let foreign = |name: &str, bound: &Option<Box<str>>| {
+                let bound = bound.as_deref();
+                bound.is_some_and(|bound| told[name].as_str().is_some_and(|told| told != bound))
+            };
+            assert!(!foreign("org_id", &scope.org_id) && !foreign("team_id", &scope.team_id), "{told}");
         }
     }
 }

@@ -106,7 +106,7 @@ async fn an_explanation_names_every_check_and_takes_nothing() {
     let house = House::start().await;
     let made = house
         .made(json!({
-            "name": "k", "models_allowed": ["gpt-4o*"], "endpoints_allowed": ["chat"], "allowed_ips": ["10.0.0.0/8"],
+            "name": "k", "team_id": "blue", "models_allowed": ["gpt-4o*"], "endpoints_allowed": ["chat"], "allowed_ips": ["10.0.0.0/8"],
             "rpm_limit": 1, "tpm_limit": 1000, "max_parallel": 1, "quota_limit": 600,
         }))
         .await;
@@ -143,6 +143,10 @@ async fn an_explanation_names_every_check_and_takes_nothing() {
     let clamped = ask(json!({ "model": "gpt-4o", "prompt_tokens": 100, "max_output": 800 })).await;
     assert_eq!((&clamped["admitted"], &clamped["checks"][5]["verdict"]), (&json!(true), &json!("clamp")));
     assert_eq!(ask(json!({})).await["admitted"], true);
+    let names = |found: &Value| found["checks"][4]["message"].as_str().is_some_and(|message| message.contains("main"));
+    assert!(names(&ask(good.clone()).await));
+    let bound = house.call_as(crate::house::BLUE, "POST", &path, Some(good.clone())).await.json();
+    assert!(bound["admitted"] == true && !names(&bound), "upstreams concern nobody who is bound: {bound}");
     house.call("PUT", &path.replace("/explain", "/disable"), None).await;
     assert_eq!(ask(good).await["refused_by"], "status");
 }

@@ -1,5 +1,7 @@
 //! A key's fields as the native API sends them: those present, read strictly.
 
+use axum::http::StatusCode;
+
 use crate::admin::native::json::Json;
 use crate::admin::native::reader::{Faults, Given, Item, Members};
 use crate::admin::native::refused::Refused;
@@ -10,6 +12,8 @@ use crate::units::{Parallel, Rpm, Tpm};
 
 /// The most entries of a list.
 pub const MOST_ENTRIES: usize = 1_000;
+
+const NO_QUOTA: &str = "A quota_reset has no meaning without a quota_limit";
 
 /// What was sent of a key.
 #[derive(Debug, Default)]
@@ -44,7 +48,9 @@ impl Patch {
         let secret = members.nullable("key", &mut faults, read_secret);
         let patch = Self { name, secret, ..Self::read(&mut members, &mut faults) };
         members.finish(&mut faults);
-        patch.check_quota(None, &mut faults);
+        if patch.is_periodic() && patch.quota_limit.is_none_or(|limit| limit.is_none()) {
+            patch.quota_fault(&mut faults);
+        }
         faults.verdict().map(|()| patch)
     }
 
@@ -58,6 +64,9 @@ impl Patch {
         let name = members.take("name").and_then(|item| read_name(&item, &mut faults));
         let patch = Self { name, ..Self::read(&mut members, &mut faults) };
         members.finish(&mut faults);
+        if patch.is_periodic() && patch.quota_limit == Some(None) {
+            patch.quota_fault(&mut faults);
+        }
         faults.verdict().map(|()| patch)
     }
 
@@ -98,7 +107,7 @@ impl Patch {
         }
     }
 
-    /// The quota that results, over what there was. A period without a limit means nothing, except that `none` says so itself.
+    /// The quota that results, over what there was.
     fn quota(&self, before: Option<QuotaRule>) -> Option<QuotaRule> {
         let limit = self.quota_limit.unwrap_or(before.map(|rule| rule.limit))?;
         let reset = match self.quota_reset {
@@ -108,22 +117,23 @@ impl Patch {
         Some(QuotaRule { limit, reset })
     }
 
-    fn check_quota(&self, before: Option<QuotaRule>, faults: &mut Faults) {
-        let is_periodic = self.quota_reset.flatten().is_some_and(|reset| reset != QuotaReset::None);
-        if is_periodic && self.quota(before).is_none() {
-            let loc = vec!["body".into(), "quota_reset".into()];
-            faults.add(loc, "value_error", "A quota_reset has no meaning without a quota_limit");
-        }
+    /// Whether a period is named, which means nothing without a limit.
+    fn is_periodic(&self) -> bool {
+        self.quota_reset.flatten().is_some_and(|reset| reset != QuotaReset::None)
+    }
+
+    fn quota_fault(&self, faults: &mut Faults) {
+        faults.add(vec!["body".into(), "quota_reset".into()], "value_error", NO_QUOTA);
     }
 
     /// Writes what was sent over what there was; `null` clears.
     ///
     /// # Errors
-    /// What does not fit what there was.
+    /// 409: what was sent does not fit what there was.
     pub fn apply(self, fields: &mut KeyFields) -> Result<(), Refused> {
-        let mut faults = Faults::default();
-        self.check_quota(fields.quota, &mut faults);
-        faults.verdict()?;
+        if self.is_periodic() && self.quota(fields.quota).is_none() {
+            return Err(Refused::said(StatusCode::CONFLICT, NO_QUOTA));
+        }
         fields.quota = self.quota(fields.quota);
         if let Some(name) = self.name {
             fields.name = name;
@@ -183,6 +193,3 @@ fn read_addresses(item: Item<'_>, faults: &mut Faults) -> Option<AddressRules> {
     })?;
     AddressRules::compile(&entries).ok()
 }
-
-#[cfg(test)]
-mod tests;

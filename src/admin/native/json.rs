@@ -5,8 +5,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-/// A value.
-#[derive(Debug, Clone, PartialEq)]
+/// A value. No `Debug`: it may hold a secret.
+#[derive(Clone, PartialEq)]
 pub enum Json {
     /// `null`
     Null,

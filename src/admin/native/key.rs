@@ -9,11 +9,12 @@ use crate::admin::native::schema;
 use crate::admin::service::{KeyView, Made, OldSecretView};
 use crate::admin::times::rfc3339;
 
-/// A key. It has no `Debug`, since it may hold a secret.
+/// A key.
+// It has no `Debug`, since it may hold a secret.
 #[derive(Serialize, ToSchema)]
 pub struct Key {
     /// Its identity for life.
-    #[schema(schema_with = schema::uuid)]
+    #[schema(format = "uuid")]
     pub id: String,
     /// Who pays.
     #[schema(required)]
@@ -41,16 +42,16 @@ pub struct Key {
     /// Where it may be used from, addresses and prefixes; empty: anywhere.
     pub allowed_ips: Vec<String>,
     /// When it ends.
-    #[schema(required, schema_with = schema::moment_or_null)]
+    #[schema(required, format = DateTime)]
     pub expires_at: Option<String>,
     /// Until when the last of the previous secrets works; null when none does.
-    #[schema(required, schema_with = schema::moment_or_null)]
+    #[schema(required, format = DateTime)]
     pub rotate_grace_until: Option<String>,
     /// `active`, `disabled`, `expired` or `exhausted`; computed.
     #[schema(schema_with = schema::status)]
     pub status: &'static str,
     /// When it was made.
-    #[schema(schema_with = schema::moment)]
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// Calls it may make, groups and endpoints; empty: all.
     pub endpoints_allowed: Vec<String>,
@@ -69,7 +70,7 @@ pub struct Key {
     #[schema(required)]
     pub quota_remaining: Option<u64>,
     /// When the period ends.
-    #[schema(required, schema_with = schema::moment_or_null)]
+    #[schema(required, format = DateTime)]
     pub quota_resets_at: Option<String>,
     /// `cancel` or `drain`: what happens upstream when the client goes.
     #[schema(schema_with = schema::on_disconnect)]
@@ -77,10 +78,10 @@ pub struct Key {
     /// The operator's own.
     pub metadata: BTreeMap<String, String>,
     /// When it was last changed.
-    #[schema(schema_with = schema::moment)]
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// When it was last used, to the second.
-    #[schema(required, schema_with = schema::moment_or_null)]
+    #[schema(required, format = DateTime)]
     pub last_used_at: Option<String>,
     /// `api` or `file`; a key declared by file is read-only here.
     #[schema(schema_with = schema::source)]
@@ -95,12 +96,12 @@ pub struct OldSecret {
     /// Its first visible characters.
     pub prefix: String,
     /// When it was last used, to the second.
-    #[schema(required, schema_with = schema::moment_or_null)]
+    #[schema(required, format = DateTime)]
     pub last_used_at: Option<String>,
     /// Requests with it since it was replaced.
     pub uses: u64,
     /// When it ends or ended.
-    #[schema(schema_with = schema::moment)]
+    #[schema(format = DateTime)]
     pub until: String,
 }
 

@@ -136,7 +136,7 @@ pub async fn get_key(
     responses(
         (status = 200, description = "The key as it is now", body = Key, headers(("ETag" = String))),
         (status = 404, description = "There is no such key"),
-        (status = 409, description = "The key is declared by file"),
+        (status = 409, description = "The key is declared by file, or has no quota_limit for the quota_reset"),
         (status = 412, description = "The key was changed meanwhile"),
         (status = 413, description = "The body is larger than 1 MiB"),
         (status = 415, description = "The body is not application/json"),
@@ -150,7 +150,7 @@ pub async fn update_key(
 ) -> Result<Response, Refused> {
     no_query(sent.head.uri.query())?;
     let patch = Patch::for_update(&sent.json()?)?;
-    let condition = if_match(&sent.head.headers);
+    let condition = if_match(&sent.head.headers)?;
     let edit = move |fields: &mut KeyFields, _: &KeyView| patch.apply(fields);
     Ok(answer(&surface.service.edit(&caller, key.key(), condition, "key.update", edit).await?))
 }
@@ -176,7 +176,7 @@ pub async fn delete_key(
 ) -> Result<StatusCode, Refused> {
     no_query(sent.head.uri.query())?;
     sent.no_body()?;
-    surface.service.delete(&caller, key.key(), if_match(&sent.head.headers)).await?;
+    surface.service.delete(&caller, key.key(), if_match(&sent.head.headers)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -191,11 +191,10 @@ pub fn answer(view: &KeyView) -> Response {
     shown(StatusCode::OK, &view.etag(), body)
 }
 
-/// An answer that may hold a secret: nobody keeps it.
+/// An answer with its entity tag.
 pub fn shown(status: StatusCode, etag: &str, body: String) -> Response {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(etag) = HeaderValue::from_str(etag) {
         headers.insert(header::ETAG, etag);
     }

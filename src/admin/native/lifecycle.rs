@@ -52,7 +52,7 @@ pub async fn rotate_key(
     let path = sent.head.uri.path();
     let once = once.map(|given| service.idempotent(&caller, given, "PUT", path, &sent.body)).transpose()?;
     let rotation = read_rotation(&sent)?;
-    let condition = if_match(&sent.head.headers);
+    let condition = if_match(&sent.head.headers)?;
     match once {
         Some(call) => {
             let again = service.rotate_once(&caller, key.key(), condition, rotation, call, render).await?;
@@ -103,7 +103,7 @@ pub async fn end_grace(
 ) -> Result<Response, Refused> {
     no_query(sent.head.uri.query())?;
     sent.no_body()?;
-    Ok(answer(&surface.service.end_grace(&caller, key.key(), if_match(&sent.head.headers)).await?))
+    Ok(answer(&surface.service.end_grace(&caller, key.key(), if_match(&sent.head.headers)?).await?))
 }
 
 /// Switches a key off: its requests are refused, its streams end within a second.
@@ -159,7 +159,7 @@ async fn set_disabled(
 ) -> Result<Response, Refused> {
     no_query(sent.head.uri.query())?;
     sent.no_body()?;
-    let condition = if_match(&sent.head.headers);
+    let condition = if_match(&sent.head.headers)?;
     Ok(answer(&surface.service.set_disabled(caller, key.key(), condition, is_disabled).await?))
 }
 
@@ -199,7 +199,7 @@ pub struct Check {
     #[schema(required)]
     pub asked: Option<u64>,
     /// When all of it is there again.
-    #[schema(required, schema_with = schema::moment_or_null)]
+    #[schema(required, format = DateTime)]
     pub resets_at: Option<String>,
     /// In words.
     pub message: String,

@@ -1,11 +1,12 @@
 //! The document: what the routes say of themselves, completed by what is true of all of them.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::PartialSchema;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{Components, Content, Info, OpenApi, Ref, RefOr, Response, Schema};
 
 use crate::admin::native::refused::{Detail, Details, Fault};
+use crate::admin::native::schema;
 
 /// The document before any route is added.
 pub fn head() -> OpenApi {
@@ -20,7 +21,7 @@ pub fn head() -> OpenApi {
 }
 
 /// Adds the security scheme, the answers that every call may get, and the schemas of refusals.
-pub fn complete(mut document: OpenApi) -> OpenApi {
+pub fn complete(mut document: OpenApi) -> Value {
     let components = document.components.get_or_insert_with(Components::new);
     let schemas = [
         ("Refusal", Detail::schema()),
@@ -41,7 +42,7 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
         let all = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
         all.into_iter().flatten().for_each(complete_operation);
     }
-    document
+    value(&document)
 }
 
 fn loc() -> RefOr<Schema> {
@@ -75,7 +76,52 @@ fn complete_operation(operation: &mut Operation) {
     }
 }
 
-/// The document as JSON, for whoever shows it.
-pub fn value(document: &OpenApi) -> Value {
-    serde_json::to_value(document).unwrap_or_default()
+/// The document as JSON, with what utoipa has no words for.
+fn value(document: &OpenApi) -> Value {
+    let mut value = serde_json::to_value(document).unwrap_or_default();
+    let schemas = &mut value["components"]["schemas"];
+    schemas["KeyCreateRequest"]["anyOf"] = schema::quota_rule(false);
+    schemas["KeyUpdateRequest"]["anyOf"] = schema::quota_rule(true);
+    flatten(schemas);
+    for schema in members(schemas) {
+        // What is answered has no members but those that are told.
+        if schema.get("properties").is_some() && schema.get("additionalProperties").is_none() {
+            schema["additionalProperties"] = json!(false);
+        }
+    }
+    members(&mut value["paths"]).flat_map(members).for_each(optional_body);
+    value
+}
+
+fn members(value: &mut Value) -> impl Iterator<Item = &mut Value> {
+    value.as_object_mut().into_iter().flat_map(Map::values_mut)
+}
+
+/// A schema made of another and more becomes one with all members, so that it can be closed.
+fn flatten(schemas: &mut Value) {
+    let all = schemas.clone();
+    for schema in members(schemas) {
+        let Some(parts) = schema.get("allOf").and_then(Value::as_array).cloned() else { continue };
+        let (mut properties, mut required) = (Map::new(), Vec::new());
+        for part in &parts {
+            let name = part["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+            let part = name.map_or(part, |name| &all[name]);
+            properties.extend(part["properties"].as_object().cloned().unwrap_or_default());
+            required.extend(part["required"].as_array().cloned().unwrap_or_default());
+        }
+        let about = schema.get("description").cloned().unwrap_or_default();
+        *schema = json!({ "type": "object", "description": about, "required": required, "properties": properties });
+    }
+}
+
+/// A body that may be absent is not one that may be `null`.
+fn optional_body(operation: &mut Value) {
+    let Some(body) = operation.get_mut("requestBody") else { return };
+    let schema = &mut body["content"]["application/json"]["schema"];
+    let named =
+        schema["oneOf"].as_array().and_then(|parts| parts.iter().find(|part| part["$ref"].is_string())).cloned();
+    if let Some(named) = named {
+        *schema = named;
+        body["required"] = json!(false);
+    }
 }

@@ -33,7 +33,7 @@ pub struct AuditItem {
     /// Ascending with time.
     pub id: i64,
     /// When.
-    #[schema(schema_with = schema::moment)]
+    #[schema(format = DateTime)]
     pub at: String,
     /// Who: an operator's name, or `file` for what a reload of the key file changed.
     pub operator: String,
@@ -133,13 +133,14 @@ pub struct ModelList {
 pub struct ModelInfo {
     /// As clients name it.
     pub id: String,
-    /// The upstream that serves it.
-    pub upstream: String,
+    /// The upstream that serves it; null for a token that is bound.
+    #[schema(required)]
+    pub upstream: Option<String>,
     /// By which APIs.
     pub dialects: Vec<&'static str>,
 }
 
-/// What upstreams serve. A pattern names no model, so what only a pattern allows is not listed. For tokens that are not bound.
+/// What upstreams serve. A pattern names no model, so what only a pattern allows is not listed.
 #[utoipa::path(
     get,
     path = "/api/v1/gateway/models",
@@ -152,7 +153,7 @@ pub async fn models(
     RawQuery(raw): RawQuery,
 ) -> Result<axum::Json<ModelList>, Refused> {
     no_query(raw.as_deref())?;
-    let found = surface.service.models(&caller)?;
+    let found = surface.service.models(&caller);
     let items: Vec<_> = found
         .into_iter()
         .map(|model| ModelInfo {

@@ -308,11 +308,11 @@ pub fn check_integer(number: &serde_json::Number, range: &RangeInclusive<u64>) -
 
 const FRACTION: &str = "Input should be a valid integer, got a number with a fractional part";
 
-/// A float that is a whole number no larger than floats tell apart.
+/// A float that is a whole number of 64 bits.
 fn whole(float: f64) -> Option<u64> {
-    const MOST: f64 = 9_007_199_254_740_992.0;
+    const END: f64 = 18_446_744_073_709_551_616.0;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and in range")]
-    (float.fract() == 0.0 && (0.0..=MOST).contains(&float)).then_some(float as u64)
+    (float.fract() == 0.0 && (0.0..END).contains(&float)).then_some(float as u64)
 }
 
 /// `Input should be 'a', 'b' or 'c'`.
@@ -327,4 +327,39 @@ pub fn one_of_words<T>(choices: &[(&'static str, T)]) -> String {
         words.push_str(&format!("{joint}'{name}'"));
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn integer(text: &str) -> Result<u64, &'static str> {
+        let number: serde_json::Number = serde_json::from_str(text).unwrap();
+        check_integer(&number, &(1..=i64::MAX as u64)).map_err(|(kind, _)| kind)
+    }
+
+    #[test]
+    fn a_number_is_whole_whatever_its_spelling() {
+        assert_eq!((integer("7"), integer("7.0"), integer("7e2")), (Ok(7), Ok(7), Ok(700)));
+        assert_eq!(integer("9223372036854774784.0"), Ok(9_223_372_036_854_774_784));
+        assert_eq!(integer("9223372036854775807"), Ok(i64::MAX as u64));
+        for (text, kind) in [
+            ("0", "greater_than_equal"),
+            ("-1", "greater_than_equal"),
+            ("-1e30", "greater_than_equal"),
+            ("-0.0", "greater_than_equal"),
+            ("1.5", "int_from_float"),
+            ("9223372036854775808", "less_than_equal"),
+            ("1e30", "less_than_equal"),
+        ] {
+            assert_eq!(integer(text), Err(kind), "{text}");
+        }
+    }
+
+    #[test]
+    fn characters_are_counted_and_not_bytes() {
+        assert!(check_text(&"\u{fc}".repeat(100), 1..=100).is_ok());
+        let kinds = ["", "\u{7f}", &"x".repeat(101)].map(|text| check_text(text, 1..=100).map_err(|(kind, _)| kind));
+        assert_eq!(kinds, [Err("string_too_short"), Err("string_pattern_mismatch"), Err("string_too_long")]);
+    }
 }

@@ -17,8 +17,7 @@ pub const LARGEST_BODY: usize = 1 << 20;
 /// How much of a larger one is read before it is refused, so that whoever still sends gets to read why.
 const READ_ON: usize = 8 << 20;
 
-/// A request's head and its whole body.
-#[derive(Debug)]
+/// A request's head and its whole body. No `Debug`: either may hold a secret.
 pub struct Sent {
     /// As it came.
     pub head: axum::http::request::Parts,
@@ -118,24 +117,51 @@ fn offset(body: &[u8], line: usize, column: usize) -> usize {
 }
 
 /// `If-Match`: `*`, or tags of which one must be the key's. Weak tags never match, nor do those that were never ours.
-pub fn if_match(headers: &HeaderMap) -> IfMatch {
+///
+/// # Errors
+/// 422 for what RFC 9110 does not know as tags.
+pub fn if_match(headers: &HeaderMap) -> Result<IfMatch, Refused> {
     let mut values = headers.get_all(header::IF_MATCH).iter().peekable();
     if values.peek().is_none() {
-        return IfMatch::Always;
+        return Ok(IfMatch::Always);
     }
     let mut versions = Vec::new();
     for value in values {
-        for tag in value.to_str().unwrap_or_default().split(',').map(str::trim) {
-            if tag == "*" {
-                // There is a key, or it is not found anyway.
-                return IfMatch::Always;
-            }
-            let digits = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-            let plain = digits.filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0'));
-            versions.extend(plain.and_then(|digits| digits.parse::<u64>().ok()));
+        let value = value.to_str().unwrap_or_default().trim();
+        if value == "*" {
+            // There is a key, or it is not found anyway.
+            return Ok(IfMatch::Always);
         }
+        if value.is_empty() {
+            // A list of no tags, of which none matches.
+            continue;
+        }
+        let Some(tags) = tags(value) else {
+            let loc = vec!["header".into(), "If-Match".into()];
+            return Err(Refused::fault(loc, "value_error", "Input should be * or entity tags such as \"1\""));
+        };
+        let is_ours = |tag: &&str| tag.bytes().all(|b| b.is_ascii_digit()) && !tag.starts_with('0');
+        versions.extend(tags.into_iter().filter(is_ours).filter_map(|tag| tag.parse::<u64>().ok()));
     }
-    IfMatch::Versions(versions)
+    Ok(IfMatch::Versions(versions))
+}
+
+/// What stands in the quotes of strong entity tags, those of weak ones left out; `None` for what is no list of tags (RFC 9110 8.8.3).
+fn tags(value: &str) -> Option<Vec<&str>> {
+    let (mut strong, mut rest) = (Vec::new(), value);
+    loop {
+        let (is_weak, tag) = rest.strip_prefix("W/").map_or((false, rest), |tag| (true, tag));
+        let (opaque, after) = tag.strip_prefix('"')?.split_once('"')?;
+        if !opaque.bytes().all(|b| b.is_ascii_graphic() || b >= 0x80) {
+            return None;
+        }
+        strong.extend((!is_weak).then_some(opaque));
+        let after = after.trim_start();
+        if after.is_empty() {
+            return Some(strong);
+        }
+        rest = after.strip_prefix(',')?.trim_start();
+    }
 }
 
 #[cfg(test)]
@@ -143,20 +169,24 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
-    fn tags(values: &[&'static str]) -> IfMatch {
+    fn read(values: &[&'static str]) -> Option<IfMatch> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(header::IF_MATCH, HeaderValue::from_static(value));
         }
-        if_match(&headers)
+        if_match(&headers).ok()
     }
 
     #[test]
     fn only_strong_tags_of_ours_can_match() {
-        assert_eq!(tags(&[]), IfMatch::Always);
-        assert_eq!(tags(&["*"]), IfMatch::Always);
-        assert_eq!(tags(&["\"1\", \"22\"", "\"3\""]), IfMatch::Versions(vec![1, 22, 3]));
-        assert_eq!(tags(&["W/\"1\"", "\"x\", 5, \"01\", \"\""]), IfMatch::Versions(Vec::new()));
+        assert_eq!(read(&[]), Some(IfMatch::Always));
+        assert_eq!(read(&["*"]), Some(IfMatch::Always));
+        assert_eq!(read(&["\"1\", \"22\"", "\"3\""]), Some(IfMatch::Versions(vec![1, 22, 3])));
+        assert_eq!(read(&["W/\"1\"", "\"x,5\", \"01\", \"\""]), Some(IfMatch::Versions(Vec::new())));
+        assert_eq!(read(&[""]), Some(IfMatch::Versions(Vec::new())));
+        for bad in ["1", "\"1\", ", "*, \"1\"", "\"a b\"", "W\"1\""] {
+            assert_eq!(read(&[bad]), None, "{bad}");
+        }
     }
 
     #[test]

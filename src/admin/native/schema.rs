@@ -27,6 +27,11 @@ fn schema(value: Value) -> Schema {
     serde_json::from_value(value).unwrap_or_default()
 }
 
+fn about(words: &str, mut value: Value) -> Value {
+    value["description"] = json!(words);
+    value
+}
+
 fn text(most: usize) -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": most, "pattern": NO_CONTROLS })
 }
@@ -97,22 +102,28 @@ fn metadata() -> Value {
 }
 
 fn fields() -> Value {
+    let model = json!({ "type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[A-Za-z0-9._:/@+*-]+$" });
+    let (name, owner) = (text(KeyFields::LONGEST_NAME), nullable(text(KeyFields::LONGEST_OWNER)));
+    let (rpm, tpm) = (whole(1, Rpm::MAX.into()), whole(1, Tpm::MAX));
+    let (parallel, quota) = (whole(1, Parallel::MAX.into()), whole(1, KeyFields::MOST_QUOTA));
+    let resets = names_or_null(&QuotaReset::ALL, |reset| reset.as_str());
+    let ways = names_or_null(&OnDisconnect::ALL, |way| way.as_str());
     json!({
-        "name": text(KeyFields::LONGEST_NAME),
-        "org_id": nullable(text(KeyFields::LONGEST_OWNER)),
-        "team_id": nullable(text(KeyFields::LONGEST_OWNER)),
-        "models_allowed": list(json!({ "type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[A-Za-z0-9._:/@+*-]+$" })),
-        "rpm_limit": nullable(whole(1, Rpm::MAX.into())),
-        "tpm_limit": nullable(whole(1, Tpm::MAX)),
-        "is_sandbox": { "type": ["boolean", "null"] },
-        "allowed_ips": list(address_or_prefix()),
-        "expires_at": { "type": ["string", "null"], "format": "date-time" },
-        "endpoints_allowed": list(endpoint_name()),
-        "max_parallel": nullable(whole(1, Parallel::MAX.into())),
-        "quota_limit": nullable(whole(1, KeyFields::MOST_QUOTA)),
-        "quota_reset": names_or_null(&QuotaReset::ALL, |reset| reset.as_str()),
-        "on_disconnect": names_or_null(&OnDisconnect::ALL, |way| way.as_str()),
-        "metadata": metadata(),
+        "name": about("What its owner calls it.", name),
+        "org_id": about("Who pays.", owner.clone()),
+        "team_id": about("Who pays.", owner),
+        "models_allowed": about("Names, and patterns with `*`; empty: every model.", list(model)),
+        "rpm_limit": about("Requests per minute; null: no limit.", nullable(rpm)),
+        "tpm_limit": about("Tokens per minute; null: no limit.", nullable(tpm)),
+        "is_sandbox": about("Served by the built-in backend, never billed.", json!({ "type": ["boolean", "null"] })),
+        "allowed_ips": about("Addresses and prefixes; empty: anywhere.", list(address_or_prefix())),
+        "expires_at": about("When it ends.", json!({ "type": ["string", "null"], "format": "date-time" })),
+        "endpoints_allowed": about("Groups, calls and paths; empty: all.", list(endpoint_name())),
+        "max_parallel": about("Requests at once; null: no limit.", nullable(parallel)),
+        "quota_limit": about("Units of a period; null: no limit.", nullable(quota)),
+        "quota_reset": about("When the quota starts anew, UTC.", resets),
+        "on_disconnect": about("What happens upstream when the client goes.", ways),
+        "metadata": about("The operator's own pairs.", metadata()),
     })
 }
 
@@ -124,6 +135,16 @@ fn secret() -> Value {
         "pattern": SECRET,
         "description": "A secret of the client's own; one is made when there is none.",
     })
+}
+
+/// What JSON Schema can say of a quota: a period wants a limit. `is_change` says that the limit may be that of before.
+pub fn quota_rule(is_change: bool) -> Value {
+    let no_period = json!({ "properties": { "quota_reset": { "enum": ["none", null] } } });
+    let mut limit = json!({ "properties": { "quota_limit": { "type": "integer" } } });
+    if !is_change {
+        limit["required"] = json!(["quota_limit"]);
+    }
+    json!([no_period, limit])
 }
 
 /// What is sent to make a key.
@@ -190,6 +211,10 @@ impl PartialSchema for ExplainRequest {
             { "type": "null" },
         ] });
         let mut endpoint = endpoint_name();
+        endpoint["type"] = json!(["string", "null"]);
+        if let Some(names) = endpoint["enum"].as_array_mut() {
+            names.push(Value::Null);
+        }
         endpoint["description"] = json!("Chat completions when nothing is said; of a group its first call.");
         let all = json!({
             "type": "object",
@@ -230,59 +255,56 @@ impl ToSchema for ExplainRequest {
     }
 }
 
-/// RFC 3339.
-pub fn moment() -> Schema {
-    schema(json!({ "type": "string", "format": "date-time" }))
-}
-
-/// The same, or null.
-pub fn moment_or_null() -> Schema {
-    schema(json!({ "type": ["string", "null"], "format": "date-time" }))
-}
-
-/// A key's id.
-pub fn uuid() -> Schema {
-    schema(json!({ "type": "string", "format": "uuid" }))
-}
-
 /// What a key is now.
 pub fn status() -> Schema {
-    schema(names(&KeyStatus::ALL, |status| status.as_str()))
+    schema(about(
+        "`active`, `disabled`, `expired` or `exhausted`; computed.",
+        names(&KeyStatus::ALL, |status| status.as_str()),
+    ))
 }
 
 /// When a quota starts anew.
 pub fn quota_reset() -> Schema {
-    schema(names_or_null(&QuotaReset::ALL, |reset| reset.as_str()))
+    schema(about(
+        "When the quota starts anew, UTC; null without a quota.",
+        names_or_null(&QuotaReset::ALL, |reset| reset.as_str()),
+    ))
 }
 
 /// What happens upstream when the client goes.
 pub fn on_disconnect() -> Schema {
-    schema(names(&OnDisconnect::ALL, |way| way.as_str()))
+    schema(about("What happens upstream when the client goes.", names(&OnDisconnect::ALL, |way| way.as_str())))
 }
 
 /// Who declares a key.
 pub fn source() -> Schema {
-    schema(json!({ "type": "string", "enum": ["api", "file"] }))
+    schema(about(
+        "Who declares the key; one declared by file is read-only here.",
+        json!({ "type": "string", "enum": ["api", "file"] }),
+    ))
 }
 
 /// What a check came to.
 pub fn verdict() -> Schema {
-    schema(json!({ "type": "string", "enum": ["pass", "clamp", "refuse", "skip"] }))
+    schema(about(
+        "`clamp` is a pass with less output than asked for, `skip` says that there is nothing to check.",
+        json!({ "type": "string", "enum": ["pass", "clamp", "refuse", "skip"] }),
+    ))
 }
 
 /// How usage is summed up.
 pub fn group_by() -> Schema {
-    schema(names(&GROUPS, |(name, _)| name))
+    schema(about("How it is summed up.", names(&GROUPS, |(name, _)| name)))
 }
 
 /// Where the next page begins.
 pub fn cursor_or_null() -> Schema {
-    schema(json!({ "type": ["string", "null"] }))
+    schema(about("Where the next page begins; null on the last page.", json!({ "type": ["string", "null"] })))
 }
 
 /// Any members.
 pub fn object_or_null() -> Schema {
-    schema(json!({ "type": ["object", "null"] }))
+    schema(about("The members that changed; never a secret.", json!({ "type": ["object", "null"] })))
 }
 
 fn parameter(place: ParameterIn, name: &str, about: &str, value: Value) -> Parameter {
@@ -343,10 +365,8 @@ impl IntoParams for KeyParams {
 
 impl IntoParams for IfMatchParams {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let about = "Only when the key's ETag is one of these.";
-        let tags =
-            json!({ "type": "string", "pattern": "^(?:[*]|\"[1-9][0-9]{0,8}\"(?:, \"[1-9][0-9]{0,8}\"){0,3})$" });
-        vec![parameter(ParameterIn::Header, "If-Match", about, tags)]
+        let about = "Only when the key's ETag is one of these: `*`, or entity tags as RFC 9110 writes them.";
+        vec![parameter(ParameterIn::Header, "If-Match", about, json!({ "type": "string" }))]
     }
 }
 
@@ -419,5 +439,34 @@ impl IntoParams for AuditParams {
             query("from", "Not before this.", day_or_moment()),
             query("to", "Before this.", day_or_moment()),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_says_every_word_of_the_schemas() {
+        for value in [
+            fields(),
+            secret(),
+            address_or_prefix(),
+            endpoint_name(),
+            metadata(),
+            day_or_moment(),
+            nullable(whole(1, 5)),
+            names_or_null(&QuotaReset::ALL, |reset| reset.as_str()),
+        ] {
+            let parts = match value.as_object() {
+                Some(members) if !members.contains_key("type") && !members.contains_key("anyOf") => {
+                    members.values().cloned().collect()
+                }
+                _ => vec![value],
+            };
+            for part in parts {
+                assert_eq!(serde_json::to_value(schema(part.clone())).ok(), Some(part), "a word that utoipa drops");
+            }
+        }
     }
 }

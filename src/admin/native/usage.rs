@@ -38,10 +38,10 @@ pub const GROUPS: [(&str, GroupBy); 8] = [
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UsageResponse {
     /// Not before.
-    #[schema(schema_with = schema::moment)]
+    #[schema(format = DateTime)]
     pub from: String,
     /// Before.
-    #[schema(schema_with = schema::moment)]
+    #[schema(format = DateTime)]
     pub to: String,
     /// How it is summed up.
     #[schema(schema_with = schema::group_by)]
@@ -93,10 +93,10 @@ pub struct UsageSum {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DashboardResponse {
     /// Not before.
-    #[schema(schema_with = schema::moment)]
+    #[schema(format = DateTime)]
     pub from: String,
     /// Before.
-    #[schema(schema_with = schema::moment)]
+    #[schema(format = DateTime)]
     pub to: String,
     /// All in one.
     pub totals: UsageSum,

@@ -214,6 +214,7 @@ impl Core {
         let mut fields = view.fields.clone();
         edit(&mut fields, &view)?;
         if fields == view.fields {
+            self.follow(&before);
             return Ok(view);
         }
         check_owner(caller, Some(&view.fields), &fields)?;
@@ -230,10 +231,12 @@ impl Core {
         let at_ms = self.clock.now().unix_ms;
         let audit = journal::entries(caller, "key.delete", Some(&key), None, at_ms);
         let changes = vec![StoredChange::Remove { id, at_ms }];
-        self.store.write(Write::Keys { changes, audit, remember: None }).map_err(|fault| self.failed(fault))?;
-        // Removing is never refused.
-        let _always = self.keys.apply(KeyChange::Remove(id));
-        self.count_keys();
+        if let Err(fault) = self.store.write(Write::Keys { changes, audit, remember: None })
+            && !matches!(self.store.key(KeyRef::Id(id)), Ok(None))
+        {
+            return Err(self.failed(fault));
+        }
+        self.forget(id);
         Ok(())
     }
 
@@ -253,29 +256,51 @@ impl Core {
         audit: Vec<AuditEntry>,
         remember: Option<Remembered>,
     ) -> Result<i64, ServiceFault> {
-        let change = KeyChange::Put(Box::new(key.record.clone()));
-        let (id, version) = (change.id(), key.details.version);
-        let changes = vec![StoredChange::Put(Box::new(key))];
-        let written = self.store.write(Write::Keys { changes, audit, remember }).map_err(|fault| self.failed(fault))?;
-        if let Err(refused) = self.keys.apply(change) {
+        let write = Write::Keys { changes: vec![StoredChange::Put(Box::new(key.clone()))], audit, remember };
+        let number = match self.store.write(write) {
+            Ok(Written::Keys(numbers)) => numbers.first().copied().unwrap_or(key.number),
+            Ok(_) => return Err(ServiceFault::Internal),
+            // A store at the other end of a line may have done what it could not say.
+            Err(fault) => match self.store.key(KeyRef::Id(key.record.policy.id)) {
+                Ok(Some((found, _))) if found.record == key.record && found.details == key.details => found.number,
+                _ => return Err(self.failed(fault)),
+            },
+        };
+        if let Err(refused) = self.keys.apply(KeyChange::Put(Box::new(key.record.clone()))) {
             tracing::error!(%refused, "the table refused a change that the store took; it is undone");
-            let at_ms = self.clock.now().unix_ms;
-            let undo = match before {
-                Some(mut before) => {
-                    before.details.version = version.saturating_add(1);
-                    StoredChange::Put(Box::new(before))
-                }
-                None => StoredChange::Remove { id, at_ms },
-            };
-            self.store
-                .write(Write::Keys { changes: vec![undo], audit: Vec::new(), remember: None })
-                .map_err(|fault| self.failed(fault))?;
-            return Err(ServiceFault::SecretTaken);
+            self.undo(before, &key)?;
+            return Err(ServiceFault::Overtaken);
         }
         self.count_keys();
-        match written {
-            Written::Keys(numbers) => numbers.first().copied().ok_or(ServiceFault::Internal),
-            _ => Err(ServiceFault::Internal),
+        Ok(number)
+    }
+
+    /// Takes a change back out of the store.
+    fn undo(&self, before: Option<StoredKey>, key: &StoredKey) -> Result<(), ServiceFault> {
+        let change = match before {
+            Some(mut before) => {
+                before.details.version = key.details.version.saturating_add(1);
+                StoredChange::Put(Box::new(before))
+            }
+            None => StoredChange::Remove { id: key.record.policy.id, at_ms: self.clock.now().unix_ms },
+        };
+        let write = Write::Keys { changes: vec![change], audit: Vec::new(), remember: None };
+        self.store.write(write).map(drop).map_err(|fault| self.failed(fault))
+    }
+
+    /// Puts in force what the store has. Changes nothing but after an accident amid a change, when the store had taken it and nobody was told.
+    pub(super) fn follow(&self, key: &StoredKey) {
+        if let Err(refused) = self.keys.apply(KeyChange::Put(Box::new(key.record.clone()))) {
+            tracing::error!(%refused, "the table refuses a key as the store has it");
+        }
+    }
+
+    /// The same for a key that the store does not have.
+    pub(super) fn forget(&self, id: KeyId) {
+        if self.keys.get(id).is_some_and(|entry| entry.source() == Source::Api) {
+            // Removing is never refused.
+            let _always = self.keys.apply(KeyChange::Remove(id));
+            self.count_keys();
         }
     }
 

@@ -93,24 +93,26 @@ impl Service {
         let caller = caller.clone();
         self.blocking(move |core| {
             let (key, _) = core.seen(&caller, key)?;
-            Ok(core.explain(&key, &probe))
+            let tells_names = caller.operator.scope.is_unbound();
+            Ok(core.explain(&key, &probe, tells_names))
         })
         .await
     }
 }
 
 impl Core {
-    fn explain(&self, key: &StoredKey, probe: &Probe) -> Explanation {
+    /// `tells_names` says whether upstreams are named: they concern nobody who is bound.
+    fn explain(&self, key: &StoredKey, probe: &Probe, tells_names: bool) -> Explanation {
         let now = self.clock.now();
         let entry = self.keys.get(key.record.policy.id);
         // What is in force decides, which is what the table has.
-        let policy = entry.as_ref().map_or_else(|| Arc::new(key.record.policy.clone()), |entry| entry.policy());
+        let policy = entry.as_ref().map_or_else(|| Arc::new(key.record.policy.clone()), |entry| entry.policy_at_rest());
         let limits = entry.as_ref().and_then(|entry| entry.limits_if_used()).cloned().unwrap_or_default();
         let (facts, price) = self.facts(&policy, probe);
         let standing = limits.standing(&policy, now);
         let mut checks = vec![status(&policy, entry.is_some(), now), address(&policy, probe.address)];
         checks.extend(rules(&policy, &facts, price));
-        checks.push(self.upstream(&policy, &facts));
+        checks.push(self.upstream(&policy, &facts, tells_names));
         let charge = authorize(&KeyPolicy::unlimited(policy.id, "", ""), &facts, price);
         let charge =
             charge.ok().map(|charge| Charge { bills_quota: charge.bills_quota && !policy.is_sandbox, ..charge });
@@ -149,13 +151,14 @@ impl Core {
         (facts, price)
     }
 
-    fn upstream(&self, policy: &KeyPolicy, facts: &RequestFacts) -> Check {
+    fn upstream(&self, policy: &KeyPolicy, facts: &RequestFacts, tells_names: bool) -> Check {
         let Some(model) = facts.model.as_ref().filter(|_| !facts.endpoint.is_local()) else {
             return Check::skipped("upstream", "no model was named");
         };
         let routes = self.program.routes();
         let way = if policy.is_sandbox { routes.sandbox() } else { routes.find(facts.dialect, model) };
         match way {
+            Some(_) if !tells_names => Check::passed("upstream", format!("{model} is served")),
             Some(way) => {
                 let name = &way.upstream.settings.name;
                 let renamed = way.rename.map(|name| format!(" as {name}")).unwrap_or_default();

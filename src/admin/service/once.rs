@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::admin::service::{Caller, Core, Made, Service, ServiceFault};
 use crate::keys::secret::{self, Secret};
-use crate::store::{Remembered, RememberedAnswer};
+use crate::store::{KeyFilter, Order, PageFrom, Remembered, RememberedAnswer};
 
 /// How long an answer is remembered.
 const REMEMBERED_MS: i64 = 24 * 3_600_000;
@@ -103,8 +103,21 @@ impl Core {
         let made = answer.seed.map(|seed| secret::generate_from(&seed, &self.digester));
         // The digests agree, so a secret that was chosen then stands in this call too.
         let secret = made.as_ref().or(chosen).ok_or(ServiceFault::Internal)?;
+        self.follow_secret(secret)?;
         let body = answer.body.replace(PLACE, secret.expose());
         Ok(Some(Given { body, etag: answer.etag.into(), is_repeated: true }))
+    }
+
+    /// A secret that is given again works, if it is still its key's: also when the call that made it ended in an accident.
+    fn follow_secret(&self, secret: &Secret) -> Result<(), ServiceFault> {
+        let digest = self.digester.digest(secret.expose().as_bytes());
+        if self.keys.find(&digest).is_some() {
+            return Ok(());
+        }
+        let filter = KeyFilter { secret: Some(digest), ..KeyFilter::default() };
+        let found = self.store.keys(&filter, Order::NumberDescending, PageFrom::Offset(0), 1);
+        found.map_err(|fault| self.failed(fault))?.keys.iter().for_each(|(key, _)| self.follow(key));
+        Ok(())
     }
 
     /// What is to be remembered of an answer, and the answer.

@@ -33,8 +33,8 @@ pub struct KeyListing {
 pub struct ModelView {
     /// As clients name it.
     pub id: String,
-    /// The upstream that serves it.
-    pub upstream: String,
+    /// The upstream that serves it, for callers who may know.
+    pub upstream: Option<String>,
     /// By which APIs.
     pub dialects: Vec<DialectName>,
 }
@@ -85,19 +85,14 @@ impl Service {
         self.blocking(move |core| core.store.audit(&query).map_err(|fault| core.failed(fault))).await
     }
 
-    /// The models that have a name of their own, by name.
-    ///
-    /// # Errors
-    /// [`ServiceFault::Bound`]: what upstreams there are concerns nobody who is bound.
-    pub fn models(&self, caller: &Caller) -> Result<Vec<ModelView>, ServiceFault> {
-        if !caller.operator.scope.is_unbound() {
-            return Err(ServiceFault::Bound);
-        }
+    /// The models that have a name of their own, by name. Which upstream serves them is told to nobody who is bound.
+    pub fn models(&self, caller: &Caller) -> Vec<ModelView> {
+        let tells_names = caller.operator.scope.is_unbound();
         let routes = self.core.program.routes();
         let mut models: Vec<ModelView> = Vec::new();
         for dialect in DialectName::ALL {
             for entry in routes.listed(dialect) {
-                let (id, upstream) = (entry.id.as_str().to_owned(), entry.owned_by.to_string());
+                let (id, upstream) = (entry.id.as_str().to_owned(), tells_names.then(|| entry.owned_by.to_string()));
                 match models.iter_mut().find(|model| model.id == id && model.upstream == upstream) {
                     Some(known) if known.dialects.contains(&dialect) => {}
                     Some(known) => known.dialects.push(dialect),
@@ -106,7 +101,7 @@ impl Service {
             }
         }
         models.sort_by(|a, b| (&a.id, &a.upstream).cmp(&(&b.id, &b.upstream)));
-        Ok(models)
+        models
     }
 
     /// Reads configuration and key file anew. The verdict: nothing, or every fault.

@@ -140,6 +140,7 @@ impl Core {
         let mut after = self.next(&before);
         let works = after.record.previous.iter_mut().filter(|previous| now_ms < previous.until_unix_ms);
         if works.map(|previous| previous.until_unix_ms = now_ms).count() == 0 {
+            self.follow(&before);
             return Ok(self.view(&before, &state));
         }
         let audit = journal::entries(caller, "key.rotate_end", Some(&before), Some(&after), now_ms);

@@ -1,6 +1,7 @@
 //! What was used, as far as the caller may see it.
 
 use crate::admin::service::{Caller, Core, Service, ServiceFault};
+use crate::admin::times::LATEST_MS;
 use crate::store::{GroupBy, KeyRef, UsageQuery, UsageRow};
 use crate::units::KeyId;
 
@@ -63,7 +64,7 @@ impl Service {
                 return Ok(rows);
             }
             // Of a key that is gone all time counts, not only what was asked for.
-            let ever = UsageQuery { from_ms: 0, to_ms: i64::MAX, group_by: GroupBy::Total, ..query };
+            let ever = UsageQuery { from_ms: 0, to_ms: LATEST_MS, group_by: GroupBy::Total, ..query };
             let is_known = core.usage(&caller, ever)?.iter().any(|row| row.requests > 0);
             if is_known { Ok(rows) } else { Err(ServiceFault::NotFound) }
         })

@@ -1,1 +1,0 @@
-//! What is read of a key, and every fault of it.
