@@ -190,13 +190,13 @@ impl Drain {
 fn drain_journal(store: &dyn Store, journal: &Journal, metrics: &LedgerMetrics) -> Result<(), StoreFault> {
     let through = journal.last();
     loop {
-        let (mut entries, to) = journal.oldest().map_err(unavailable)?;
+        let (mut entries, place) = journal.oldest().map_err(unavailable)?;
         let is_all = entries.last().is_none_or(|(last, _)| *last >= through);
         while !entries.is_empty() {
             let rest = entries.split_off(entries.len().min(BATCH));
             write(store, journal.id(), std::mem::replace(&mut entries, rest), metrics)?;
         }
-        journal.advance(to);
+        journal.advance(place);
         if is_all {
             return Ok(());
         }

@@ -114,11 +114,11 @@ impl Journal {
         self.writer().extent.pending()
     }
 
-    /// The oldest entries that are not in the store yet, some thousands at most, and the place after them.
+    /// The oldest entries that are not in the store yet, some thousands at most, and where they stand.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn oldest(&self) -> io::Result<(Entries, usize)> {
+    pub(super) fn oldest(&self) -> io::Result<(Entries, Range<usize>)> {
         let Range { start, end } = self.writer().extent.oldest();
         // Read as a file and not through the mapping, which the worker writes to meanwhile.
         let mut bytes = vec![0; (end - start).min(MOST_READ)];
@@ -141,12 +141,12 @@ impl Journal {
                 }
             }
         }
-        Ok((entries, start + at))
+        Ok((entries, start..start + at))
     }
 
-    /// All entries before the place `to` are in the store now.
-    pub(super) fn advance(&self, to: usize) {
-        self.writer().extent.advance(to);
+    /// What [`Journal::oldest`] found there is in the store now.
+    pub(super) fn advance(&self, done: Range<usize>) {
+        self.writer().extent.advance(done);
     }
 
     /// Brings what was appended to disk: what is not in the store must not be lost with the power either.
