@@ -1,5 +1,6 @@
 //! From the journals into the store: a thread of its own, which nothing on the data path waits for.
 
+use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,13 +21,16 @@ const BATCH: usize = 4_000;
 /// How often what is old is tidied away, in rounds of the drain.
 const ROUNDS_BETWEEN_TIDYING: u32 = 600;
 
+/// Where it is said whether an order worked; there is room for the one answer.
+pub(super) type Told = SyncSender<Result<(), StoreFault>>;
+
 /// What the drain is asked.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Bring everything settled so far into the store, and say whether that worked.
-    Flush(SyncSender<Result<(), StoreFault>>),
+    Flush(Told),
     /// The same, and end.
-    End(SyncSender<Result<(), StoreFault>>),
+    End(Told),
 }
 
 /// The drain.
@@ -62,24 +66,24 @@ impl Drain {
         let rest = (self.settings.window / 2).max(Duration::from_millis(1));
         let mut until_tidying = ROUNDS_BETWEEN_TIDYING;
         loop {
-            match orders.recv_timeout(rest) {
-                Ok(Order::Flush(told)) => {
-                    let _ = told.send(self.round());
-                }
-                Ok(Order::End(told)) => {
-                    let _ = told.send(self.round().and_then(|()| self.close()));
-                    return;
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    let is_fine = self.round().is_ok();
-                    until_tidying = until_tidying.saturating_sub(1);
-                    if is_fine && until_tidying == 0 {
-                        until_tidying = ROUNDS_BETWEEN_TIDYING;
-                        self.tidy();
+            let is_fine = match orders.recv_timeout(rest) {
+                Ok(first) => {
+                    let (flushes, ends) = sorted(std::iter::once(first).chain(orders.try_iter()));
+                    let drained = self.round();
+                    tell(flushes, &drained);
+                    if !ends.is_empty() {
+                        tell(ends, &drained.and_then(|()| self.close()));
+                        return;
                     }
+                    drained.is_ok()
                 }
+                Err(RecvTimeoutError::Timeout) => self.round().is_ok(),
                 // Whoever gives orders is gone, and nobody ended it: what is in the journals is for the next start.
                 Err(RecvTimeoutError::Disconnected) => return,
+            };
+            until_tidying = until_tidying.saturating_sub(1);
+            if is_fine && until_tidying == 0 {
+                until_tidying = if self.tidy() { 1 } else { ROUNDS_BETWEEN_TIDYING };
             }
         }
     }
@@ -96,7 +100,7 @@ impl Drain {
             Err(fault) => {
                 self.metrics.failures.get_or_create(&Reason { reason: fault.as_str() }).inc();
                 if !was_behind {
-                    tracing::error!(%fault, "the store does not take what is settled; it is kept in the journals meanwhile");
+                    tracing::error!(%fault, "what is settled does not all come into the store; it is kept in the journals meanwhile");
                 }
                 self.sync();
             }
@@ -104,29 +108,39 @@ impl Drain {
         drained
     }
 
+    /// A fault of the store ends it: it would be the same for the next. One of a journal's file is that journal's alone.
     fn drain_all(&mut self) -> Result<(), StoreFault> {
-        self.drain_left()?;
+        let mut of_files = self.drain_left()?;
         for journal in self.journals() {
-            drain_journal(&*self.store, &journal, &self.metrics)?;
+            of_files = of_files.and(drain_journal(&*self.store, &journal, &self.metrics)?);
         }
-        self.drain_sums()
+        self.drain_sums()?;
+        of_files.map_err(unavailable)
     }
 
     /// What a killed process left behind goes first. A file is removed before the store forgets how far it was drained: the other way
     /// round a kill in between would have it drained twice.
-    fn drain_left(&mut self) -> Result<(), StoreFault> {
-        while let Some(left) = self.left.last_mut() {
+    fn drain_left(&mut self) -> Result<io::Result<()>, StoreFault> {
+        let (mut of_files, mut at) = (Ok(()), 0);
+        while let Some(left) = self.left.get_mut(at) {
             while !left.entries.is_empty() {
                 let batch = left.entries.iter().take(BATCH).cloned().collect::<Vec<_>>();
                 let count = batch.len();
                 write(&*self.store, left.id, batch, &self.metrics)?;
                 left.entries.drain(..count);
             }
-            journal::remove(&left.path).map_err(unavailable)?;
-            forget(&*self.store, left.id)?;
-            self.left.pop();
+            match journal::remove(&left.path) {
+                Ok(()) => {
+                    forget(&*self.store, left.id)?;
+                    self.left.swap_remove(at);
+                }
+                Err(error) => {
+                    of_files = Err(io::Error::new(error.kind(), format!("{}: {error}", left.path.display())));
+                    at += 1;
+                }
+            }
         }
-        Ok(())
+        Ok(of_files)
     }
 
     fn drain_sums(&mut self) -> Result<(), StoreFault> {
@@ -146,9 +160,13 @@ impl Drain {
         Ok(())
     }
 
-    /// Nothing is pending: the journals are not needed any more.
+    /// The journals are not needed any more, but for those that a worker still has, which was cut: what it settles yet is for the next
+    /// start.
     fn close(&mut self) -> Result<(), StoreFault> {
-        for journal in self.journals() {
+        let journals = std::mem::take(&mut *self.journals.lock().unwrap_or_else(PoisonError::into_inner));
+        for journal in journals.into_iter().filter_map(Arc::into_inner) {
+            // What its worker settled after the last round.
+            drain_journal(&*self.store, &journal, &self.metrics)?.map_err(unavailable)?;
             journal.remove().map_err(unavailable)?;
             forget(&*self.store, journal.id())?;
         }
@@ -163,19 +181,16 @@ impl Drain {
         }
     }
 
-    fn tidy(&self) {
+    /// Tidies a bounded part of what is old away, and says whether there may be more of it.
+    fn tidy(&self) -> bool {
         let now_ms = self.clock.now().unix_ms;
         let kept_ms = i64::try_from(self.settings.records_kept.as_millis()).unwrap_or(i64::MAX);
         let records_before_ms = now_ms.saturating_sub(kept_ms);
-        // A bounded part of it at a time; the rest is for the next.
-        for _ in 0..10 {
-            match self.store.write(Write::Tidy { now_ms, records_before_ms }) {
-                Ok(Written::Tidied(0)) => break,
-                Ok(_) => {}
-                Err(fault) => {
-                    tracing::warn!(%fault, "what is old could not be tidied away");
-                    break;
-                }
+        match self.store.write(Write::Tidy { now_ms, records_before_ms }) {
+            Ok(written) => written != Written::Tidied(0),
+            Err(fault) => {
+                tracing::warn!(%fault, "what is old could not be tidied away");
+                false
             }
         }
     }
@@ -187,10 +202,13 @@ impl Drain {
 
 /// All that was appended to a journal before this was called. What is appended meanwhile is for the next round, or a busy worker would
 /// keep it here for ever.
-fn drain_journal(store: &dyn Store, journal: &Journal, metrics: &LedgerMetrics) -> Result<(), StoreFault> {
+fn drain_journal(store: &dyn Store, journal: &Journal, metrics: &LedgerMetrics) -> Result<io::Result<()>, StoreFault> {
     let through = journal.last();
     loop {
-        let (mut entries, place) = journal.oldest().map_err(unavailable)?;
+        let (mut entries, place) = match journal.oldest() {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error)),
+        };
         let is_all = entries.last().is_none_or(|(last, _)| *last >= through);
         while !entries.is_empty() {
             let rest = entries.split_off(entries.len().min(BATCH));
@@ -198,7 +216,7 @@ fn drain_journal(store: &dyn Store, journal: &Journal, metrics: &LedgerMetrics) 
         }
         journal.advance(place);
         if is_all {
-            return Ok(());
+            return Ok(Ok(()));
         }
     }
 }
@@ -222,6 +240,26 @@ fn forget(store: &dyn Store, journal: Uuid) -> Result<(), StoreFault> {
     store.write(Write::Usage(UsageBatch { slices: vec![slice] })).map(drop)
 }
 
-fn unavailable(error: std::io::Error) -> StoreFault {
+/// Who wants a flush, and who the end. Whoever asks while a round runs is told of the next one together: a store that takes long to say no
+/// must not be asked once for each.
+fn sorted(orders: impl Iterator<Item = Order>) -> (Vec<Told>, Vec<Told>) {
+    let (mut flushes, mut ends) = (Vec::new(), Vec::new());
+    for order in orders {
+        match order {
+            Order::Flush(told) => flushes.push(told),
+            Order::End(told) => ends.push(told),
+        }
+    }
+    (flushes, ends)
+}
+
+fn tell(waiting: Vec<Told>, outcome: &Result<(), StoreFault>) {
+    for told in waiting {
+        // Whoever asked may have gone.
+        let _ = told.send(outcome.clone());
+    }
+}
+
+fn unavailable(error: io::Error) -> StoreFault {
     StoreFault::Unavailable(error.to_string())
 }

@@ -36,7 +36,7 @@ pub use settings::Settings;
 use crate::clock::Clock;
 use crate::store::{Store, StoreFault};
 use crate::telemetry::metrics::LedgerMetrics;
-use drain::{Drain, Order, Summed};
+use drain::{Drain, Order, Summed, Told};
 use sums::Sums;
 
 /// Why there is no ledger, and so no start: what is used must be written down.
@@ -140,7 +140,8 @@ impl Ledger {
         self.order(Order::Flush)
     }
 
-    /// The same, and ends the drain: nothing may be appended any more. Without a fault no journal is left.
+    /// The same, and ends the drain. Without a fault no journal is left but those that somebody still has: what is appended to them from
+    /// here on is for the next start.
     ///
     /// # Errors
     /// The store does not take it; it stays in the journals for the next start.
@@ -157,7 +158,7 @@ impl Ledger {
         }
     }
 
-    fn order(&self, order: impl FnOnce(mpsc::SyncSender<Result<(), StoreFault>>) -> Order) -> Result<(), StoreFault> {
+    fn order(&self, order: impl FnOnce(Told) -> Order) -> Result<(), StoreFault> {
         let gone = || StoreFault::Unavailable("the ledger has ended".to_owned());
         let (told, hear) = mpsc::sync_channel(1);
         let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner).clone();
