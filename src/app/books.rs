@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::keys::change::{ChangeRefused, KeyChange, Source};
 use crate::keys::secret::Digester;
 use crate::keys::table::{KeyTable, Remembered};
-use crate::ledger::{self, Ledger, LedgerFault};
+use crate::ledger::{self, Hold, Ledger, LedgerFault};
 use crate::store::embedded::Embedded;
 use crate::store::{self, Backend, Entry, KeyState, SecretUse, Store, StoreFault, StoredKey, Write};
 use crate::telemetry::metrics::LedgerMetrics;
@@ -223,10 +223,7 @@ pub fn restore(settings: &store::Settings, from: &Path) -> Result<Restored, Book
         move |fault| BooksFault::Store { path, fault }
     };
     let io = |error: std::io::Error| StoreFault::Unavailable(error.to_string());
-    if ledger::is_held(&Books::journals_of(path))? {
-        let fault = StoreFault::Locked("a program runs on it; end it first".to_owned());
-        return Err(BooksFault::Store { path: path.display().to_string(), fault });
-    }
+    let _alone = Hold::take(&Books::journals_of(path))?;
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(io).map_err(at(folder))?;
     }

@@ -1,6 +1,8 @@
 //! From the journals into the store: a thread of its own, which nothing on the data path waits for.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub(super) struct Drain {
     pub(super) store: Arc<dyn Store>,
     pub(super) journals: Arc<Mutex<Vec<Arc<Journal>>>>,
     pub(super) left: Vec<Left>,
+    /// How often everything was drained.
+    pub(super) rounds: Arc<AtomicU64>,
     pub(super) sums: Arc<Sums>,
     pub(super) summed: Summed,
     pub(super) settings: Settings,
@@ -60,10 +64,8 @@ impl Summed {
 }
 
 impl Drain {
-    /// Drains every half of the window until it is told to end.
-    pub(super) fn run(mut self, orders: &Receiver<Order>) {
-        // Half of it, so that with the time a commit takes the whole is not passed.
-        let rest = (self.settings.window / 2).max(Duration::from_millis(1));
+    /// Drains every `rest` until it is told to end.
+    pub(super) fn run(mut self, rest: Duration, orders: &Receiver<Order>) {
         let mut until_tidying = ROUNDS_BETWEEN_TIDYING;
         loop {
             let is_fine = match orders.recv_timeout(rest) {
@@ -88,9 +90,14 @@ impl Drain {
         }
     }
 
-    /// Everything appended so far into the store; where that fails, at least to disk.
+    /// Everything appended so far into the store. A bug on the way is a fault like any other: what failed is tried again, and everybody can
+    /// see that it is behind.
     fn round(&mut self) -> Result<(), StoreFault> {
-        let drained = self.drain_all();
+        let drained = catch_unwind(AssertUnwindSafe(|| self.drain_all()));
+        let drained = drained.unwrap_or_else(|_| Err(StoreFault::Unavailable("the drain failed".to_owned())));
+        if drained.is_ok() {
+            self.rounds.fetch_add(1, Ordering::Release);
+        }
         let pending: usize = self.journals().iter().map(|journal| journal.pending()).sum();
         self.metrics.pending_bytes.set(i64::try_from(pending).unwrap_or(i64::MAX));
         let was_behind = self.metrics.behind.set(i64::from(drained.is_err())) != 0;
@@ -102,7 +109,6 @@ impl Drain {
                 if !was_behind {
                     tracing::error!(%fault, "what is settled does not all come into the store; it is kept in the journals meanwhile");
                 }
-                self.sync();
             }
         }
         drained
@@ -171,14 +177,6 @@ impl Drain {
             forget(&*self.store, journal.id())?;
         }
         forget(&*self.store, self.summed.id)
-    }
-
-    fn sync(&self) {
-        for journal in self.journals().iter().filter(|journal| journal.pending() > 0) {
-            if let Err(error) = journal.sync() {
-                tracing::error!(%error, "a journal cannot be brought to disk; a power cut would lose what it holds");
-            }
-        }
     }
 
     /// Tidies a bounded part of what is old away, and says whether there may be more of it.

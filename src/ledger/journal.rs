@@ -74,6 +74,8 @@ impl Journal {
         file.write_all(&MAGIC)?;
         file.write_all(id.as_bytes())?;
         file.sync_all()?;
+        // And its name: what is brought to disk must be found there.
+        sync_folder_of(path)?;
         Ok(file)
     }
 
@@ -176,20 +178,36 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    sync_folder_of(path)
+}
+
+fn sync_folder_of(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Entries with their sequence numbers, ascending.
 pub(super) type Entries = Vec<(u64, Entry)>;
 
-/// The identity and the entries of a journal that was left behind, in their order; `None` for a file that is none. Every frame is looked
-/// for by itself, so that what lies beyond a damaged one is found all the same.
-pub(super) fn read(file: &File) -> io::Result<Option<(Uuid, Entries)>> {
+/// What a file that was left behind turns out to be.
+pub(super) enum Found {
+    /// A journal: its identity and its entries in their order.
+    Journal(Uuid, Entries),
+    /// One that was never made whole.
+    Blank,
+    /// Something else.
+    Unknown,
+}
+
+/// Reads what was left behind. Every frame is looked for by itself, so that what lies beyond a damaged one is found all the same.
+pub(super) fn read(file: &File) -> io::Result<Found> {
     let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     let mut bytes = vec![0; size];
     file.read_exact_at(&mut bytes, 0)?;
     let head = bytes.get(..FIRST).and_then(|head| head.strip_prefix(&MAGIC)).and_then(|rest| rest.first_chunk::<16>());
-    let Some(id) = head.map(|id| Uuid::from_bytes(*id)) else { return Ok(None) };
+    let Some(id) = head.map(|id| Uuid::from_bytes(*id)) else {
+        let is_blank = bytes.len() < FIRST || bytes.iter().all(|byte| *byte == 0);
+        return Ok(if is_blank { Found::Blank } else { Found::Unknown });
+    };
     let mut entries = Vec::new();
     let mut at = FIRST;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -203,7 +221,7 @@ pub(super) fn read(file: &File) -> io::Result<Option<(Uuid, Entries)>> {
     }
     entries.sort_by_key(|(sequence, _)| *sequence);
     entries.dedup_by_key(|(sequence, _)| *sequence);
-    Ok(Some((id, entries)))
+    Ok(Found::Journal(id, entries))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The way from a worker to the store: exactly once, whatever the store does and whenever the process ends.
 
+mod unwell;
+
 use std::collections::HashMap;
 
 use super::*;
@@ -10,6 +12,7 @@ use crate::store::{KeyState, StoreFault};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Reason;
 use crate::units::KeyId;
+use unwell::Unwell;
 
 struct Bench {
     folder: tempfile::TempDir,
@@ -27,9 +30,12 @@ impl Bench {
 
     /// A ledger that drains only when it is told to.
     fn ledger(&self, journal_size: usize) -> (Ledger, Vec<Entry>) {
-        let settings = Settings { window: std::time::Duration::from_secs(3_600), journal_size, ..Settings::default() };
+        let window = std::time::Duration::from_secs(3_600);
+        self.ledger_over(Arc::<Embedded>::clone(&self.store), Settings { window, journal_size, ..Settings::default() })
+    }
+
+    fn ledger_over(&self, store: Arc<dyn Store>, settings: Settings) -> (Ledger, Vec<Entry>) {
         let mut left = Vec::new();
-        let store: Arc<dyn Store> = Arc::<Embedded>::clone(&self.store);
         let mut counted = |entry: &Entry| left.push(entry.clone());
         let folder = self.folder.path().join("journals");
         let ledger = Ledger::open(&folder, settings, store, Clock::system(), self.metrics.clone(), &mut counted);
@@ -118,6 +124,18 @@ fn what_a_worker_settles_after_the_end_is_for_the_next_start() {
 }
 
 #[test]
+fn a_store_has_one_program_at_a_time() {
+    let bench = Bench::new();
+    let folder = bench.folder.path().join("journals");
+    let (ledger, _) = bench.ledger(ROOMY);
+    let store: Arc<dyn Store> = Arc::<Embedded>::clone(&bench.store);
+    let second = Ledger::open(&folder, Settings::default(), store, Clock::system(), bench.metrics.clone(), &mut |_| {});
+    assert!(matches!(second, Err(LedgerFault::Held { .. })));
+    drop(ledger);
+    bench.ledger(ROOMY).0.close().unwrap();
+}
+
+#[test]
 fn a_file_that_cannot_be_removed_holds_up_nothing_else() {
     let bench = Bench::new();
     let (ledger, _) = bench.ledger(ROOMY);
@@ -168,6 +186,49 @@ fn whoever_waits_for_a_store_that_takes_long_to_say_no_waits_together() {
     assert!(tried < 10, "{tried} attempts for 30 who ask");
     other.execute_batch("ROLLBACK").unwrap();
     ledger.flush().unwrap();
+}
+
+#[test]
+fn what_a_store_that_does_not_answer_holds_up_is_on_disk_all_the_same() {
+    let bench = Bench::new();
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let before_write = move || {
+        let _over = wait.lock().unwrap().recv();
+    };
+    let window = std::time::Duration::from_millis(10);
+    let store = Arc::new(Unwell { store: Arc::clone(&bench.store), before_write });
+    let (ledger, _) = bench.ledger_over(store, Settings { window, journal_size: ROOMY, ..Settings::default() });
+    ledger.journal().unwrap().append(&entry(1, 5));
+    // Nothing says no: it is in the middle of the first write, for as long as we like.
+    let began = Clock::system();
+    let start = began.now().monotonic_ns;
+    while bench.metrics.synced.get() < 3 {
+        assert!(began.now().monotonic_ns - start < 20_000_000_000, "it is never brought to disk");
+        thread::yield_now();
+    }
+    assert_eq!(bench.used(1), 0);
+    drop(go);
+    ledger.flush().unwrap();
+    assert_eq!((bench.used(1), bench.agree()), (5, 1));
+}
+
+#[test]
+fn a_bug_in_the_drain_is_told_and_tried_again() {
+    let bench = Bench::new();
+    let is_well = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let well = Arc::clone(&is_well);
+    let before_write = move || assert!(well.load(std::sync::atomic::Ordering::Relaxed), "a bug, made on purpose");
+    let store = Arc::new(Unwell { store: Arc::clone(&bench.store), before_write });
+    let window = std::time::Duration::from_secs(3_600);
+    let (ledger, _) = bench.ledger_over(store, Settings { window, journal_size: ROOMY, ..Settings::default() });
+    let journal = ledger.journal().unwrap();
+    journal.append(&entry(1, 5));
+    assert!(matches!(ledger.flush(), Err(StoreFault::Unavailable(_))));
+    assert_eq!(bench.metrics.behind.get(), 1);
+    is_well.store(true, std::sync::atomic::Ordering::Relaxed);
+    ledger.flush().unwrap();
+    assert_eq!((bench.used(1), bench.agree(), bench.metrics.behind.get()), (5, 1, 0));
 }
 
 #[test]

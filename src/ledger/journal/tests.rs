@@ -95,9 +95,12 @@ fn a_damaged_entry_costs_itself_alone() {
     assert!(metrics.lost.get() > 0);
     journal.advance(place);
     assert_eq!(journal.pending(), 0);
+    let id = journal.id();
     drop(journal);
-    let left = left::find(folder.path(), &[]).unwrap();
-    assert_eq!(left[0].entries.len(), 4);
+    for (drained, found) in [(vec![], (4, 1)), (vec![(id, 2)], (3, 0))] {
+        let left = left::find(folder.path(), &drained).unwrap();
+        assert_eq!((left[0].entries.len(), left[0].missing), found);
+    }
 }
 
 #[test]
@@ -106,6 +109,21 @@ fn a_file_that_was_never_a_whole_journal_is_cleared_away() {
     let path = folder.path().join("x.journal");
     fs::write(&path, "KWJR").unwrap();
     assert!(left::find(folder.path(), &[]).unwrap().is_empty() && !path.exists());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_kept_under_another_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, ..) = journal(folder.path(), 5);
+    journal.append(&entry(1, 1));
+    // Of a later version, as after a downgrade.
+    journal.file.write_all_at(b"KWJRNL02", 0).unwrap();
+    let (path, bytes) = (journal.path.clone(), fs::read(&journal.path).unwrap());
+    drop(journal);
+    assert_eq!(left::pending(folder.path(), &[]).unwrap(), 0);
+    assert!(left::find(folder.path(), &[]).unwrap().is_empty());
+    assert!(!path.exists());
+    assert_eq!(fs::read(path.with_added_extension("unreadable")).unwrap(), bytes);
 }
 
 #[test]
