@@ -230,7 +230,7 @@ pub fn restore(settings: &store::Settings, from: &Path) -> Result<Restored, Book
     let beside = path.with_added_extension("restoring");
     let checked = || {
         copy(from, &beside).map_err(io)?;
-        let copy = Embedded::open(&beside)?;
+        let copy = Embedded::open_filled(&beside)?;
         copy.books()?;
         Ok(())
     };
@@ -281,4 +281,28 @@ fn existing(settings: &store::Settings) -> Result<Books, BooksFault> {
     }
     let fault = StoreFault::Unavailable("there is no such file".to_owned());
     Err(BooksFault::Store { path: path.display().to_string(), fault })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_holds_no_store_takes_no_stores_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyward.db");
+        let pepper = store::PepperSource::File(folder.path().join("pepper"));
+        let settings = store::Settings { backend: Backend::Sqlite(path.clone()), pepper };
+        drop(Books::open(&settings).unwrap());
+        let before = fs::read(&path).unwrap();
+        // As after a copy without its log, and as any other file.
+        let from = folder.path().join("copy.db");
+        rusqlite::Connection::open(&from).unwrap().pragma_update(None, "journal_mode", "wal").unwrap();
+        for content in [fs::read(&from).unwrap(), Vec::new(), b"not a database, but long enough to look at".to_vec()] {
+            fs::write(&from, content).unwrap();
+            assert!(matches!(restore(&settings, &from), Err(BooksFault::Store { fault: StoreFault::Damaged(_), .. })));
+            assert_eq!(fs::read(&path).unwrap(), before);
+            assert!(!folder.path().join("keyward.db.restoring").exists());
+        }
+    }
 }

@@ -28,7 +28,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 pub use connect::Options;
 
@@ -57,6 +57,16 @@ impl Embedded {
     /// [`StoreFault::Newer`] when a newer program made it, [`StoreFault::Damaged`] when it is not ours; or it cannot be written.
     pub fn open(path: &Path) -> Result<Self, StoreFault> {
         Self::open_with(path, Options::default())
+    }
+
+    /// The same of a file that holds a store already, as a backup does: an empty one is not made into one.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`]; [`StoreFault::Damaged`] also when it is empty.
+    pub fn open_filled(path: &Path) -> Result<Self, StoreFault> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        schema::check_filled(&Connection::open_with_flags(path, flags)?)?;
+        Self::open(path)
     }
 
     /// The same with limits of its own.
