@@ -79,12 +79,15 @@ pub fn run(
     ready_file: Option<&Path>,
     started: impl AsyncFnOnce(&Started),
 ) -> Result<Outcome, StartFault> {
-    let ledger = Arc::clone(&opened.ledger);
+    let (ledger, books) = (Arc::clone(&opened.ledger), opened.books.clone());
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let control = control.map_err(machine("the control plane's runtime"))?;
     let ended = control.block_on(run_planes(opened, ready_file, started));
-    if let Err(fault) = ledger.close() {
-        tracing::error!(%fault, "what was settled last is left in the journals, for the next start");
+    match ledger.close() {
+        Ok(()) => books.gather(),
+        Err(fault) => {
+            tracing::error!(%fault, "what was settled last is left in the journals, for the next start");
+        }
     }
     // Waits for nothing: what still runs here is of no use to anyone.
     control.shutdown_background();

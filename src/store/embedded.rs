@@ -82,6 +82,19 @@ impl Embedded {
         Ok(Self { writer, readers })
     }
 
+    /// Moves what is in the log of the store at `path` into its file, so that this alone is the store. Changes nothing else, whatever
+    /// version it has; others may have it open.
+    ///
+    /// # Errors
+    /// It is no store, or is being read or written for longer than a moment.
+    pub fn gather(path: &Path) -> Result<(), StoreFault> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Options::default().busy_timeout)?;
+        schema::check_filled(&connection)?;
+        connect::empty_log(&connection)
+    }
+
     /// Changes [`Options::max_pages`] from the next write on. A file that has more already keeps them.
     pub fn set_max_pages(&self, max_pages: Option<u32>) {
         self.readers.set_most_pages(max_pages.unwrap_or(0));
