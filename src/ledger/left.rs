@@ -16,11 +16,10 @@ pub(super) struct Left {
     pub(super) entries: Entries,
     /// How many the numbers of the others tell of that cannot be read any more.
     pub(super) missing: u64,
-    /// Its lock, so that no other process drains it too.
-    pub(super) _file: File,
 }
 
-/// Finds those in `folder` that no process holds. `drained` says how far the store has taken each that it knows.
+/// Finds those in `folder` that no process holds, and holds none of them open, however many there are: whoever asks holds the folder.
+/// `drained` says how far the store has taken each that it knows.
 ///
 /// # Errors
 /// The folder or a file cannot be read.
@@ -36,7 +35,7 @@ pub(super) fn find(folder: &Path, drained: &[(Uuid, u64)]) -> io::Result<Vec<Lef
         }
         match undrained(&file, drained).map_err(named)? {
             Content::Entries { id, entries, missing } => {
-                found.push(Left { id, path, entries, missing, _file: file });
+                found.push(Left { id, path, entries, missing });
             }
             // Killed while it was being made: nothing was ever written to it.
             Content::Blank => journal::remove(&path).map_err(named)?,

@@ -25,6 +25,7 @@ fn what_was_appended_is_found_by_the_next_process() {
     let found: Vec<_> = left[0].entries.iter().map(|(sequence, entry)| (*sequence, entry.units)).collect();
     assert_eq!((left.len(), left[0].id, found), (1, id, vec![(3, 3), (4, 4), (5, 5)]));
     assert_eq!(left[0].entries[0].1, owned(&entry(7, 3)));
+    assert!(File::open(&left[0].path).unwrap().try_lock().is_ok(), "a thousand of them would be too many open files");
 }
 
 #[test]
