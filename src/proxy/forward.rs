@@ -13,7 +13,7 @@ use crate::admission::{Admitted, Caller};
 use crate::dialect::describe::{Described, Edits};
 use crate::dialect::estimate::PromptSize;
 use crate::dialect::route::{self, Route};
-use crate::policy::{CutReason, DialectName, Endpoint, Refusal};
+use crate::policy::{DialectName, Endpoint, Fault, Refusal};
 use crate::proxy::account::Account;
 use crate::proxy::answer::Stop;
 use crate::proxy::body::HeldBody;
@@ -143,8 +143,13 @@ impl Sending {
 ///
 /// # Errors
 /// What to tell the caller.
-pub async fn forward(worker: &Worker, live: &Live, account: &mut Account, sending: Sending) -> Result<Forwarded, Stop> {
-    let Sending { admitted, outgoing, sandbox, way, deadline, strips_usage, size, _held } = sending;
+pub async fn forward(
+    worker: &Worker,
+    live: &Live,
+    account: &mut Account,
+    sending: Box<Sending>,
+) -> Result<Forwarded, Stop> {
+    let Sending { admitted, outgoing, sandbox, way, deadline, strips_usage, size, _held } = *sending;
     let (caller, clamp, facts) = (admitted.caller().clone(), admitted.clamp(), admitted.facts());
     let (dialect, endpoint, stream) = (facts.dialect, facts.endpoint, facts.stream);
     account.owe(admitted, size);
@@ -153,15 +158,20 @@ pub async fn forward(worker: &Worker, live: &Live, account: &mut Account, sendin
         deadline.watch(Arc::clone(caller.slot()));
     }
     let settings = &way.upstream.settings;
+    let first_byte_ns = u64::try_from(settings.first_byte_timeout.as_nanos()).unwrap_or(u64::MAX);
     let answering = async {
         match &sandbox {
             Some(sandbox) => play::send(&sandbox.ask(dialect, endpoint, stream), settings.first_byte_timeout).await,
-            None => client::send(&worker.pool, &way.upstream, outgoing).await,
+            None => client::send(&worker.pool, &way.upstream, outgoing, || deadline.set_in(first_byte_ns)).await,
         }
     };
-    let result = match unless_revoked(&deadline, answering).await {
+    let result = match in_time(&deadline, answering).await {
         Ok(result) => result,
-        Err(reason) => {
+        Err(Due::TimeUp) => {
+            let note = format!("no first byte in {:?}", settings.first_byte_timeout);
+            Err((Fault::UpstreamTimeout, note))
+        }
+        Err(Due::Revoked(reason)) => {
             let _no_event_before_the_head = account.cut(reason);
             let refusal = caller.recheck(worker.plane.clock.now()).err().unwrap_or(Refusal::InvalidKey);
             return Err(Stop::Refusal(refusal));
@@ -187,12 +197,17 @@ pub async fn forward(worker: &Worker, live: &Live, account: &mut Account, sendin
     }
 }
 
-/// What `answering` comes to, unless the key that `deadline` watches is revoked first.
-async fn unless_revoked<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, CutReason> {
+/// What `answering` comes to, unless its time is up or the key that `deadline` watches is revoked first. What has come is looked at before
+/// it is judged to be late.
+async fn in_time<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, Due> {
     let mut answering = pin!(answering);
     poll_fn(|cx| match deadline.poll_due(cx) {
-        Poll::Ready(Due::Revoked(reason)) => Poll::Ready(Err(reason)),
-        Poll::Ready(Due::TimeUp) | Poll::Pending => answering.as_mut().poll(cx).map(Ok),
+        Poll::Ready(due @ Due::Revoked(_)) => Poll::Ready(Err(due)),
+        Poll::Ready(due @ Due::TimeUp) => match answering.as_mut().poll(cx) {
+            Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+            Poll::Pending => Poll::Ready(Err(due)),
+        },
+        Poll::Pending => answering.as_mut().poll(cx).map(Ok),
     })
     .await
 }

@@ -98,11 +98,17 @@ impl UpstreamBody {
 }
 
 /// Sends `outgoing` to the least loaded endpoint of `upstream`, tries another as often as the operator allows while nothing was
-/// accepted, and waits for the head of the answer.
+/// accepted, and waits for the head of the answer. `sent` is called as the request is handed to a connection: from then on the first byte
+/// is waited for, by whoever keeps the time.
 ///
 /// # Errors
 /// The [`Fault`] to tell the caller, and a note for the log.
-pub async fn send(pool: &Rc<Pool>, upstream: &Upstream, outgoing: Outgoing) -> Result<Answered, (Fault, String)> {
+pub async fn send(
+    pool: &Rc<Pool>,
+    upstream: &Upstream,
+    outgoing: Outgoing,
+    sent: impl Fn(),
+) -> Result<Answered, (Fault, String)> {
     let settings = &upstream.settings;
     let mut outgoing = outgoing;
     let mut tried = Vec::new();
@@ -110,7 +116,7 @@ pub async fn send(pool: &Rc<Pool>, upstream: &Upstream, outgoing: Outgoing) -> R
     for _ in 0..=settings.retries {
         let Some(endpoint) = choose(pool, upstream, &tried) else { break };
         tried.push(endpoint.number);
-        match attempt(pool, upstream, endpoint, outgoing).await {
+        match attempt(pool, upstream, endpoint, outgoing, &sent).await {
             Ok(answered) => return Ok(answered),
             Err(Attempt { fault, note, unsent: Some(back) }) => {
                 last = (fault, note);
@@ -142,6 +148,7 @@ async fn attempt(
     upstream: &Upstream,
     endpoint: &Endpoint,
     mut outgoing: Outgoing,
+    sent: &impl Fn(),
 ) -> Result<Answered, Attempt> {
     let settings = &upstream.settings;
     let counted = pool.count(endpoint.number);
@@ -152,15 +159,17 @@ async fn attempt(
     loop {
         let (mut connection, is_fresh) = match pool.take(endpoint.number) {
             Some(connection) => (connection, false),
-            None => match connect(pool, endpoint, settings.connect_timeout).await {
+            // Boxed, or every request would carry the room for a handshake.
+            None => match Box::pin(connect(pool, endpoint, settings.connect_timeout)).await {
                 Ok(connection) => (connection, true),
                 Err(note) => {
                     return Err(Attempt { fault: Fault::UpstreamUnreachable, note, unsent: unsent(request) });
                 }
             },
         };
-        match timeout(settings.first_byte_timeout, connection.sender.try_send_request(request)).await {
-            Ok(Ok(response)) => {
+        sent();
+        match connection.sender.try_send_request(request).await {
+            Ok(response) => {
                 let (parts, incoming) = Response::into_parts(response);
                 // Nothing here asks for another protocol.
                 if parts.status.is_informational() {
@@ -173,7 +182,7 @@ async fn attempt(
                 }
                 return Ok(Answered { parts, body: UpstreamBody::Http { incoming, lease } });
             }
-            Ok(Err(mut error)) => match error.take_message() {
+            Err(mut error) => match error.take_message() {
                 Some(back) if !is_fresh => request = back,
                 Some(back) => {
                     let note = error.into_error().to_string();
@@ -184,10 +193,6 @@ async fn attempt(
                     return Err(Attempt { fault: Fault::UpstreamBroken, note, unsent: None });
                 }
             },
-            Err(_elapsed) => {
-                let note = format!("no first byte in {:?}", settings.first_byte_timeout);
-                return Err(Attempt { fault: Fault::UpstreamTimeout, note, unsent: None });
-            }
         }
     }
 }
