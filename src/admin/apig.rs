@@ -112,16 +112,12 @@ async fn list(
     extensions: Extensions,
 ) -> Result<Response, Refused> {
     let asked = asked(&surface, &names(path)?, &headers, &extensions).await?;
-    let offset = number(query.as_deref(), "offset")?.unwrap_or(0).max(0);
-    let limit = match number(query.as_deref(), "limit")?.unwrap_or(DEFAULT_LIMIT) {
-        ..=0 => DEFAULT_LIMIT,
-        limit => limit.min(MOST_LIMIT),
-    };
+    let (offset, limit) = page(query.as_deref())?;
     let query = ListQuery {
         filter: KeyFilter { org_id: Some(asked.app.org_id.as_str().into()), ..KeyFilter::default() },
         order: Order::NewestFirst,
-        from: PageFrom::Offset(offset.unsigned_abs()),
-        limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        from: PageFrom::Offset(offset),
+        limit,
     };
     let listing = surface.service.list(&asked.caller, query).await?;
     let items = listing.keys.iter().map(|key| Item::masked(key, &asked.app.id)).collect::<Vec<_>>();
@@ -177,6 +173,16 @@ async fn find(surface: &Surface, asked: &Asked, id: &str) -> Result<KeyView, Ref
     if asked.app.has(&key) { Ok(key) } else { Err(no_key()) }
 }
 
+/// Where the page begins, and how long it is: always one there can be.
+fn page(query: Option<&str>) -> Result<(u64, usize), Refused> {
+    let offset = number(query, "offset")?.unwrap_or(0).max(0);
+    let limit = match number(query, "limit")?.unwrap_or(DEFAULT_LIMIT) {
+        ..=0 => DEFAULT_LIMIT,
+        limit => limit.min(MOST_LIMIT),
+    };
+    Ok((offset.unsigned_abs(), usize::try_from(limit).unwrap_or_default()))
+}
+
 /// A number of the query; anything else that is given is a fault.
 fn number(query: Option<&str>, name: &'static str) -> Result<Option<i64>, Refused> {
     let text = parameter(query, name);
@@ -201,6 +207,21 @@ mod tests {
         ] {
             assert_eq!(App::new(names[0], names[1], names[2]), Err(Refused::parameter(parameter)));
         }
+    }
+
+    #[test]
+    fn a_page_is_always_one_there_can_be() {
+        for (query, expected) in [
+            ("", (0, 20)),
+            ("offset=-1&limit=0", (0, 20)),
+            ("limit=-1", (0, 20)),
+            ("offset=7&limit=500", (7, 500)),
+            ("limit=501", (0, 500)),
+            ("offset=9223372036854775807&limit=9223372036854775807", (i64::MAX.unsigned_abs(), 500)),
+        ] {
+            assert_eq!(page(Some(query)), Ok(expected), "{query}");
+        }
+        assert_eq!(page(Some("offset=x")), Err(Refused::parameter("offset")));
     }
 
     #[test]

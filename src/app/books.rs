@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::keys::change::{ChangeRefused, KeyChange, Source};
+use crate::keys::secret::Digester;
 use crate::keys::table::{KeyTable, Remembered};
 use crate::ledger::{self, Ledger, LedgerFault};
 use crate::store::embedded::Embedded;
-use crate::store::{self, Backend, Entry, KeyState, SecretUse, Store, StoreFault, StoredKey};
+use crate::store::{self, Backend, Entry, KeyState, SecretUse, Store, StoreFault, StoredKey, Write};
 use crate::telemetry::metrics::LedgerMetrics;
 use crate::units::{KeyDigest, KeyId};
 
@@ -32,6 +33,12 @@ pub enum BooksFault {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerFault),
+    /// The pepper is not the one that the keys were kept under.
+    #[error("{path}: its keys were made with another pepper; let [storage] pepper be the one that belongs to it")]
+    OtherPepper {
+        /// Where it is.
+        path: String,
+    },
     /// Two keys want one secret.
     #[error("the keys of the store: {0}")]
     Keys(#[from] ChangeRefused),
@@ -66,6 +73,20 @@ impl Books {
         let Backend::Sqlite(path) = &settings.backend;
         let fault = |fault| BooksFault::Store { path: path.display().to_string(), fault };
         Ok(Self { store: Arc::new(Embedded::open(path).map_err(fault)?), path: path.clone() })
+    }
+
+    /// Makes sure that its keys are those of this pepper: under another one nobody's secret would be recognised. The first pepper it meets is
+    /// the one.
+    ///
+    /// # Errors
+    /// It is another one, or the store cannot be read.
+    pub fn recognise(&self, digester: &Digester) -> Result<(), BooksFault> {
+        let mark = digester.keyed("the mark by which a pepper is recognised", &[]);
+        match self.store.pepper_mark().map_err(|fault| self.fault(fault))? {
+            Some(known) if known == mark => Ok(()),
+            Some(_) => Err(BooksFault::OtherPepper { path: self.path.display().to_string() }),
+            None => self.store.write(Write::PepperMark(mark)).map(drop).map_err(|fault| self.fault(fault)),
+        }
     }
 
     /// Puts the keys that the admin API has made into the table. Gives those that were declared by file when the program last ran.

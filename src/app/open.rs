@@ -92,6 +92,7 @@ pub fn open(config: Config, keys: &[FileKey], files: Option<Files>) -> Result<Op
     reload::log_warnings(&config, keys);
     let (table, clock, metrics) = (Arc::new(KeyTable::new()), Clock::system(), Metrics::new());
     let books = Books::open(&config.storage)?;
+    books.recognise(&digester)?;
     let known = books.load_keys(&table)?;
     let stored = keys::stored(keys, &digester);
     keys::apply(&table, &[], &keys::records(&stored)).map_err(machine("keys"))?;

@@ -49,7 +49,7 @@ const COLUMNS: [Column; 7] = [
     Column::text("KEY", 1),
     Column::text("VIA", 4),
     Column::text("FROM", 3),
-    Column::text("CHANGE", 2),
+    Column::prose("CHANGE", 2),
 ];
 
 impl Audit {

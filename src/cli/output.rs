@@ -39,17 +39,27 @@ pub struct Column {
     pub rank: u8,
     /// Numbers stand to the right.
     pub is_number: bool,
+    /// Sentences: they may wrap, so that little room is enough for them.
+    pub is_prose: bool,
 }
+
+/// The room that sentences are given at least, characters.
+const PROSE: u16 = 30;
 
 impl Column {
     /// Of text.
     pub const fn text(head: &'static str, rank: u8) -> Self {
-        Self { head: Cow::Borrowed(head), rank, is_number: false }
+        Self { head: Cow::Borrowed(head), rank, is_number: false, is_prose: false }
+    }
+
+    /// Of sentences.
+    pub const fn prose(head: &'static str, rank: u8) -> Self {
+        Self { head: Cow::Borrowed(head), rank, is_number: false, is_prose: true }
     }
 
     /// Of numbers.
     pub const fn number(head: &'static str, rank: u8) -> Self {
-        Self { head: Cow::Borrowed(head), rank, is_number: true }
+        Self { head: Cow::Borrowed(head), rank, is_number: true, is_prose: false }
     }
 }
 
@@ -84,7 +94,7 @@ impl Grid {
             table.set_header(head);
         }
         let widths = self.widths.take().unwrap_or_else(|| self.fitting(&table));
-        let content = table.column_max_content_widths();
+        let content = self.needed(&table);
         for (at, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
             let (Some(kind), Some(before)) = (self.columns.get(at), widths.get(at)) else { continue };
@@ -109,9 +119,16 @@ impl Grid {
         format!("{text}\n")
     }
 
+    /// The width that each column needs.
+    fn needed(&self, table: &Table) -> Vec<u16> {
+        let widths = table.column_max_content_widths();
+        let most = |column: &Column| if column.is_prose { PROSE } else { u16::MAX };
+        widths.iter().zip(&self.columns).map(|(width, column)| (*width).min(most(column))).collect()
+    }
+
     /// Which columns fit, with their widths: the least important are left out until the rest does.
     fn fitting(&self, table: &Table) -> Vec<Option<u16>> {
-        let mut widths = table.column_max_content_widths().into_iter().map(Some).collect::<Vec<_>>();
+        let mut widths = self.needed(table).into_iter().map(Some).collect::<Vec<_>>();
         let Some(screen) = self.screen.width else { return widths };
         loop {
             let total = widths.iter().flatten().map(|width| u32::from(*width) + 2).sum::<u32>();

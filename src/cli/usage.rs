@@ -116,11 +116,13 @@ const MEMBERS: [(&str, &str); 12] = [
 fn drawn(items: &[Value], group_by: &str, screen: Screen) -> String {
     let is_there = |name: &str| items.iter().any(|item| text_of(&item[name]) != text_of(&Value::Null));
     let shown = MEMBERS.iter().filter(|(name, _)| is_there(name)).collect::<Vec<_>>();
-    let mut columns = vec![Column { head: plain(group_by).to_uppercase().into(), rank: 0, is_number: false }];
+    let mut columns =
+        vec![Column { head: plain(group_by).to_uppercase().into(), rank: 0, is_number: false, is_prose: false }];
     columns.extend(shown.iter().zip(1..).map(|((name, head), rank)| Column {
         head: (*head).into(),
         rank,
         is_number: !matches!(*name, "name" | "refusals"),
+        is_prose: *name == "refusals",
     }));
     let row = |item: &Value| {
         let group = std::iter::once(text_of(&item["group"]));

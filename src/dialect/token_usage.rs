@@ -1,4 +1,5 @@
-//! `GET /api/usage/token/`: what the holder of a key may know of its quota, in the words of the new-api family.
+//! `GET /api/usage/token/`: what the holder of a key may know of its quota, in the words of the new-api family. Refusals on this path are
+//! worded like OpenAI's, as that family words them on its data plane.
 
 use std::collections::BTreeMap;
 

@@ -62,6 +62,7 @@ macro_rules! hold_to_the_contract {
             audit: the_audit_is_read_newest_first_in_pages,
             remembered: an_answer_is_given_until_it_is_over,
             remembered: operators_are_kept,
+            remembered: the_first_mark_of_a_pepper_stays,
             faults: everything_is_there_after_opening_again,
             faults: a_copy_holds_the_same_and_nothing_is_written_over,
         }

@@ -136,6 +136,10 @@ impl Store for Embedded {
         self.read(remembered::operators)
     }
 
+    fn pepper_mark(&self) -> Result<Option<[u8; 32]>, StoreFault> {
+        self.read(remembered::pepper_mark)
+    }
+
     fn drained(&self) -> Result<Vec<(uuid::Uuid, u64)>, StoreFault> {
         self.read(drain::drained)
     }

@@ -22,7 +22,8 @@ pub struct StoredKey {
 /// What of a key only operators ask about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyDetails {
-    /// Counts the changes, from 1. A change is refused as [`stale`](crate::store::StoreFault::Stale) unless it is the next one.
+    /// Counts the changes, from 1, of a removed key that comes back from 1 again. A change is refused as
+    /// [`stale`](crate::store::StoreFault::Stale) unless it is the next one.
     pub version: u64,
     /// Milliseconds since 1970.
     pub created_at_ms: i64,

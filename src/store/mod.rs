@@ -30,13 +30,13 @@ use crate::units::KeyId;
 /// The contract of a store. Calls block until they are done, so they are made from threads that may wait; what a write
 /// acknowledges is on disk (SECURITY 5: after the fsync, never before). Calls may come from any thread at once.
 pub trait Store: Send + Sync + fmt::Debug {
-    /// Gives every key that is not removed to `each`, in no order. What the start reads.
+    /// Gives every key that is not removed to `each`, in no order. What the start reads. `each` must not call the store.
     ///
     /// # Errors
     /// The store cannot be read.
     fn load_keys(&self, each: &mut dyn FnMut(StoredKey)) -> Result<(), StoreFault>;
 
-    /// Gives what is counted of every key that was ever used to `each`, removed ones included.
+    /// Gives what is counted of every key that was ever used to `each`, removed ones included. `each` must not call the store.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -90,6 +90,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The store cannot be read.
     fn operators(&self) -> Result<Vec<StoredOperator>, StoreFault>;
 
+    /// The mark of the pepper that the keys are kept under; `None` before the first was kept.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn pepper_mark(&self) -> Result<Option<[u8; 32]>, StoreFault>;
+
     /// The last sequence number drained of each journal that is known.
     ///
     /// # Errors
@@ -119,13 +125,16 @@ pub enum Write {
         changes: Vec<StoredChange>,
         /// Appended.
         audit: Vec<AuditEntry>,
-        /// For a call that may be made again.
+        /// For a call that may be made again. One remembered earlier whose time is over gives up its place; what time it is, the
+        /// latest of the changes and audit entries says.
         remember: Option<Remembered>,
     },
     /// Settled requests.
     Usage(UsageBatch),
-    /// An operator made by the program.
+    /// An operator made by the program; one of the same name is replaced.
     Operator(StoredOperator),
+    /// The mark of the pepper; the first is kept, and no other takes its place.
+    PepperMark([u8; 32]),
     /// Forgets answers whose time is over by `now_ms`, and folds records older than `records_before_ms` away; at most some
     /// thousands of each in one call.
     Tidy {

@@ -4,6 +4,7 @@ mod apig;
 mod cross;
 mod newapi;
 mod nonsense;
+mod secrets;
 mod shape;
 
 use std::net::SocketAddr;

@@ -14,6 +14,7 @@ mod leaks;
 mod ledger;
 mod learning;
 mod limits;
+mod operating;
 mod prices;
 mod quickstart;
 mod refusals;

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::refused::Refused;
 use super::token::{remain, seconds};
+use crate::admin::native::fields::MOST_ENTRIES;
 use crate::admin::service::{KeyFields, KeyView};
 use crate::admin::times::LATEST_MS;
 use crate::policy::{AddressRules, Glob, ModelRules, QuotaReset, QuotaRule};
@@ -14,7 +15,7 @@ const LONGEST_NAME: usize = 50;
 /// The longest group, characters.
 const LONGEST_GROUP: usize = 64;
 
-/// The longest list of models, bytes: what the family's column holds.
+/// The longest list of models that is kept while it is switched off, bytes: what the family's column holds.
 const LONGEST_MODELS: usize = 65_535;
 
 /// The members that can be set. One that is absent or null is zero, as in the family.
@@ -70,7 +71,11 @@ impl Form {
         fields.expires_at_ms = self.expiry(key)?;
         (fields.models, fields.newapi.dormant_models) = self.models()?;
         let entries = self.allow_ips.split([' ', ',', '\n', '\r', '\t']).filter(|entry| !entry.is_empty());
-        fields.allowed_ips = AddressRules::compile(&entries.collect::<Vec<_>>())
+        let entries = entries.collect::<Vec<_>>();
+        if entries.len() > MOST_ENTRIES {
+            return Err(Refused::Invalid(format!("allow_ips: more than {MOST_ENTRIES} entries")));
+        }
+        fields.allowed_ips = AddressRules::compile(&entries)
             .map_err(|entry| Refused::Invalid(format!("allow_ips: {entry:?} is no address or CIDR")))?;
         if self.group.chars().count() > LONGEST_GROUP || self.group.contains(char::is_control) {
             return Err(Refused::invalid("group"));
@@ -130,10 +135,10 @@ impl Form {
 
     /// The list that is in force, and the one that is kept while it is switched off.
     fn models(&self) -> Result<(ModelRules, Option<Box<str>>), Refused> {
-        if self.model_limits.len() > LONGEST_MODELS {
-            return Err(Refused::invalid("model_limits: it is too long"));
-        }
         if !self.model_limits_enabled {
+            if self.model_limits.len() > LONGEST_MODELS {
+                return Err(Refused::invalid("model_limits: it is too long"));
+            }
             let dormant = Some(&self.model_limits).filter(|list| !list.is_empty());
             return Ok((ModelRules::default(), dormant.map(|list| list.as_str().into())));
         }
@@ -144,6 +149,9 @@ impl Form {
         let globs = globs.collect::<Result<Vec<_>, _>>()?;
         if globs.is_empty() {
             return Err(Refused::invalid("model_limits: it is empty and model_limits_enabled is true"));
+        }
+        if globs.len() > MOST_ENTRIES {
+            return Err(Refused::Invalid(format!("model_limits: more than {MOST_ENTRIES} names")));
         }
         Ok((ModelRules::new(globs), None))
     }

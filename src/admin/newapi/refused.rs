@@ -139,3 +139,36 @@ impl IntoResponse for Refused {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreFault;
+    use serde_json::Value;
+
+    async fn shown(refused: Refused) -> (u16, Value) {
+        let response = refused.into_response();
+        let status = response.status().as_u16();
+        let bytes = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_store_that_does_not_answer_is_told_with_200_and_without_its_own_words() {
+        let fault = ServiceFault::Unavailable(StoreFault::Full("/data/keyward.db".to_owned()));
+        let expected = json!({"success": false, "message": "Database error, please try again later"});
+        assert_eq!(shown(fault.into()).await, (200, expected));
+        assert_eq!(shown(ServiceFault::Internal.into()).await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn only_what_concerns_the_caller_s_token_has_another_status() {
+        assert_eq!(shown(LoginRefused::Unknown.into()).await.0, 401);
+        assert_eq!(shown(ServiceFault::ReadOnlyToken.into()).await.0, 403);
+        assert_eq!(shown(ServiceFault::Outside { field: "org_id" }.into()).await.0, 403);
+        let throttled = Refused::from(LoginRefused::Throttled { retry_after_s: 3 }).into_response();
+        assert_eq!((throttled.status().as_u16(), &throttled.headers()["retry-after"]), (429, &HeaderValue::from(3)));
+        let expected = json!({"success": false, "message": "record not found"});
+        assert_eq!(shown(ServiceFault::NotFound.into()).await, (200, expected));
+    }
+}

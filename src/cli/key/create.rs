@@ -21,8 +21,6 @@ pub struct Create {
     /// What its owner calls it, 1 to 100 characters.
     #[arg(long)]
     name: String,
-    #[command(flatten)]
-    fields: Fields,
     /// Switch it off as soon as it is made.
     #[arg(long)]
     disabled: bool,
@@ -33,6 +31,9 @@ pub struct Create {
     form: Form,
     #[command(flatten)]
     server: Server,
+    // Last: what stands behind it would come under its heading.
+    #[command(flatten)]
+    fields: Fields,
 }
 
 impl Create {

@@ -77,7 +77,7 @@ const COLUMNS: [Column; 7] = [
     Column::number("LEFT", 2),
     Column::number("LIMIT", 4),
     Column::text("ALL THERE AGAIN", 5),
-    Column::text("WHY", 1),
+    Column::prose("WHY", 1),
 ];
 
 /// A line for each check, in the order they are made: a mark, its name, its numbers, and why.

@@ -54,21 +54,23 @@ pub fn with_secret(last: &Answer, earlier: &Answer) -> Result<Answer, Failure> {
 
 /// Prints a key whose secret is in the answer, this once.
 pub fn secret(answer: &Answer, form: Form) -> Result<(), Failure> {
-    const ONCE: &str = "The secret is shown only now; keep it where secrets are kept.";
-    if form.json {
-        write_json(answer.text()?)?;
-        eprintln!("{ONCE}");
-        return Ok(());
-    }
-    let key = answer.json()?;
-    if form.quiet {
-        write(&format!("{}\n", member(&key, "key")?))?;
-        eprintln!("{ONCE}");
-        return Ok(());
-    }
-    write(&drawn(&key, Screen::stdout()))?;
-    eprintln!("\n{ONCE}");
-    Ok(())
+    let written = if form.json {
+        write_json(answer.text()?)
+    } else {
+        let key = answer.json()?;
+        match form.quiet {
+            true => write(&format!("{}\n", member(&key, "key")?)),
+            false => write(&drawn(&key, Screen::stdout())),
+        }
+    };
+    eprintln!(
+        "{}",
+        match written {
+            Ok(()) => "The secret is shown only now; keep it where secrets are kept.",
+            Err(_) => "keyward: it was done, but the secret could not be written; rotate the key for another one",
+        }
+    );
+    written
 }
 
 fn member<'a>(key: &'a Value, name: &str) -> Result<&'a str, Failure> {

@@ -22,8 +22,6 @@ pub struct Update {
     /// Its new name, 1 to 100 characters.
     #[arg(long)]
     name: Option<String>,
-    #[command(flatten)]
-    fields: Fields,
     /// Set this back to nothing (no limit, no list); may be repeated.
     #[arg(long, value_name = "FIELD")]
     clear: Vec<Clearable>,
@@ -34,6 +32,9 @@ pub struct Update {
     form: Form,
     #[command(flatten)]
     server: Server,
+    // Last: what stands behind it would come under its heading.
+    #[command(flatten)]
+    fields: Fields,
 }
 
 impl Update {

@@ -37,6 +37,18 @@ fn the_least_important_columns_go_first_and_lines_never_pass_the_screen() {
 }
 
 #[test]
+fn sentences_wrap_before_a_column_is_left_out() {
+    let columns = [Column::text("ID", 0), Column::text("KEY", 1), Column::prose("WHY", 2)];
+    let row =
+        [["0123456789", "abcdefghij", "a sentence that is longer than the thirty characters it is given at least"]];
+    let text = Grid::new(&columns, screen(Some(60))).page(&rows(&row));
+    assert!(text.contains("WHY") && text.contains("abcdefghij") && text.lines().count() > 2, "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+    let narrow = Grid::new(&columns, screen(Some(30))).page(&rows(&row));
+    assert!(!narrow.contains("WHY") && narrow.contains("abcdefghij"), "{narrow}");
+}
+
+#[test]
 fn states_are_coloured_only_where_colours_are_shown() {
     let rows = [("status".to_owned(), "active".to_owned())];
     assert!(card(&rows, Screen { width: Some(80), is_coloured: true }).contains("\u{1b}["));

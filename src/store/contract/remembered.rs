@@ -47,3 +47,12 @@ pub(crate) fn operators_are_kept(subject: Subject) {
     }
     assert_eq!(store.operators(), Ok(vec![operator("anna", 2), operator("root", 3)]));
 }
+
+pub(crate) fn the_first_mark_of_a_pepper_stays(subject: Subject) {
+    let store = subject.store();
+    assert_eq!(store.pepper_mark(), Ok(None));
+    for mark in [[1; 32], [2; 32]] {
+        assert_eq!(store.write(Write::PepperMark(mark)), Ok(Written::Done));
+    }
+    assert_eq!(store.pepper_mark(), Ok(Some([1; 32])));
+}

@@ -168,6 +168,10 @@ fn apply(connection: &Connection, interned: &mut Interned, write: &Write) -> Out
             remembered::write_operator(connection, operator)?;
             Ok(Written::Done)
         }
+        Write::PepperMark(mark) => {
+            remembered::write_pepper_mark(connection, mark)?;
+            Ok(Written::Done)
+        }
         Write::Tidy { now_ms, records_before_ms } => {
             Ok(Written::Tidied(tidy::tidy(connection, *now_ms, *records_before_ms)?))
         }

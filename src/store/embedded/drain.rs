@@ -22,13 +22,6 @@ struct Place {
     owner: i64,
 }
 
-/// How far a journal is drained.
-#[derive(Debug, Clone, Copy)]
-struct Mark {
-    sequence: u64,
-    last_ms: i64,
-}
-
 /// Writes what of the batch was not drained before, and says how many entries that was.
 ///
 /// # Errors
@@ -53,20 +46,20 @@ struct Drain<'a> {
 
 impl Drain<'_> {
     fn slice(&mut self, slice: &JournalSlice) -> Result<usize, StoreFault> {
-        let mut mark = mark_of(self.connection, slice.journal)?;
-        let mut new = 0;
+        let before = mark(self.connection, slice.journal)?;
+        let (mut last, mut new) = (before, 0);
         for (sequence, entry) in &slice.entries {
-            if mark.is_some_and(|mark| *sequence <= mark.sequence) {
+            if last.is_some_and(|last| *sequence <= last) {
                 continue;
             }
-            let last_ms = mark.map_or(entry.at_unix_ms, |mark| mark.last_ms.max(entry.at_unix_ms));
-            mark = Some(Mark { sequence: *sequence, last_ms });
+            last = Some(*sequence);
             new += 1;
             self.entry(entry)?;
         }
-        // A journal that nothing was ever drained of needs no mark.
-        if let Some(mark) = mark {
-            write_mark(self.connection, slice, mark)?;
+        if slice.is_last {
+            forget_mark(self.connection, slice.journal)?;
+        } else if let Some(last) = last.filter(|_| last != before) {
+            write_mark(self.connection, slice.journal, last)?;
         }
         Ok(new)
     }
@@ -159,19 +152,21 @@ impl Drain<'_> {
     }
 }
 
-fn mark_of(connection: &Connection, journal: Uuid) -> Result<Option<Mark>, StoreFault> {
-    let sql = "SELECT drained, last_ms FROM journals WHERE id = ?1";
-    let read = |row: &rusqlite::Row<'_>| Ok(Mark { sequence: integer::read(row.get(0)?), last_ms: row.get(1)? });
-    Ok(connection.prepare_cached(sql)?.query_row([journal.as_bytes()], read).optional()?)
+/// How far a journal is drained; nothing where nothing was drained of it yet.
+fn mark(connection: &Connection, journal: Uuid) -> Result<Option<u64>, StoreFault> {
+    let sql = "SELECT drained FROM journals WHERE id = ?1";
+    let found = connection.prepare_cached(sql)?.query_row([journal.as_bytes()], |row| row.get(0)).optional()?;
+    Ok(found.map(integer::read))
 }
 
-/// The mark of a journal that has ended is kept: the program may end before its file is removed, and find it again.
-fn write_mark(connection: &Connection, slice: &JournalSlice, mark: Mark) -> Result<(), StoreFault> {
-    let sql = "INSERT INTO journals (id, drained, last_ms, is_ended) VALUES (?1, ?2, ?3, ?4) \
-        ON CONFLICT (id) DO UPDATE SET drained = ?2, last_ms = ?3, is_ended = max(is_ended, ?4)";
-    let id = slice.journal.as_bytes();
-    let sequence = integer::kept(mark.sequence);
-    connection.prepare_cached(sql)?.execute(params![id, sequence, mark.last_ms, slice.is_last])?;
+fn write_mark(connection: &Connection, journal: Uuid, sequence: u64) -> Result<(), StoreFault> {
+    let sql = "INSERT INTO journals (id, drained) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET drained = ?2";
+    connection.prepare_cached(sql)?.execute(params![journal.as_bytes(), integer::kept(sequence)])?;
+    Ok(())
+}
+
+fn forget_mark(connection: &Connection, journal: Uuid) -> Result<(), StoreFault> {
+    connection.prepare_cached("DELETE FROM journals WHERE id = ?1")?.execute([journal.as_bytes()])?;
     Ok(())
 }
 

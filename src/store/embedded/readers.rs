@@ -107,7 +107,8 @@ impl Readers {
         drop(pool);
         let mut lent = Lent { readers: self, connection: idle, is_sound: false };
         if lent.connection.is_none() {
-            if self.files.standing() == Standing::Gone {
+            // It would find other files than those of the open ones.
+            if self.files.standing() != Standing::Same {
                 return Err(self.files.gone());
             }
             lent.connection = Some(connect::reader(&self.files, self.options)?);

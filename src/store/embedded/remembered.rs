@@ -1,4 +1,4 @@
-//! Remembered answers, and the operators that the program made.
+//! Remembered answers, the operators that the program made, and the mark of the pepper.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -80,4 +80,22 @@ pub(super) fn operators(connection: &Connection) -> Result<Vec<StoredOperator>, 
         Ok(StoredOperator { name: row.get(0)?, token_sha256: row.get(1)?, role: row.get(2)?, created_at_ms })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Keeps the mark of the pepper, if there is none yet.
+///
+/// # Errors
+/// The store cannot be written.
+pub(super) fn write_pepper_mark(connection: &Connection, mark: &[u8; 32]) -> Result<(), StoreFault> {
+    let sql = "INSERT INTO pepper (number, mark) VALUES (1, ?1) ON CONFLICT (number) DO NOTHING";
+    connection.prepare_cached(sql)?.execute([mark])?;
+    Ok(())
+}
+
+/// The mark of the pepper.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn pepper_mark(connection: &Connection) -> Result<Option<[u8; 32]>, StoreFault> {
+    Ok(connection.prepare_cached("SELECT mark FROM pepper")?.query_row([], |row| row.get(0)).optional()?)
 }

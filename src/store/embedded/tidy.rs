@@ -1,4 +1,4 @@
-//! What is old goes: answers that are forgotten, records whose sums are enough, marks of journals that ended long ago.
+//! What is old goes: answers that are forgotten, records whose sums are enough.
 
 use std::collections::HashMap;
 
@@ -10,9 +10,6 @@ use crate::store::embedded::integer;
 
 /// Of each kind at most in one go: some tens of milliseconds.
 const MOST: i64 = 5_000;
-
-/// How long the mark of an ended journal is kept after its last entry: by then its file is gone, or nobody starts the program.
-const MARK_MS: i64 = 30 * 86_400_000;
 
 /// What records of one key come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,10 +70,7 @@ pub(super) fn tidy(connection: &Connection, now_ms: i64, records_before_ms: i64)
             (SELECT operator, key FROM remembered WHERE until_ms <= ?1 LIMIT ?2)",
         )?
         .execute([now_ms, MOST])?;
-    let marks = connection
-        .prepare_cached("DELETE FROM journals WHERE is_ended AND last_ms < ?1")?
-        .execute([now_ms.saturating_sub(MARK_MS)])?;
-    Ok(forgotten + marks + carry(connection, records_before_ms)?)
+    Ok(forgotten + carry(connection, records_before_ms)?)
 }
 
 /// Folds the oldest records into their keys' sums.

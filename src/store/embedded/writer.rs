@@ -162,3 +162,43 @@ fn weight(job: &Job) -> usize {
         _ => 1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::UsageBatch;
+    use crate::store::contract::made::{changes, entry, id, key, put, slice};
+
+    fn keys(count: u128) -> Write {
+        changes((0..count).map(|at| put(&key(at))).collect())
+    }
+
+    fn usage(entries: usize) -> Write {
+        Write::Usage(UsageBatch { slices: vec![slice(1, 1, &vec![entry(id(1)); entries])] })
+    }
+
+    /// The weights of what goes into each commit, in turn.
+    fn commits(writes: Vec<Write>) -> Vec<Vec<usize>> {
+        let mut waiting = Waiting::default();
+        for write in writes {
+            let (answer, _) = mpsc::sync_channel(1);
+            waiting.sort_in(Asked { job: Job::Write(write), answer });
+        }
+        let next = || (!waiting.is_empty()).then(|| waiting.take());
+        std::iter::from_fn(next).map(|taken| taken.iter().map(|asked| weight(&asked.job)).collect()).collect()
+    }
+
+    #[test]
+    fn changes_wait_for_one_commit_of_usage_at_most_and_usage_for_one_of_changes() {
+        let writes = vec![usage(2_000), usage(2_000), keys(1), usage(40), usage(8), keys(2), keys(2_045), keys(4)];
+        let expected = [vec![2, 3], vec![2_000], vec![2_046], vec![2_000, 40, 8], vec![5]];
+        assert_eq!(commits(writes), expected);
+    }
+
+    #[test]
+    fn a_large_write_is_alone() {
+        assert_eq!(commits(vec![keys(1), keys(9_000), keys(1)]), [vec![2], vec![9_001], vec![2]]);
+        let tidy = Write::Tidy { now_ms: 0, records_before_ms: 0 };
+        assert_eq!(commits(vec![tidy, usage(9_000), usage(1)]), [vec![MOST_ROWS], vec![9_000], vec![1]]);
+    }
+}

@@ -135,6 +135,10 @@ async fn an_operator_of_one_application_sees_no_other() {
         assert_eq!(call(program.admin, &line, &bound, "").await.status, 404, "{line}");
     }
     assert_eq!(call(program.admin, &format!("POST {}", keys("other")), &bound, "{}").await.status, 404);
+    // Nor does any key of another application belong to this one.
+    for method in ["GET", "DELETE"] {
+        assert_eq!(apig(&program, method, &format!("/{id}"), "").await.status, 404, "{method}");
+    }
     // An application that is not listed is there once it has a key.
     let fresh = "fresh";
     let body = json!({"name": "n", "org_id": format!("apig/p/i/{fresh}")}).to_string();

@@ -113,6 +113,29 @@ async fn a_token_of_new_api_is_rotated_and_disabled_by_the_native_api_and_the_au
 }
 
 #[tokio::test]
+async fn a_token_without_any_quota_is_exhausted_for_everybody_after_a_restart_too_until_one_gives_it_some() {
+    let mut program = start("").await;
+    let made = newapi(&program, "POST /api/token/", r#"{"name":"empty"}"#).await;
+    let secret = made["data"]["key"].as_str().expect("a key").to_owned();
+    for restarts in [false, true] {
+        if restarts {
+            program.kill();
+            program.restart().await;
+        }
+        let key = native(&program, "GET /?status=exhausted", "").await.json()["items"][0].clone();
+        assert_eq!(
+            (&key["name"], &key["quota_limit"], &key["quota_remaining"]),
+            (&json!("empty"), &json!(0), &json!(0))
+        );
+        assert_eq!(status_of(&program, &secret, "gpt-4o").await, 429, "restarted: {restarts}");
+    }
+    let id =
+        native(&program, "GET /?name=empty", "").await.json()["items"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(native(&program, &format!("PUT /{id}"), r#"{"quota_limit":1000000}"#).await.status, 200);
+    assert_eq!(status_of(&program, &secret, "gpt-4o").await, 200, "the very next request");
+}
+
+#[tokio::test]
 async fn the_native_list_begins_with_the_members_of_its_page() {
     let program = start("").await;
     native(&program, "POST /", r#"{"name":"n"}"#).await;

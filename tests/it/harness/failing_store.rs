@@ -122,6 +122,10 @@ impl<S: Store> Store for FailingStore<S> {
         self.call(|inner| inner.remembered(operator, key, now_ms))
     }
 
+    fn pepper_mark(&self) -> Result<Option<[u8; 32]>, StoreFault> {
+        self.call(S::pepper_mark)
+    }
+
     fn operators(&self) -> Result<Vec<StoredOperator>, StoreFault> {
         self.call(S::operators)
     }

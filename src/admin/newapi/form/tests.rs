@@ -155,6 +155,20 @@ fn addresses_are_forgiven_their_commas_and_a_bad_one_is_refused() {
 }
 
 #[test]
+fn lists_are_no_longer_than_those_of_the_native_api() {
+    let list = |count: usize, entry: &str, between: &str| vec![entry; count].join(between);
+    for (name, entry, between) in [("model_limits", "gpt-4o", ","), ("allow_ips", "10.0.0.1", "\n")] {
+        let of = |count| {
+            made(
+                json!({"name": "a", "model_limits_enabled": name == "model_limits", name: list(count, entry, between)}),
+            )
+        };
+        assert!(of(MOST_ENTRIES).is_ok(), "{name}");
+        assert!(matches!(of(MOST_ENTRIES + 1), Err(Refused::Invalid(why)) if why.starts_with(name)), "{name}");
+    }
+}
+
+#[test]
 fn names_have_50_bytes_unless_they_are_sent_back() {
     let of = |name: &str| made(json!({"name": name})).err();
     assert_eq!((of(&"a".repeat(50)), of(&"名".repeat(16))), (None, None));

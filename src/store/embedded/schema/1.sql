@@ -55,7 +55,9 @@ CREATE INDEX keys_by_org_and_time ON keys (org_id, created_at_ms) WHERE removed_
 CREATE INDEX keys_by_team_and_time ON keys (team_id, created_at_ms) WHERE removed_at_ms IS NULL AND team_id IS NOT NULL;
 CREATE INDEX keys_by_org ON keys (org_id) WHERE org_id IS NOT NULL;
 CREATE INDEX keys_by_team ON keys (team_id) WHERE team_id IS NOT NULL;
-CREATE INDEX keys_by_prefix ON keys (key_prefix) WHERE removed_at_ms IS NULL;
+-- These two hold all that is asked when keys are searched by them: no row is looked at.
+CREATE INDEX keys_by_name ON keys (name_folded, removed_at_ms);
+CREATE INDEX keys_by_prefix ON keys (key_prefix, removed_at_ms);
 
 -- Secrets that were replaced. The current one is in `keys`; the writer sees to it that none is in both.
 CREATE TABLE old_secrets (
@@ -149,12 +151,10 @@ CREATE TABLE refusals (
     PRIMARY KEY (hourly, reason)
 ) STRICT, WITHOUT ROWID;
 
--- How far each journal is drained. One that has ended stays for a while: its file may outlive the commit that drained it.
+-- How far each journal is drained, as long as its file may be there.
 CREATE TABLE journals (
     id BLOB PRIMARY KEY,
-    drained INTEGER NOT NULL,
-    last_ms INTEGER NOT NULL,
-    is_ended INTEGER NOT NULL
+    drained INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Who changed what.
@@ -189,6 +189,12 @@ CREATE TABLE remembered (
     PRIMARY KEY (operator, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX remembered_by_end ON remembered (until_ms);
+
+-- What the pepper is recognised by; one row.
+CREATE TABLE pepper (
+    number INTEGER PRIMARY KEY CHECK (number = 1),
+    mark BLOB NOT NULL
+) STRICT;
 
 -- Operators whose tokens the program made.
 CREATE TABLE operators (
