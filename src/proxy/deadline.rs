@@ -1,5 +1,5 @@
 //! The time limits of a worker, kept by one coarse tick instead of a timer for each: heads, bodies, silences, stalls, and the
-//! revocation of running streams. Only connecting to an upstream has a timer of its own, in `upstream`.
+//! revocation of running streams. Only connecting to an upstream and its first byte have timers of their own, in `upstream`.
 //!
 //! Setting a deadline is a store; only the tick looks at them, ten times a second, and wakes what is due.
 

@@ -13,7 +13,7 @@ use crate::admission::{Admitted, Caller};
 use crate::dialect::describe::{Described, Edits};
 use crate::dialect::estimate::PromptSize;
 use crate::dialect::route::{self, Route};
-use crate::policy::{DialectName, Endpoint, Fault, Refusal};
+use crate::policy::{CutReason, DialectName, Endpoint, Refusal};
 use crate::proxy::account::Account;
 use crate::proxy::answer::Stop;
 use crate::proxy::body::HeldBody;
@@ -158,20 +158,15 @@ pub async fn forward(
         deadline.watch(Arc::clone(caller.slot()));
     }
     let settings = &way.upstream.settings;
-    let first_byte_ns = u64::try_from(settings.first_byte_timeout.as_nanos()).unwrap_or(u64::MAX);
     let answering = async {
         match &sandbox {
             Some(sandbox) => play::send(&sandbox.ask(dialect, endpoint, stream), settings.first_byte_timeout).await,
-            None => client::send(&worker.pool, &way.upstream, outgoing, || deadline.set_in(first_byte_ns)).await,
+            None => client::send(&worker.pool, &way.upstream, outgoing).await,
         }
     };
-    let result = match in_time(&deadline, answering).await {
+    let result = match unless_revoked(&deadline, answering).await {
         Ok(result) => result,
-        Err(Due::TimeUp) => {
-            let note = format!("no first byte in {:?}", settings.first_byte_timeout);
-            Err((Fault::UpstreamTimeout, note))
-        }
-        Err(Due::Revoked(reason)) => {
+        Err(reason) => {
             let _no_event_before_the_head = account.cut(reason);
             let refusal = caller.recheck(worker.plane.clock.now()).err().unwrap_or(Refusal::InvalidKey);
             return Err(Stop::Refusal(refusal));
@@ -197,17 +192,12 @@ pub async fn forward(
     }
 }
 
-/// What `answering` comes to, unless its time is up or the key that `deadline` watches is revoked first. What has come is looked at before
-/// it is judged to be late.
-async fn in_time<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, Due> {
+/// What `answering` comes to, unless the key that `deadline` watches is revoked first.
+async fn unless_revoked<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, CutReason> {
     let mut answering = pin!(answering);
     poll_fn(|cx| match deadline.poll_due(cx) {
-        Poll::Ready(due @ Due::Revoked(_)) => Poll::Ready(Err(due)),
-        Poll::Ready(due @ Due::TimeUp) => match answering.as_mut().poll(cx) {
-            Poll::Ready(answered) => Poll::Ready(Ok(answered)),
-            Poll::Pending => Poll::Ready(Err(due)),
-        },
-        Poll::Pending => answering.as_mut().poll(cx).map(Ok),
+        Poll::Ready(Due::Revoked(reason)) => Poll::Ready(Err(reason)),
+        Poll::Ready(Due::TimeUp) | Poll::Pending => answering.as_mut().poll(cx).map(Ok),
     })
     .await
 }

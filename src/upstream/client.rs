@@ -98,17 +98,11 @@ impl UpstreamBody {
 }
 
 /// Sends `outgoing` to the least loaded endpoint of `upstream`, tries another as often as the operator allows while nothing was
-/// accepted, and waits for the head of the answer. `sent` is called as the request is handed to a connection: from then on the first byte
-/// is waited for, by whoever keeps the time.
+/// accepted, and waits for the head of the answer.
 ///
 /// # Errors
 /// The [`Fault`] to tell the caller, and a note for the log.
-pub async fn send(
-    pool: &Rc<Pool>,
-    upstream: &Upstream,
-    outgoing: Outgoing,
-    sent: impl Fn(),
-) -> Result<Answered, (Fault, String)> {
+pub async fn send(pool: &Rc<Pool>, upstream: &Upstream, outgoing: Outgoing) -> Result<Answered, (Fault, String)> {
     let settings = &upstream.settings;
     let mut outgoing = outgoing;
     let mut tried = Vec::new();
@@ -116,7 +110,7 @@ pub async fn send(
     for _ in 0..=settings.retries {
         let Some(endpoint) = choose(pool, upstream, &tried) else { break };
         tried.push(endpoint.number);
-        match attempt(pool, upstream, endpoint, outgoing, &sent).await {
+        match attempt(pool, upstream, endpoint, outgoing).await {
             Ok(answered) => return Ok(answered),
             Err(Attempt { fault, note, unsent: Some(back) }) => {
                 last = (fault, note);
@@ -148,7 +142,6 @@ async fn attempt(
     upstream: &Upstream,
     endpoint: &Endpoint,
     mut outgoing: Outgoing,
-    sent: &impl Fn(),
 ) -> Result<Answered, Attempt> {
     let settings = &upstream.settings;
     let counted = pool.count(endpoint.number);
@@ -167,9 +160,8 @@ async fn attempt(
                 }
             },
         };
-        sent();
-        match connection.sender.try_send_request(request).await {
-            Ok(response) => {
+        match timeout(settings.first_byte_timeout, connection.sender.try_send_request(request)).await {
+            Ok(Ok(response)) => {
                 let (parts, incoming) = Response::into_parts(response);
                 // Nothing here asks for another protocol.
                 if parts.status.is_informational() {
@@ -182,7 +174,7 @@ async fn attempt(
                 }
                 return Ok(Answered { parts, body: UpstreamBody::Http { incoming, lease } });
             }
-            Err(mut error) => match error.take_message() {
+            Ok(Err(mut error)) => match error.take_message() {
                 Some(back) if !is_fresh => request = back,
                 Some(back) => {
                     let note = error.into_error().to_string();
@@ -193,6 +185,10 @@ async fn attempt(
                     return Err(Attempt { fault: Fault::UpstreamBroken, note, unsent: None });
                 }
             },
+            Err(_elapsed) => {
+                let note = format!("no first byte in {:?}", settings.first_byte_timeout);
+                return Err(Attempt { fault: Fault::UpstreamTimeout, note, unsent: None });
+            }
         }
     }
 }
