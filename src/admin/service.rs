@@ -23,7 +23,7 @@ pub mod view;
 
 mod change;
 mod explain;
-mod journal;
+pub mod journal;
 mod locks;
 mod once;
 mod read;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::admin::service::journal::{self, Author};
 use crate::clock::Clock;
 use crate::keys::change::Source;
-use crate::store::{AuditEntry, Store, StoreFault, StoredChange, StoredKey, Write, Written};
+use crate::store::{Store, StoreFault, StoredChange, StoredKey, Write, Written};
 use crate::units::KeyId;
 
 /// Keys written in one step.
@@ -19,7 +20,7 @@ const BATCH: usize = 500;
 const REST: Duration = Duration::from_secs(5);
 
 /// Who is named in the audit.
-const OPERATOR: &str = "file";
+const AUTHOR: Author<'static> = Author { operator: "file", via: "file", address: None };
 
 /// What the store has of the keys declared by file.
 #[derive(Debug)]
@@ -104,9 +105,10 @@ impl Mirror {
 
     fn write(&mut self, keys: &[StoredKey]) -> Result<(), StoreFault> {
         let changes = keys.iter().map(|key| StoredChange::Put(Box::new(key.clone()))).collect();
-        let audit = keys.iter().map(|key| {
-            let action = if self.kept.contains_key(&key.record.policy.id) { "key.update" } else { "key.create" };
-            self.entry(key, action)
+        let audit = keys.iter().flat_map(|key| {
+            let before = self.kept.get(&key.record.policy.id);
+            let action = if before.is_some() { "key.update" } else { "key.create" };
+            journal::entries(&AUTHOR, action, before, Some(key), key.details.updated_at_ms)
         });
         let write = Write::Keys { changes, audit: audit.collect(), remember: None };
         let written = self.again_if_stale(write)?;
@@ -120,7 +122,8 @@ impl Mirror {
     fn remove(&mut self, keys: &[StoredKey]) -> Result<(), StoreFault> {
         let at_ms = self.clock.now().unix_ms;
         let changes = keys.iter().map(|key| StoredChange::Remove { id: key.record.policy.id, at_ms }).collect();
-        let audit = keys.iter().map(|key| self.entry(key, "key.delete")).collect();
+        let audit =
+            keys.iter().flat_map(|key| journal::entries(&AUTHOR, "key.delete", Some(key), None, at_ms)).collect();
         self.again_if_stale(Write::Keys { changes, audit, remember: None })?;
         for key in keys {
             self.kept.remove(&key.record.policy.id);
@@ -146,23 +149,6 @@ impl Mirror {
                 }
                 Err(fault)
             }
-        }
-    }
-
-    fn entry(&self, key: &StoredKey, action: &'static str) -> AuditEntry {
-        let policy = &key.record.policy;
-        AuditEntry {
-            number: 0,
-            at_ms: self.clock.now().unix_ms,
-            operator: OPERATOR.into(),
-            via: "file",
-            action,
-            key: Some(policy.id),
-            org_id: policy.org_id.clone(),
-            team_id: policy.team_id.clone(),
-            address: None,
-            before: None,
-            after: None,
         }
     }
 }

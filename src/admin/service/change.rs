@@ -186,7 +186,7 @@ impl Core {
         };
         fields.into_key(&mut key);
         let state = KeyState::default();
-        let audit = journal::entries(caller, "key.create", None, Some(&key), now_ms);
+        let audit = journal::entries(&caller.into(), "key.create", None, Some(&key), now_ms);
         let mut made = Made { view: self.view(&key, &state), secret, replaced: None };
         match once {
             None => {
@@ -220,7 +220,7 @@ impl Core {
         check_owner(caller, Some(&view.fields), &fields)?;
         let mut after = self.next(&before);
         fields.into_key(&mut after);
-        let audit = journal::entries(caller, action, Some(&before), Some(&after), after.details.updated_at_ms);
+        let audit = journal::entries(&caller.into(), action, Some(&before), Some(&after), after.details.updated_at_ms);
         let shown = self.view(&after, &state);
         self.put(Some(before), after, audit, None)?;
         Ok(shown)
@@ -229,7 +229,7 @@ impl Core {
     fn delete(&self, caller: &Caller, id: KeyId, if_match: &IfMatch) -> Result<(), ServiceFault> {
         let (key, _) = self.own(caller, id, if_match)?;
         let at_ms = self.clock.now().unix_ms;
-        let audit = journal::entries(caller, "key.delete", Some(&key), None, at_ms);
+        let audit = journal::entries(&caller.into(), "key.delete", Some(&key), None, at_ms);
         let changes = vec![StoredChange::Remove { id, at_ms }];
         if let Err(fault) = self.store.write(Write::Keys { changes, audit, remember: None })
             && !matches!(self.store.key(KeyRef::Id(id)), Ok(None))

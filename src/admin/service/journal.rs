@@ -1,5 +1,7 @@
 //! What is written down of a change: who, from where, and the members that changed, before and after. Never a secret.
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value, json};
 
 use crate::admin::service::{Caller, KeyFields};
@@ -7,10 +9,27 @@ use crate::admin::times::rfc3339;
 use crate::keys::PreviousSecret;
 use crate::store::{AuditEntry, StoredKey};
 
+/// Who changes something.
+#[derive(Debug, Clone, Copy)]
+pub struct Author<'a> {
+    /// An operator's name, or `file`.
+    pub operator: &'a str,
+    /// By which API, or `file`.
+    pub via: &'static str,
+    /// From where; a file is nowhere.
+    pub address: Option<IpAddr>,
+}
+
+impl<'a> From<&'a Caller> for Author<'a> {
+    fn from(caller: &'a Caller) -> Self {
+        Self { operator: &caller.operator.name, via: caller.via, address: Some(caller.address) }
+    }
+}
+
 /// The entries for one change of a key: one, or two where it moved from one organisation or team to another, so that each side is told
 /// what concerns it and nothing of the other.
-pub(super) fn entries(
-    caller: &Caller,
+pub fn entries(
+    author: &Author<'_>,
     action: &'static str,
     before: Option<&StoredKey>,
     after: Option<&StoredKey>,
@@ -27,13 +46,13 @@ pub(super) fn entries(
     let entry = |key: &StoredKey, before: Option<String>, after: Option<String>| AuditEntry {
         number: 0,
         at_ms,
-        operator: caller.operator.name.clone(),
-        via: caller.via,
+        operator: author.operator.into(),
+        via: author.via,
         action,
         key: Some(key.record.policy.id),
         org_id: key.record.policy.org_id.clone(),
         team_id: key.record.policy.team_id.clone(),
-        address: Some(caller.address),
+        address: author.address,
         before,
         after,
     };

@@ -118,7 +118,7 @@ impl Core {
         after.record.current = digest;
         after.record.policy.key_prefix = secret::prefix(secret.expose()).into();
         after.details.mask = Mask::of(&secret);
-        let audit = journal::entries(caller, "key.rotate", Some(&before), Some(&after), now_ms);
+        let audit = journal::entries(&caller.into(), "key.rotate", Some(&before), Some(&after), now_ms);
         let view = self.view(&after, &state);
         let made = Made { replaced: Some(self.replaced(&before, &view)), view, secret };
         match once {
@@ -143,7 +143,7 @@ impl Core {
             self.follow(&before);
             return Ok(self.view(&before, &state));
         }
-        let audit = journal::entries(caller, "key.rotate_end", Some(&before), Some(&after), now_ms);
+        let audit = journal::entries(&caller.into(), "key.rotate_end", Some(&before), Some(&after), now_ms);
         let shown = self.view(&after, &state);
         self.put(Some(before), after, audit, None)?;
         Ok(shown)
