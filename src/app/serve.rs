@@ -106,11 +106,7 @@ async fn run_planes(
     let mut signals = Signals::new().map_err(machine("signals"))?;
     let mut server = server::start(&plane, &tls).map_err(machine("the data listener"))?;
     let service = Arc::clone(&surface.service);
-    tokio::spawn(async move {
-        if let Err(error) = admin::serve(listener, &surface).await {
-            tracing::error!(%error, "the admin listener ended");
-        }
-    });
+    tokio::spawn(async move { admin::serve(listener, &surface).await });
     let reloads = reloader.zip(seen).map(|(reloader, seen)| {
         tokio::spawn(mirror.follow(reloader.declared()));
         Reloads::start(reloader, seen)
