@@ -62,13 +62,19 @@ impl Service {
         self.blocking(move |core| core.list(&caller, query)).await
     }
 
-    /// Whether any key, removed or not, has this `org_id`; for callers that may see it.
+    /// Whether any key, removed or not, has this `org_id`; for callers that may see it. To one that is bound to a team only that team's
+    /// keys tell, and only those that are there.
     ///
     /// # Errors
     /// [`ServiceFault::Unavailable`].
     pub async fn has_org(&self, caller: &Caller, org_id: &str) -> Result<bool, ServiceFault> {
         if caller.operator.scope.org_id.as_deref().is_some_and(|own| own != org_id) {
             return Ok(false);
+        }
+        if caller.operator.scope.team_id.is_some() {
+            let filter = KeyFilter { org_id: Some(org_id.into()), ..KeyFilter::default() };
+            let any = ListQuery { filter, order: Order::NumberDescending, from: PageFrom::Offset(0), limit: 1 };
+            return Ok(self.list(caller, any).await?.total > 0);
         }
         let org_id = org_id.to_owned();
         self.blocking(move |core| core.store.has_org(&org_id).map_err(|fault| core.failed(fault))).await
