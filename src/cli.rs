@@ -269,11 +269,10 @@ fn is_coloured(stream: &impl IsTerminal) -> bool {
 fn version(json: bool) -> u8 {
     let version = env!("CARGO_PKG_VERSION");
     if json {
-        println!("{}", serde_json::json!({ "name": "keyward", "version": version }));
+        output::say(&serde_json::json!({ "name": "keyward", "version": version }).to_string(), OK)
     } else {
-        println!("keyward {version}");
+        output::say(&format!("keyward {version}"), OK)
     }
-    OK
 }
 
 #[cfg(test)]

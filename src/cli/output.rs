@@ -246,6 +246,14 @@ pub fn write(text: &str) -> Result<(), Failure> {
     Ok(stdout.flush()?)
 }
 
+/// Writes a line to standard output. The exit code is `code`, or that of a line that could not be written.
+pub fn say(line: &str, code: u8) -> u8 {
+    match write(&format!("{line}\n")) {
+        Ok(()) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
 /// Writes the API's own JSON: as it came for programs, with indents for eyes; names keep their order.
 pub fn write_json(json: &str) -> Result<(), Failure> {
     if std::io::stdout().is_terminal() {

@@ -134,3 +134,48 @@ fn the_rest_answers_on_standard_output() {
     assert_eq!(nobody.status.code(), Some(1));
     assert_eq!(keyward(&["no-such-command"], "").status.code(), Some(2));
 }
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_no_panic() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "keys.toml", "keys = []\n");
+    let config = write(folder.path(), "keyward.toml", GOOD);
+    for arguments in [
+        &["version"][..],
+        &["version", "--json"],
+        &["check", "--config", &config],
+        &["check", "--json", "--config", &config],
+        &["key", "hash", "--generate"],
+        &["man"],
+        &["completions", "bash"],
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").expect("the full device");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        let output = command.args(arguments).stdout(full).output().expect("it ends");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("standard output: "), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn the_first_start_goes_on_when_nobody_reads_the_token() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "keys.toml", "keys = []\n");
+    let text = format!("{GOOD}[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n");
+    let config = write(folder.path(), "keyward.toml", &text);
+    let ready = folder.path().join("ready.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    command.args(["serve", "--config", &config, "--ready-file", &ready.display().to_string()]);
+    command.current_dir(folder.path()).stderr(fs::File::create(folder.path().join("log")).expect("a file"));
+    let full = fs::File::options().write(true).open("/dev/full").expect("the full device");
+    let mut child = command.stdout(full).spawn().expect("the program");
+    while !ready.exists() && child.try_wait().expect("its state").is_none() {
+        std::thread::yield_now();
+    }
+    let ended = child.try_wait().expect("its state");
+    child.kill().expect("it ends");
+    child.wait().expect("it ends");
+    let log = fs::read_to_string(folder.path().join("log")).expect("the log");
+    assert!(ended.is_none(), "{log}");
+    assert!(log.contains("could not be written") && log.contains("[admin] tokens"), "{log}");
+}
