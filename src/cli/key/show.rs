@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Form, path_of, resolve};
 use crate::cli::client::{Answer, Call, Client, Server, strange};
 use crate::cli::failure::Failure;
-use crate::cli::output::{Screen, card, text_of, write, write_json};
+use crate::cli::output::{Screen, card, plain, text_of, write, write_json};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -35,12 +35,13 @@ impl Show {
 
 /// Prints a key.
 pub fn key(answer: &Answer, form: Form) -> Result<(), Failure> {
+    let key = answer.json()?;
+    let id = member(&key, "id")?;
     if form.json {
         return write_json(answer.text()?);
     }
-    let key = answer.json()?;
     if form.quiet {
-        return write(&format!("{}\n", member(&key, "id")?));
+        return write(&format!("{}\n", plain(id)));
     }
     write(&drawn(&key, Screen::stdout()))
 }
@@ -54,12 +55,13 @@ pub fn with_secret(last: &Answer, earlier: &Answer) -> Result<Answer, Failure> {
 
 /// Prints a key whose secret is in the answer, this once.
 pub fn secret(answer: &Answer, form: Form) -> Result<(), Failure> {
+    let key = answer.json()?;
+    let secret = member(&key, "key")?;
     let written = if form.json {
         write_json(answer.text()?)
     } else {
-        let key = answer.json()?;
         match form.quiet {
-            true => write(&format!("{}\n", member(&key, "key")?)),
+            true => write(&format!("{}\n", plain(secret))),
             false => write(&drawn(&key, Screen::stdout())),
         }
     };
