@@ -41,17 +41,16 @@ impl Dialect for Anthropic {
     }
 
     fn limit_headers(&self, standing: &Standing, now: Now, headers: &mut HeaderMap) {
-        let mut put = |names: [&'static str; 3], gauge: Option<Gauge>| {
+        let mut put = |[limit, remaining, reset]: &'static [HeaderName; 3], gauge: Option<Gauge>| {
             let Some(gauge) = gauge else { return };
-            let [limit, remaining, reset] = names.map(HeaderName::from_static);
             headers.insert(limit, HeaderValue::from(gauge.limit));
             headers.insert(remaining, HeaderValue::from(gauge.remaining));
             if let Ok(value) = HeaderValue::try_from(times::rfc3339_in(now, gauge.reset_ns)) {
                 headers.insert(reset, value);
             }
         };
-        put(REQUESTS, standing.requests);
-        put(TOKENS, standing.tokens);
+        put(&REQUESTS, standing.requests);
+        put(&TOKENS, standing.tokens);
     }
 
     fn limit_header_kind(&self, name: &HeaderName) -> Option<LimitKind> {
@@ -76,13 +75,16 @@ impl Dialect for Anthropic {
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
-const REQUESTS: [&str; 3] = [
-    "anthropic-ratelimit-requests-limit",
-    "anthropic-ratelimit-requests-remaining",
-    "anthropic-ratelimit-requests-reset",
+static REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("anthropic-ratelimit-requests-limit"),
+    HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
+    HeaderName::from_static("anthropic-ratelimit-requests-reset"),
 ];
-const TOKENS: [&str; 3] =
-    ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"];
+static TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
+    HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
+    HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
+];
 
 /// "Overloaded": a status of Anthropic's own.
 fn overloaded() -> StatusCode {

@@ -37,17 +37,16 @@ impl Dialect for OpenAi {
     }
 
     fn limit_headers(&self, standing: &Standing, _now: Now, headers: &mut HeaderMap) {
-        let mut put = |names: [&'static str; 3], gauge: Option<Gauge>| {
+        let mut put = |[limit, remaining, reset]: &'static [HeaderName; 3], gauge: Option<Gauge>| {
             let Some(gauge) = gauge else { return };
-            let [limit, remaining, reset] = names.map(HeaderName::from_static);
             headers.insert(limit, HeaderValue::from(gauge.limit));
             headers.insert(remaining, HeaderValue::from(gauge.remaining));
             if let Ok(value) = HeaderValue::try_from(times::go(gauge.reset_ns)) {
                 headers.insert(reset, value);
             }
         };
-        put(REQUESTS, standing.requests);
-        put(TOKENS, standing.tokens);
+        put(&REQUESTS, standing.requests);
+        put(&TOKENS, standing.tokens);
     }
 
     fn limit_header_kind(&self, name: &HeaderName) -> Option<LimitKind> {
@@ -76,9 +75,16 @@ impl Dialect for OpenAi {
 /// Where the request id stands.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const REQUESTS: [&str; 3] =
-    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
-const TOKENS: [&str; 3] = ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
+static REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+static TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
 
 /// The SDKs choose the exception by status and read `error.message`, `type`, `param` and `code`.
 #[derive(Serialize)]

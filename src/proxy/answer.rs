@@ -35,7 +35,7 @@ impl From<Fault> for Stop {
 }
 
 /// Answers `stop`, counts it and writes its access line.
-pub fn stop(worker: &Worker, mut trace: Trace, stop: &Stop) -> Response<AnswerBody> {
+pub fn stop(worker: &Worker, mut trace: Box<Trace>, stop: &Stop) -> Response<AnswerBody> {
     let plane = &worker.plane;
     let now = plane.clock.now();
     let words = dialect::of(trace.account.line.dialect);
@@ -64,8 +64,8 @@ pub fn stop(worker: &Worker, mut trace: Trace, stop: &Stop) -> Response<AnswerBo
 }
 
 /// Sends an answer of our own, counts it and writes its access line.
-pub fn finish(worker: &Worker, trace: Trace, mut answer: Answer, decision: &'static str) -> Response<AnswerBody> {
-    let Trace { mut account, under_way, caller, .. } = trace;
+pub fn finish(worker: &Worker, trace: Box<Trace>, mut answer: Answer, decision: &'static str) -> Response<AnswerBody> {
+    let Trace { mut account, under_way, caller, .. } = *trace;
     let line = &mut account.line;
     let words = dialect::of(line.dialect);
     if let Some(caller) = caller {

@@ -143,8 +143,13 @@ impl Sending {
 ///
 /// # Errors
 /// What to tell the caller.
-pub async fn forward(worker: &Worker, live: &Live, account: &mut Account, sending: Sending) -> Result<Forwarded, Stop> {
-    let Sending { admitted, outgoing, sandbox, way, deadline, strips_usage, size, _held } = sending;
+pub async fn forward(
+    worker: &Worker,
+    live: &Live,
+    account: &mut Account,
+    sending: Box<Sending>,
+) -> Result<Forwarded, Stop> {
+    let Sending { admitted, outgoing, sandbox, way, deadline, strips_usage, size, _held } = *sending;
     let (caller, clamp, facts) = (admitted.caller().clone(), admitted.clamp(), admitted.facts());
     let (dialect, endpoint, stream) = (facts.dialect, facts.endpoint, facts.stream);
     account.owe(admitted, size);

@@ -58,7 +58,7 @@ pub fn handle(
                 trace.account.outcome = Outcome::Local;
                 answer::finish(&worker, trace, answer, "allowed")
             }
-            Ok(Decision::Forward(sending)) => exchange(worker, trace, *sending).await,
+            Ok(Decision::Forward(sending)) => exchange(worker, trace, sending).await,
             Err(stop) => answer::stop(&worker, trace, &stop),
         }
     }
@@ -108,7 +108,7 @@ async fn decide(
 }
 
 /// Forward, relay, settle. A key that wants its answers read to the end gets a task of its own, which a disconnect does not end.
-async fn exchange(worker: Rc<Worker>, trace: Trace, sending: Sending) -> Response<AnswerBody> {
+async fn exchange(worker: Rc<Worker>, trace: Box<Trace>, sending: Box<Sending>) -> Response<AnswerBody> {
     if sending.admitted().caller().policy().on_disconnect == OnDisconnect::Cancel {
         return forward_and_relay(worker, trace, sending).await;
     }
@@ -123,26 +123,27 @@ async fn exchange(worker: Rc<Worker>, trace: Trace, sending: Sending) -> Respons
     }
 }
 
-async fn forward_and_relay(worker: Rc<Worker>, mut trace: Trace, sending: Sending) -> Response<AnswerBody> {
+async fn forward_and_relay(worker: Rc<Worker>, mut trace: Box<Trace>, sending: Box<Sending>) -> Response<AnswerBody> {
     match forward::forward(&worker, &trace.live, &mut trace.account, sending).await {
         Ok(forwarded) => relay::answer(&worker, trace, forwarded),
         Err(stop) => answer::stop(&worker, trace, &stop),
     }
 }
 
-fn trace(worker: &Rc<Worker>, notes: Rc<WireNotes>, head: &request::Parts) -> Trace {
+fn trace(worker: &Rc<Worker>, notes: Rc<WireNotes>, head: &request::Parts) -> Box<Trace> {
     let plane = &worker.plane;
     let dialect = match notes.flaw_of(&head.headers) {
         Some((_, nearest)) => nearest,
         None => route::nearest(head.uri.path(), &head.headers),
     };
     let line = AccessLine::begin(worker.ids.of(&head.headers), dialect, plane.clock.clone());
-    Trace {
+    // On the heap from the first to the last stage: it is moved from each to the next.
+    Box::new(Trace {
         account: Account::open(worker, line),
         caller: None,
         live: plane.live.load_full(),
         under_way: UnderWay::new(worker, notes),
-    }
+    })
 }
 
 /// Whose request it is. A secret that is in no table takes the same way as one that is, up to the answer.

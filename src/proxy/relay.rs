@@ -27,8 +27,8 @@ use crate::upstream::client::UpstreamBody;
 const CLAMPED: HeaderName = HeaderName::from_static("x-keyward-clamped");
 
 /// The answer to a forwarded request.
-pub fn answer(worker: &Rc<Worker>, trace: Trace, mut forwarded: Forwarded) -> Response<AnswerBody> {
-    let Trace { mut account, under_way, .. } = trace;
+pub fn answer(worker: &Rc<Worker>, trace: Box<Trace>, mut forwarded: Forwarded) -> Response<AnswerBody> {
+    let Trace { mut account, under_way, .. } = *trace;
     let status = forwarded.answered.parts.status;
     let from_upstream = std::mem::take(&mut forwarded.answered.parts.headers);
     let strips = forwarded.strips_usage && status.is_success();

@@ -152,7 +152,8 @@ async fn attempt(
     loop {
         let (mut connection, is_fresh) = match pool.take(endpoint.number) {
             Some(connection) => (connection, false),
-            None => match connect(pool, endpoint, settings.connect_timeout).await {
+            // Boxed, or every request would carry the room for a handshake.
+            None => match Box::pin(connect(pool, endpoint, settings.connect_timeout)).await {
                 Ok(connection) => (connection, true),
                 Err(note) => {
                     return Err(Attempt { fault: Fault::UpstreamUnreachable, note, unsent: unsent(request) });

@@ -299,3 +299,27 @@ async fn what_a_bound_operator_makes_is_inside() {
     }
     assert_eq!(house.call_as(BLUE, "PUT", &path, Some(json!({ "name": "renamed" }))).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_key_that_moves_tells_each_side_what_concerns_it() {
+    let house = House::start().await;
+    let key = house.made(json!({ "name": "first", "org_id": "umbrella", "team_id": "red" })).await;
+    let path = format!("keys/{}", key["id"].as_str().expect("an id"));
+    let moved = json!({ "org_id": "acme", "team_id": "blue", "name": "second" });
+    assert_eq!(house.call("PUT", &path, Some(moved)).await.status, 200);
+    for token in [BLUE, ACME] {
+        let told = house.call_as(token, "GET", "audit", None).await;
+        let items = told.json();
+        assert_eq!(items["items"].as_array().map(Vec::len), Some(1), "{items}");
+        assert_eq!(
+            (&items["items"][0]["before"], &items["items"][0]["after"]["name"]),
+            (&json!(null), &json!("second"))
+        );
+        let foreign = ["umbrella", "red", "first"].map(|word| told.text().contains(&format!("\"{word}\"")));
+        assert_eq!(foreign, [false; 3], "{}", told.text());
+    }
+    let all = house.call("GET", "audit?action=key.update", None).await.json();
+    let sides: Vec<_> = all["items"].as_array().expect("items").iter().map(|item| item["team_id"].clone()).collect();
+    assert_eq!(sides, [json!("blue"), json!("red")]);
+    assert_eq!(all["items"][1]["before"]["name"], "first");
+}

@@ -13,12 +13,19 @@ use tokio::sync::mpsc;
 use crate::admin::native::key::{Key, KeyList};
 use crate::admin::native::keys::LARGEST_PAGE;
 use crate::admin::native::refused::Refused;
-use crate::admin::service::{Caller, KeyListing, ListQuery};
+use crate::admin::service::{Caller, KeyListing, ListQuery, ServiceFault};
 use crate::admin::surface::Surface;
 use crate::store::{KeyFilter, Order, PageFrom};
 
 /// What is sent of it, piece by piece; a fault breaks the answer off, so that it does not look whole.
 pub struct Listing(mpsc::Receiver<io::Result<Bytes>>);
+
+/// Whose list it is, and of what.
+struct Asked {
+    surface: Surface,
+    caller: Caller,
+    filter: KeyFilter,
+}
 
 impl Listing {
     /// Answers with every key that `filter` lets through.
@@ -31,48 +38,46 @@ impl Listing {
         filter: KeyFilter,
         from: PageFrom,
     ) -> Result<Response, Refused> {
-        let ask = |from| ListQuery { filter: filter.clone(), order: Order::NewestFirst, from, limit: LARGEST_PAGE };
-        let first = surface.service.list(&caller, ask(from)).await?;
+        let asked = Asked { surface, caller, filter };
+        let first = asked.page(from).await?;
         if first.keys.len() < LARGEST_PAGE {
             let items = first.keys.iter().map(Key::from).collect();
             return Ok(axum::Json(KeyList { items, total: first.total, next_cursor: None }).into_response());
         }
         let (send, receive) = mpsc::channel(2);
         tokio::spawn(async move {
-            let mut page = first;
-            let mut opening = "{\"items\":[";
-            loop {
-                let ended = page.keys.len() < LARGEST_PAGE;
-                let total = page.total;
-                let next = page
-                    .keys
-                    .last()
-                    .map(|key| PageFrom::After { created_at_ms: key.created_at_ms, number: key.number });
-                if send.send(render(opening, &page)).await.is_err() {
-                    return;
-                }
-                let Some(next) = next.filter(|_| !ended) else {
-                    let _gone = send.send(Ok(format!("],\"total\":{total}}}").into())).await;
-                    return;
-                };
-                opening = ",";
-                let ask =
-                    ListQuery { filter: filter.clone(), order: Order::NewestFirst, from: next, limit: LARGEST_PAGE };
-                page = match surface.service.list(&caller, ask).await {
-                    Ok(page) if page.keys.is_empty() => {
-                        let _gone = send.send(Ok(format!("],\"total\":{}}}", page.total).into())).await;
-                        return;
-                    }
-                    Ok(page) => page,
-                    Err(fault) => {
-                        let _gone = send.send(Err(io::Error::other(fault))).await;
-                        return;
-                    }
-                };
+            if let Err(fault) = asked.send_all(first, &send).await {
+                // Nobody is told when nobody listens any more.
+                let _gone = send.send(Err(fault)).await;
             }
         });
         let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         Ok((kind, Body::new(Self(receive))).into_response())
+    }
+}
+
+impl Asked {
+    async fn page(&self, from: PageFrom) -> Result<KeyListing, ServiceFault> {
+        let filter = self.filter.clone();
+        let query = ListQuery { filter, order: Order::NewestFirst, from, limit: LARGEST_PAGE };
+        self.surface.service.list(&self.caller, query).await
+    }
+
+    /// Sends `page` and those after it.
+    async fn send_all(&self, mut page: KeyListing, send: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        let mut opening = "{\"items\":[";
+        while let Some(last) = page.keys.last() {
+            let next = PageFrom::After { created_at_ms: last.created_at_ms, number: last.number };
+            let is_last = page.keys.len() < LARGEST_PAGE;
+            send.send(Ok(render(opening, &page)?)).await.map_err(gone)?;
+            opening = ",";
+            if is_last {
+                break;
+            }
+            page = self.page(next).await.map_err(io::Error::other)?;
+        }
+        send.send(Ok(format!("],\"total\":{}}}", page.total).into())).await.map_err(gone)
     }
 }
 

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use crate::admin::native::json::Json;
 use crate::admin::native::reader::{Faults, Given, Item, Members};
 use crate::admin::native::refused::Refused;
-use crate::admin::service::KeyFields;
-use crate::keys::secret::Secret;
+use crate::admin::service::{KeyFields, ServiceFault};
+use crate::keys::secret::{Secret, Shape, shape};
 use crate::policy::{AddressRules, EndpointRules, Glob, ModelRules, OnDisconnect, QuotaReset, QuotaRule};
 use crate::units::{Parallel, Rpm, Tpm};
 
@@ -164,9 +164,16 @@ fn read_name(item: &Item<'_>, faults: &mut Faults) -> Option<Box<str>> {
     item.text(1..=KeyFields::LONGEST_NAME, faults).map(Into::into)
 }
 
-/// A secret of the client's own. What it is, the service says; that it is a string of a length that can be told, this says.
+/// A secret of the client's own. What is wrong with one is never told with its text.
 pub fn read_secret(item: Item<'_>, faults: &mut Faults) -> Option<Secret> {
-    item.text(8..=128, faults).map(|text| Secret::new(text.to_owned()))
+    let secret = Secret::new(item.text(8..=128, faults)?.to_owned());
+    let fault = match shape(secret.expose().as_bytes()) {
+        Shape::Ours | Shape::Chosen => return Some(secret),
+        Shape::Mistyped => ServiceFault::SecretMistyped,
+        Shape::Malformed => ServiceFault::SecretMalformed,
+    };
+    item.fault(faults, "value_error", fault.to_string());
+    None
 }
 
 fn read_models(item: Item<'_>, faults: &mut Faults) -> Option<ModelRules> {
