@@ -1,5 +1,7 @@
 //! What operators look up: keys, the audit, the models; and the reload they ask for.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use crate::admin::service::{Caller, Core, KeyView, Service, ServiceFault, journal};
@@ -120,8 +122,10 @@ impl Service {
             return Err(ServiceFault::Bound);
         }
         let caller = caller.clone();
+        let alone = Arc::clone(&self.reloads).lock_owned().await;
         // Not through the gate: the reload closes it itself.
         self.blocking(move |core| {
+            let _held = alone;
             let verdict = core.program.reload();
             let faults = verdict.as_ref().err().map_or(0, Vec::len);
             let after = json!({ "applied": verdict.is_ok(), "faults": faults });
