@@ -1,11 +1,13 @@
 //! Connections of the admin listener: how many there may be, and how long each may take. Nobody has to show a token to connect, so whoever
 //! connects and then does nothing must not cost anything for long.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,6 +36,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 pub struct Bounds {
     /// Connections at once; more wait to be accepted.
     pub connections: usize,
+    /// Of one address; more are closed at once, so that nobody alone keeps the others waiting.
+    pub of_one_address: usize,
     /// For a whole head, from the connection's begin or the answer before.
     pub head: Duration,
     /// For a whole body, from its first look.
@@ -45,27 +49,59 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         let patience = Duration::from_secs(30);
-        Self { connections: 512, head: patience, body: patience, stall: patience }
+        Self { connections: 512, of_one_address: 128, head: patience, body: patience, stall: patience }
     }
 }
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds) {
     let places = Arc::new(Semaphore::new(bounds.connections));
+    let peers = Peers::default();
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
+                let Some(of_peer) = peers.enter(peer.ip(), bounds.of_one_address) else { continue };
                 let router = router.clone();
                 tokio::spawn(async move {
-                    let _held = place;
+                    let _held = (place, of_peer);
                     converse(stream, peer, router, bounds).await;
                 });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection of the admin listener could not be accepted");
                 sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+/// How many connections each address has.
+#[derive(Debug, Clone, Default)]
+struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them; given back when dropped.
+struct OfPeer(Peers, IpAddr);
+
+impl Peers {
+    fn enter(&self, address: IpAddr, most: usize) -> Option<OfPeer> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_insert(0);
+        (*count < most).then(|| {
+            *count += 1;
+            OfPeer(self.clone(), address)
+        })
+    }
+}
+
+impl Drop for OfPeer {
+    fn drop(&mut self) {
+        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = counts.entry(self.1) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
             }
         }
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use keyward::admin::{Bounds, serve_within};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -73,6 +73,31 @@ async fn there_are_only_so_many_connections_and_more_wait() {
         answer = second.answer() => panic!("{} while the first is there", answer.status),
     }
     assert_eq!(second.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn nobody_alone_keeps_the_others_waiting() {
+    let (_house, address) = within(Bounds { of_one_address: 1, ..Bounds::default() }).await;
+    let mut first = Client::connect(address).await;
+    let mut second = Client::connect(address).await;
+    ends(&mut second).await;
+    let other = tokio::net::TcpSocket::new_v4().expect("a socket");
+    other.bind(SocketAddr::from(([127, 0, 0, 2], 0))).expect("another address");
+    let mut other = other.connect(address).await.expect("a connection");
+    other.write_all(ALIVE).await.expect("it listens");
+    assert_eq!(other.read_u8().await.ok(), Some(b'H'));
+    first.send(ALIVE).await;
+    assert_eq!(first.answer().await.status, 200);
+    drop(first);
+    // Its place is given back, once the server has seen it go.
+    loop {
+        let mut third = Client::connect(address).await;
+        third.send(ALIVE).await;
+        let mut byte = [0];
+        if timeout(PATIENCE, third.stream.read(&mut byte)).await.expect("an answer or an end").is_ok_and(|n| n == 1) {
+            break;
+        }
+    }
 }
 
 #[tokio::test]
