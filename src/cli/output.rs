@@ -25,8 +25,9 @@ impl Screen {
     /// Standard output.
     pub fn stdout() -> Self {
         let stdout = std::io::stdout();
-        // The width is that of standard output's terminal, when it is one.
-        Self { width: Table::new().width().filter(|_| stdout.is_terminal()), is_coloured: is_coloured(&stdout) }
+        // The width is that of standard output's terminal, when it is one and knows.
+        let width = Table::new().width().filter(|width| *width > 0 && stdout.is_terminal());
+        Self { width, is_coloured: is_coloured(&stdout) }
     }
 }
 

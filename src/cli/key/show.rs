@@ -122,9 +122,11 @@ fn drawn(key: &Value, screen: Screen) -> String {
             continue;
         }
         let Some(value) = members.get(name) else { continue };
-        let text = match text_of(value) {
-            text if text == "-" => empty.to_owned(),
-            text => text,
+        let text = match (text_of(value), value) {
+            (text, _) if text == "-" => empty.to_owned(),
+            // One to a line.
+            (_, Value::Array(old)) if name == "old_secrets" => old.iter().map(text_of).collect::<Vec<_>>().join("\n"),
+            (text, _) => text,
         };
         if !text.is_empty() {
             rows.push((name.to_owned(), text));
@@ -139,6 +141,17 @@ fn drawn(key: &Value, screen: Screen) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn each_replaced_secret_has_its_line() {
+        let old = |prefix: &str| json!({"prefix": prefix, "until": "2027-01-02T03:04:05Z"});
+        let text = drawn(
+            &json!({"id": "0199", "old_secrets": [old("sk-a"), old("sk-b")]}),
+            Screen { width: None, is_coloured: false },
+        );
+        let expected = "id           0199\nold_secrets  sk-a until 2027-01-02 03:04:05\n             sk-b until 2027-01-02 03:04:05\n";
+        assert_eq!(text, expected);
+    }
 
     #[test]
     fn a_key_is_drawn_in_the_order_of_interest_and_says_what_is_free() {
