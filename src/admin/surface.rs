@@ -10,10 +10,11 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use tokio::net::TcpListener;
 
+use crate::admin::listener::Bounds;
 use crate::admin::operators::{LoginRefused, Operator, Operators};
 use crate::admin::service::Service;
 use crate::admin::vendors::Vendors;
-use crate::admin::{apig, native, newapi, probes};
+use crate::admin::{apig, listener, native, newapi, probes};
 
 /// What every API of the admin listener is given.
 #[derive(Debug, Clone)]
@@ -65,9 +66,11 @@ pub(in crate::admin) fn peer(request: &Request) -> Option<IpAddr> {
 }
 
 /// Serves the admin listener until the process ends.
-///
-/// # Errors
-/// The listener broke.
-pub async fn serve(listener: TcpListener, surface: &Surface) -> std::io::Result<()> {
-    axum::serve(listener, surface.router().into_make_service_with_connect_info::<SocketAddr>()).await
+pub async fn serve(listener: TcpListener, surface: &Surface) {
+    serve_within(listener, surface, Bounds::default()).await;
+}
+
+/// The same, with other bounds of what connections may cost.
+pub async fn serve_within(listener: TcpListener, surface: &Surface, bounds: Bounds) {
+    listener::serve(listener, surface.router(), bounds).await;
 }

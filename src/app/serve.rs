@@ -1,5 +1,6 @@
 //! From a configuration to a running program, and to its end.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,7 +54,11 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
         if let Some(token) = &started.first_token {
             // The secret alone on standard output; what it is, beside it.
             eprintln!("keyward: first start: this is the admin token, shown this once and kept nowhere:");
-            println!("{}", token.expose());
+            if let Err(error) = writeln!(std::io::stdout(), "{}", token.expose()) {
+                eprintln!(
+                    "keyward: it could not be written: {error}; give the operator `admin` a token in [admin] tokens"
+                );
+            }
         }
     })
 }
@@ -109,11 +114,7 @@ async fn run_planes(
     let mut signals = Signals::new().map_err(machine("signals"))?;
     let mut server = server::start(&plane, &tls).map_err(machine("the data listener"))?;
     let service = Arc::clone(&surface.service);
-    tokio::spawn(async move {
-        if let Err(error) = admin::serve(listener, &surface).await {
-            tracing::error!(%error, "the admin listener ended");
-        }
-    });
+    tokio::spawn(async move { admin::serve(listener, &surface).await });
     let reloads = reloader.zip(seen).map(|(reloader, seen)| {
         tokio::spawn(mirror.follow(reloader.declared()));
         Reloads::start(reloader, seen)
