@@ -149,7 +149,8 @@ async fn a_body_of_very_many_members_costs_no_more_than_it_is_long() {
     let house = House::start().await;
     let members: Vec<String> = (0..85_000).map(|n| format!("\"a{n:06}\":1")).collect();
     let body = format!("{{{}}}", members.join(","));
-    let began = std::time::Instant::now();
+    let clock = keyward::clock::Clock::system();
+    let began = clock.monotonic_ns();
     let json = "content-type: application/json";
     let login = format!("authorization: Bearer {READER}");
     let answer = house.raw("PUT", &format!("keys/{}", uuid::Uuid::max()), &[&login, json], &body).await;
@@ -158,5 +159,6 @@ async fn a_body_of_very_many_members_costs_no_more_than_it_is_long() {
     let answer = house.call("GET", &format!("keys?{}", query.join("&")), None).await;
     assert_eq!((answer.status, faults(&answer.json()).len()), (422, 1_000));
     // It took fifty times as long when each was compared with every one before it.
-    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    let took_ms = (clock.monotonic_ns() - began) / 1_000_000;
+    assert!(took_ms < 10_000, "{took_ms} ms");
 }
