@@ -139,9 +139,9 @@ impl Books {
         Ok(ledger)
     }
 
-    /// Where the journals of the store at `path` are.
+    /// Where the journals of the store at `path` are: beside the file itself, whatever links lead to it.
     pub fn journals_of(path: &Path) -> PathBuf {
-        path.with_added_extension("ledger")
+        path.canonicalize().unwrap_or_else(|_| path.to_owned()).with_added_extension("ledger")
     }
 
     /// At the end of a program: leaves all that is kept in the one file, as somebody who copies it would think. Else it is in the log beside
