@@ -104,6 +104,9 @@ async fn browsers_and_strangers_are_not_let_in() {
     let house = House::start().await;
     let origin = house.raw("GET", "keys", &[&login(), "origin: http://evil.example"], "").await;
     assert_eq!(origin.status, 403);
+    for open in ["/metrics", "/readyz", "/docs", "/openapi.json"] {
+        assert_eq!(house.raw("GET", open, &["origin: http://evil.example"], "").await.status, 403, "{open}");
+    }
     let two = house.raw("GET", "keys", &[&login(), &login()], "").await;
     for answer in [two, house.raw("GET", "keys", &[], "").await, house.call_as("wrong", "GET", "keys", None).await] {
         assert_eq!((answer.status, answer.header("www-authenticate").as_deref()), (401, Some("Bearer")));
