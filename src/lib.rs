@@ -11,6 +11,7 @@ pub mod limits;
 pub mod keys;
 pub mod admission;
 // -- shell: waits, speaks, stores.
+pub mod background;
 pub mod telemetry;
 pub mod store;
 pub mod ledger;

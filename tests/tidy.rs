@@ -14,7 +14,7 @@ const RANKS: &[&[&str]] = &[
     &["dialect", "limits"],
     &["keys"],
     &["admission"],
-    &["telemetry", "store", "ledger", "upstream"],
+    &["background", "telemetry", "store", "ledger", "upstream"],
     &["proxy", "admin"],
     &["config"],
     &["app"],
@@ -28,6 +28,8 @@ const SAME_RANK: &[(&str, &str)] = &[
     ("ledger", "store"),
     ("ledger", "telemetry"),
     ("store", "telemetry"),
+    ("store", "background"),
+    ("ledger", "background"),
 ];
 
 /// Higher modules do not reach past their neighbours: `proxy` never names `store`; only `app` and `cli` import `config`.

@@ -14,6 +14,7 @@ use crate::admin;
 use crate::admin::service::Service;
 use crate::app::open::{Files, Opened, StartFault, machine, open};
 use crate::app::reload::Reloader;
+use crate::background;
 use crate::config::{self, watch};
 use crate::keys::secret::Secret;
 use crate::proxy::server::{self, Server};
@@ -85,7 +86,11 @@ pub fn run(
     started: impl AsyncFnOnce(&Started),
 ) -> Result<Outcome, StartFault> {
     let (ledger, books) = (Arc::clone(&opened.ledger), opened.books.clone());
-    let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .on_thread_start(background::give_way)
+        .build();
     let control = control.map_err(machine("the control plane's runtime"))?;
     let ended = control.block_on(run_planes(opened, ready_file, started));
     match ledger.close() {

@@ -37,6 +37,7 @@ pub use crate::store::{Entry, Outcome};
 pub use journal::Journal;
 pub use settings::Settings;
 
+use crate::background;
 use crate::clock::Clock;
 use crate::store::{Store, StoreFault};
 use crate::telemetry::metrics::LedgerMetrics;
@@ -238,7 +239,10 @@ impl Drop for Ledger {
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(body)
+    thread::Builder::new().name(name.to_owned()).spawn(|| {
+        background::give_way();
+        body();
+    })
 }
 
 /// How many entries are in the journals of `folder` and not in the store yet, whether or not a process holds them. `drained` says how far the

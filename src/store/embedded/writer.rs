@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use crate::background;
 use crate::store::embedded::desk::Desk;
 use crate::store::{StoreFault, Write, Written};
 
@@ -51,7 +52,10 @@ impl Writer {
         let (jobs, queue) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || work(&queue, desk))
+            .spawn(move || {
+                background::give_way();
+                work(&queue, desk);
+            })
             .map_err(|error| StoreFault::Unavailable(error.to_string()))?;
         Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
     }
