@@ -182,14 +182,17 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 /// Entries with their sequence numbers, ascending.
 pub(super) type Entries = Vec<(u64, Entry)>;
 
-/// The identity and the entries of a journal that was left behind, in their order; `None` for a file that is none. Every frame is looked
-/// for by itself, so that what lies beyond a damaged one is found all the same.
+/// The identity and the entries of a journal that was left behind, in their order; `None` for a file that is none.
 pub(super) fn read(file: &File) -> io::Result<Option<(Uuid, Entries)>> {
     let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     let mut bytes = vec![0; size];
     file.read_exact_at(&mut bytes, 0)?;
-    let head = bytes.get(..FIRST).and_then(|head| head.strip_prefix(&MAGIC)).and_then(|rest| rest.first_chunk::<16>());
-    let Some(id) = head.map(|id| Uuid::from_bytes(*id)) else { return Ok(None) };
+    Ok(parse(&bytes))
+}
+
+/// The same of its bytes. Every frame is looked for by itself, so that what lies beyond a damaged one is found all the same.
+pub(super) fn parse(bytes: &[u8]) -> Option<(Uuid, Entries)> {
+    let head = bytes.get(..FIRST)?.strip_prefix(&MAGIC)?.first_chunk::<16>()?;
     let mut entries = Vec::new();
     let mut at = FIRST;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -203,7 +206,7 @@ pub(super) fn read(file: &File) -> io::Result<Option<(Uuid, Entries)>> {
     }
     entries.sort_by_key(|(sequence, _)| *sequence);
     entries.dedup_by_key(|(sequence, _)| *sequence);
-    Ok(Some((id, entries)))
+    Some((Uuid::from_bytes(*head), entries))
 }
 
 #[cfg(test)]

@@ -174,6 +174,19 @@ pub fn is_held(folder: &Path) -> Result<bool, LedgerFault> {
     left::is_held(folder).map_err(|error| LedgerFault::Folder { path: folder.display().to_string(), error })
 }
 
+/// The identity of a journal and what is written in it, by its file's bytes: ascending sequence numbers, none of them twice. `None` when they
+/// are no journal's. Whatever else stands among the entries is passed over.
+pub fn read_journal(bytes: &[u8]) -> Option<(uuid::Uuid, Vec<(u64, Entry)>)> {
+    journal::parse(bytes)
+}
+
+/// The bytes that an entry is written to a journal as: a multiple of 64, and in a journal they begin at one.
+pub fn framed(entry: &Entry<&str>, sequence: u64) -> Vec<u8> {
+    let mut bytes = vec![0; frame::length(entry)];
+    frame::encode(entry, sequence, &mut bytes);
+    bytes
+}
+
 impl Drop for Ledger {
     fn drop(&mut self) {
         // With nobody left to give orders the drain ends.
