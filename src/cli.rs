@@ -263,17 +263,17 @@ fn ended(result: Result<Outcome, StartFault>) -> u8 {
 }
 
 fn is_coloured(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    let is_asked_not_to = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && !is_asked_not_to && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 fn version(json: bool) -> u8 {
     let version = env!("CARGO_PKG_VERSION");
     if json {
-        println!("{}", serde_json::json!({ "name": "keyward", "version": version }));
+        output::say(&serde_json::json!({ "name": "keyward", "version": version }).to_string(), OK)
     } else {
-        println!("keyward {version}");
+        output::say(&format!("keyward {version}"), OK)
     }
-    OK
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! plane's secret.
 
 pub mod apig;
+pub mod listener;
 pub mod native;
 pub mod newapi;
 pub mod operators;
@@ -13,10 +14,11 @@ pub mod surface;
 pub mod times;
 pub mod vendors;
 
+pub use listener::Bounds;
 pub use operators::{LoginRefused, Operator, Operators, Scope, first_operator};
 pub use probes::{Readiness, router};
 pub use program::Program;
 pub use service::{Gate, Service};
 pub use settings::{Role, Settings, TokenDigest, TokenSettings};
-pub use surface::{Surface, serve};
+pub use surface::{Surface, serve, serve_within};
 pub use vendors::Vendors;

@@ -31,7 +31,7 @@ use utoipa_axum::routes;
 
 use crate::admin::operators::LoginRefused;
 use crate::admin::service::Caller;
-use crate::admin::surface::{Surface, peer};
+use crate::admin::surface::{Surface, no_page, peer};
 
 use refused::Refused;
 
@@ -42,12 +42,15 @@ pub fn router(surface: Surface) -> Router {
     let page: Arc<str> = docs::page(&document).into();
     let text: Arc<str> = document.to_string().into();
     let described = [(header::CONTENT_TYPE, "application/json")];
+    let pages = Router::new()
+        .route("/openapi.json", get(move || async move { (described, text.to_string()) }))
+        .route("/docs", get(move || async move { page_of(&page) }))
+        .layer(middleware::from_fn(no_page));
     // AIone's own clients ask for the list with a slash at its end.
     let with_slash = get(keys::list_keys).post(keys::create_key);
     api.route("/api/v1/gateway/keys/", with_slash)
         .route_layer(middleware::from_fn_with_state(surface.clone(), admit))
-        .route("/openapi.json", get(move || async move { (described, text.to_string()) }))
-        .route("/docs", get(move || async move { page_of(&page) }))
+        .merge(pages)
         .fallback(|| async { Refused::said(StatusCode::NOT_FOUND, "Not Found") })
         .method_not_allowed_fallback(|| async { Refused::said(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed") })
         .with_state(surface)

@@ -35,6 +35,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
+use tokio::sync::Mutex;
 
 use crate::admin::operators::Operator;
 use crate::admin::program::Program;
@@ -81,6 +82,8 @@ pub struct Service {
     keys: Locks,
     /// One at a time for each `Idempotency-Key`.
     calls: Locks,
+    /// One reload at a time: one that waits for the gate keeps a thread, and changes in the gate need threads to end.
+    reloads: Arc<Mutex<()>>,
 }
 
 /// What does the work, on threads that may wait.
@@ -188,7 +191,7 @@ impl Service {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, keys, digester, clock, program, gate } = parts;
         let core = Arc::new(Core { store, keys, digester, clock, program });
-        Self { core, gate, keys: Locks::new(), calls: Locks::new() }
+        Self { core, gate, keys: Locks::new(), calls: Locks::new(), reloads: Arc::default() }
     }
 
     /// What a reload of the key file closes for its time.

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 
+use crate::admin::listener::Bounds;
 use crate::admin::operators::{LoginRefused, Operator, Operators};
 use crate::admin::service::Service;
 use crate::admin::vendors::Vendors;
-use crate::admin::{apig, native, newapi, probes};
+use crate::admin::{apig, listener, native, newapi, probes};
 
 /// What every API of the admin listener is given.
 #[derive(Debug, Clone)]
@@ -45,9 +46,18 @@ impl Surface {
         native::router(self.clone())
             .merge(apig::router(self.clone()))
             .merge(newapi::router(self.clone()))
-            .merge(probes::router(self.service.program().clone()))
+            .merge(probes::router(self.service.program().clone()).layer(middleware::from_fn(no_page)))
             .layer(middleware::from_fn_with_state(self.clone(), count))
     }
+}
+
+/// Refuses what a page in a browser sends, where no dialect has words of its own for it: also what needs no token is not for a page that was made to
+/// reach this listener (SECURITY 4).
+pub(in crate::admin) async fn no_page(request: Request, next: Next) -> Response {
+    if request.headers().contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "Requests of web pages are refused\n").into_response();
+    }
+    next.run(request).await
 }
 
 /// Counts what was answered, and lets nobody keep it.
@@ -65,9 +75,11 @@ pub(in crate::admin) fn peer(request: &Request) -> Option<IpAddr> {
 }
 
 /// Serves the admin listener until the process ends.
-///
-/// # Errors
-/// The listener broke.
-pub async fn serve(listener: TcpListener, surface: &Surface) -> std::io::Result<()> {
-    axum::serve(listener, surface.router().into_make_service_with_connect_info::<SocketAddr>()).await
+pub async fn serve(listener: TcpListener, surface: &Surface) {
+    serve_within(listener, surface, Bounds::default()).await;
+}
+
+/// The same, with other bounds of what connections may cost.
+pub async fn serve_within(listener: TcpListener, surface: &Surface, bounds: Bounds) {
+    listener::serve(listener, surface.router(), bounds).await;
 }

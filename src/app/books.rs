@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::keys::change::{ChangeRefused, KeyChange, Source};
 use crate::keys::secret::Digester;
 use crate::keys::table::{KeyTable, Remembered};
-use crate::ledger::{self, Ledger, LedgerFault};
+use crate::ledger::{self, Hold, Ledger, LedgerFault};
 use crate::store::embedded::Embedded;
 use crate::store::{self, Backend, Entry, KeyState, SecretUse, Store, StoreFault, StoredKey, Write};
 use crate::telemetry::metrics::LedgerMetrics;
@@ -139,9 +139,17 @@ impl Books {
         Ok(ledger)
     }
 
-    /// Where the journals of the store at `path` are.
+    /// Where the journals of the store at `path` are: beside the file itself, whatever links lead to it.
     pub fn journals_of(path: &Path) -> PathBuf {
-        path.with_added_extension("ledger")
+        path.canonicalize().unwrap_or_else(|_| path.to_owned()).with_added_extension("ledger")
+    }
+
+    /// At the end of a program: leaves all that is kept in the one file, as somebody who copies it would think. Else it is in the log beside
+    /// it, and nothing is amiss.
+    pub fn gather(&self) {
+        if let Err(fault) = Embedded::gather(&self.path) {
+            tracing::info!(%fault, "the store's log stays beside it");
+        }
     }
 
     fn fault(&self, fault: StoreFault) -> BooksFault {
@@ -223,17 +231,14 @@ pub fn restore(settings: &store::Settings, from: &Path) -> Result<Restored, Book
         move |fault| BooksFault::Store { path, fault }
     };
     let io = |error: std::io::Error| StoreFault::Unavailable(error.to_string());
-    if ledger::is_held(&Books::journals_of(path))? {
-        let fault = StoreFault::Locked("a program runs on it; end it first".to_owned());
-        return Err(BooksFault::Store { path: path.display().to_string(), fault });
-    }
+    let _alone = Hold::take(&Books::journals_of(path))?;
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(io).map_err(at(folder))?;
     }
     let beside = path.with_added_extension("restoring");
     let checked = || {
         copy(from, &beside).map_err(io)?;
-        let copy = Embedded::open(&beside)?;
+        let copy = Embedded::open_filled(&beside)?;
         copy.books()?;
         Ok(())
     };
@@ -243,24 +248,35 @@ pub fn restore(settings: &store::Settings, from: &Path) -> Result<Restored, Book
     drop(swept);
     looked_at.inspect_err(|_| drop(fs::remove_file(&beside))).map_err(at(from))?;
     let aside = set_aside(path).map_err(io).map_err(at(path))?;
-    fs::rename(&beside, path).map_err(io).map_err(at(path))?;
+    // In one step: at no moment is there no store, or one without its log.
+    let renamed = fs::rename(&beside, path).and_then(|()| path.parent().map_or(Ok(()), sync_folder));
+    renamed.map_err(io).map_err(at(path))?;
     Ok(Restored { path: path.clone(), aside })
 }
 
-/// Renames a store, with its log, out of the way.
+/// Gives a store another name too, with its log where that cannot be moved into it.
 fn set_aside(path: &Path) -> std::io::Result<Option<PathBuf>> {
     if !path.exists() {
         return Ok(None);
     }
     let names = (0_u32..).map(|number| path.with_added_extension(format!("before-restore-{number}")));
     let Some(aside) = names.into_iter().find(|name| !name.exists()) else { return Ok(None) };
-    for end in ["-wal", "-shm", ""] {
+    // One that is damaged keeps its log, and that goes first: it must not be taken for that of what comes in its place.
+    let _gathered = Embedded::gather(path);
+    for end in ["-wal", "-shm"] {
         match fs::rename(with_suffix(path, end), with_suffix(&aside, end)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
+    // A file system without second names has to do with a moment in which there is no store.
+    fs::hard_link(path, &aside).or_else(|_| fs::rename(path, &aside))?;
     Ok(Some(aside))
+}
+
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    fs::File::open(folder)?.sync_all()
 }
 
 fn with_suffix(path: &Path, end: &str) -> PathBuf {
@@ -284,4 +300,67 @@ fn existing(settings: &store::Settings) -> Result<Books, BooksFault> {
     }
     let fault = StoreFault::Unavailable("there is no such file".to_owned());
     Err(BooksFault::Store { path: path.display().to_string(), fault })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stores_file_alone_is_the_store_once_it_is_gathered() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyward.db");
+        let settings = settings(&path);
+        let books = Books::open(&settings).unwrap();
+        books.store.write(Write::PepperMark([7; 32])).unwrap();
+        let copied = |name: &str| {
+            let to = folder.path().join(name);
+            fs::copy(&path, &to).unwrap();
+            Embedded::open_filled(&to).ok().and_then(|copy| copy.pepper_mark().unwrap())
+        };
+        assert_eq!(copied("early.db"), None);
+        // Others that have it open are in nobody's way.
+        assert!(books.store.pepper_mark().unwrap().is_some());
+        books.gather();
+        assert_eq!(copied("late.db"), Some([7; 32]));
+    }
+
+    #[test]
+    fn what_a_restore_sets_aside_is_whole_without_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyward.db");
+        let settings = settings(&path);
+        let books = Books::open(&settings).unwrap();
+        let copy = folder.path().join("copy.db");
+        books.store.back_up(&copy).unwrap();
+        books.store.write(Write::PepperMark([7; 32])).unwrap();
+        // Killed: its log is not in it.
+        std::mem::forget(books);
+        let aside = restore(&settings, &copy).unwrap().aside.unwrap();
+        let mark = |path: &Path| Embedded::open_filled(path).unwrap().pepper_mark().unwrap();
+        assert_eq!((mark(&path), mark(&aside)), (None, Some([7; 32])));
+    }
+
+    fn settings(path: &Path) -> store::Settings {
+        let pepper = store::PepperSource::File(path.with_file_name("pepper"));
+        store::Settings { backend: Backend::Sqlite(path.to_owned()), pepper }
+    }
+
+    #[test]
+    fn what_holds_no_store_takes_no_stores_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyward.db");
+        let settings = settings(&path);
+        drop(Books::open(&settings).unwrap());
+        let before = fs::read(&path).unwrap();
+        // As after a copy without its log, and as any other file.
+        let from = folder.path().join("copy.db");
+        rusqlite::Connection::open(&from).unwrap().pragma_update(None, "journal_mode", "wal").unwrap();
+        for content in [fs::read(&from).unwrap(), Vec::new(), b"not a database, but long enough to look at".to_vec()] {
+            fs::write(&from, content).unwrap();
+            assert!(matches!(restore(&settings, &from), Err(BooksFault::Store { fault: StoreFault::Damaged(_), .. })));
+            assert_eq!(fs::read(&path).unwrap(), before);
+            assert!(!folder.path().join("keyward.db.restoring").exists());
+        }
+    }
 }

@@ -67,6 +67,8 @@ pub struct Files {
 pub struct Opened {
     /// The data plane.
     pub plane: Arc<Plane>,
+    /// What outlives the program.
+    pub books: Books,
     /// Where settled requests are written down.
     pub ledger: Arc<Ledger>,
     /// What the admin listener serves.
@@ -98,7 +100,7 @@ pub fn open(config: Config, keys: &[FileKey], files: Option<Files>) -> Result<Op
     keys::apply(&table, &[], &keys::records(&stored)).map_err(machine("keys"))?;
     let ledger = books.open_ledger(&table, config.ledger.clone(), clock.clone(), metrics.ledger.clone())?;
     let ledger = Arc::new(ledger);
-    let store = books.store;
+    let store = Arc::clone(&books.store);
     let fault = |fault: StoreFault| machine("the store")(fault);
     let first_token = first_operator(&*store, &config.admin, clock.now()).map_err(fault)?;
     let operators = Arc::new(Operators::new(&config.admin, store.operators().map_err(fault)?));
@@ -125,5 +127,5 @@ pub fn open(config: Config, keys: &[FileKey], files: Option<Files>) -> Result<Op
         Arc::new(Running { plane: Arc::clone(&plane), store: Arc::clone(&store), reloader: reloader.clone() });
     let service = Arc::new(Service::new(Parts { store, keys: table, digester, clock, program, gate }));
     let surface = Surface { service, operators, vendors };
-    Ok(Opened { plane, ledger, surface, reloader, admin_listen, first_token, mirror, seen })
+    Ok(Opened { plane, books, ledger, surface, reloader, admin_listen, first_token, mirror, seen })
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::keys::secret::Pepper;
@@ -65,7 +65,7 @@ pub fn check(source: &PepperSource) -> Result<(), PepperFault> {
 
 fn make(path: &Path) -> io::Result<Vec<u8>> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     let text = Pepper::generate().expose().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
     // Written beside and renamed, so that a crash leaves either no pepper or a whole one.
@@ -74,6 +74,9 @@ fn make(path: &Path) -> io::Result<Vec<u8>> {
     file.write_all(&text)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
+    // Keys are made under it: they must not outlive it.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder)?.sync_all()?;
     Ok(text)
 }
 
@@ -97,8 +100,8 @@ mod tests {
         assert!(!folder.path().join("data").exists(), "a check makes nothing");
         let first = load(&source).unwrap();
         assert!(first == load(&source).unwrap());
-        let mode = fs::metadata(folder.path().join("data/pepper")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("data/pepper"), mode("data")), (0o600, 0o700));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From a configuration to a running program, and to its end.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,7 +54,11 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
         if let Some(token) = &started.first_token {
             // The secret alone on standard output; what it is, beside it.
             eprintln!("keyward: first start: this is the admin token, shown this once and kept nowhere:");
-            println!("{}", token.expose());
+            if let Err(error) = writeln!(std::io::stdout(), "{}", token.expose()) {
+                eprintln!(
+                    "keyward: it could not be written: {error}; give the operator `admin` a token in [admin] tokens"
+                );
+            }
         }
     })
 }
@@ -79,12 +84,15 @@ pub fn run(
     ready_file: Option<&Path>,
     started: impl AsyncFnOnce(&Started),
 ) -> Result<Outcome, StartFault> {
-    let ledger = Arc::clone(&opened.ledger);
+    let (ledger, books) = (Arc::clone(&opened.ledger), opened.books.clone());
     let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let control = control.map_err(machine("the control plane's runtime"))?;
     let ended = control.block_on(run_planes(opened, ready_file, started));
-    if let Err(fault) = ledger.close() {
-        tracing::error!(%fault, "what was settled last is left in the journals, for the next start");
+    match ledger.close() {
+        Ok(()) => books.gather(),
+        Err(fault) => {
+            tracing::error!(%fault, "what was settled last is left in the journals, for the next start");
+        }
     }
     // Waits for nothing: what still runs here is of no use to anyone.
     control.shutdown_background();
@@ -106,11 +114,7 @@ async fn run_planes(
     let mut signals = Signals::new().map_err(machine("signals"))?;
     let mut server = server::start(&plane, &tls).map_err(machine("the data listener"))?;
     let service = Arc::clone(&surface.service);
-    tokio::spawn(async move {
-        if let Err(error) = admin::serve(listener, &surface).await {
-            tracing::error!(%error, "the admin listener ended");
-        }
-    });
+    tokio::spawn(async move { admin::serve(listener, &surface).await });
     let reloads = reloader.zip(seen).map(|(reloader, seen)| {
         tokio::spawn(mirror.follow(reloader.declared()));
         Reloads::start(reloader, seen)

@@ -98,12 +98,16 @@ fn change(before: &Value, after: &Value) -> String {
     }
     let changes = names.iter().filter_map(|name| {
         let (was, is) = (text_of(&before[name.as_str()]), text_of(&after[name.as_str()]));
-        let name = plain(name);
+        let shown = plain(name);
+        // Of a key that is made or deleted what was left as it comes is no news.
+        let is_default = |value: &Value| *value == Value::Bool(false);
         match (before.is_null(), after.is_null()) {
             _ if was == is => None,
-            (true, _) => Some(format!("{name}: {is}")),
-            (_, true) => Some(format!("{name}: {was}")),
-            _ => Some(format!("{name}: {was} -> {is}")),
+            (true, _) if is_default(&after[name.as_str()]) => None,
+            (_, true) if is_default(&before[name.as_str()]) => None,
+            (true, _) => Some(format!("{shown}: {is}")),
+            (_, true) => Some(format!("{shown}: {was}")),
+            _ => Some(format!("{shown}: {was} -> {is}")),
         }
     });
     changes.collect::<Vec<_>>().join(", ")
@@ -118,9 +122,10 @@ mod tests {
     fn a_change_shows_what_was_and_what_is() {
         let (before, after) = (json!({"rpm_limit": 60, "name": "a"}), json!({"rpm_limit": 120, "name": "b\u{1b}"}));
         assert_eq!(change(&before, &after), "name: a -> b\\u{1b}, rpm_limit: 60 -> 120");
-        let made = json!({"name": "a", "models_allowed": [], "rpm_limit": null});
+        let made = json!({"name": "a", "models_allowed": [], "rpm_limit": null, "disabled": false});
         assert_eq!((change(&Value::Null, &made), change(&made, &Value::Null)), ("name: a".into(), "name: a".into()));
         assert_eq!(change(&json!({"rpm_limit": 5}), &json!({"rpm_limit": null})), "rpm_limit: 5 -> -");
+        assert_eq!(change(&json!({"disabled": true}), &json!({"disabled": false})), "disabled: yes -> no");
         assert_eq!(change(&Value::Null, &Value::Null), "-");
     }
 }

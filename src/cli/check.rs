@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::app::pepper;
 use crate::config;
 
+use super::output::say;
 use super::{NOT_IN_ORDER, OK, is_coloured};
 
 /// Checks both files and prints every fault.
@@ -28,16 +29,18 @@ pub fn check(path: &Path, json: bool) -> u8 {
         lines.push(fault.to_string());
     }
     let is_fine = lines.is_empty();
+    let code = if is_fine { OK } else { NOT_IN_ORDER };
     if json {
         let verdict = serde_json::json!({ "ok": is_fine, "faults": lines, "warnings": warnings });
-        println!("{verdict}");
-    } else {
-        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        eprint!("{drawn}");
-        match (is_fine, files) {
-            (true, Ok((_, keys))) => println!("{}: in order, {} key(s) by file", path.display(), keys.len()),
-            _ => eprintln!("\nkeyward: {} fault(s)", lines.len()),
+        return say(&verdict.to_string(), code);
+    }
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    eprint!("{drawn}");
+    match (is_fine, files) {
+        (true, Ok((_, keys))) => say(&format!("{}: in order, {} key(s) by file", path.display(), keys.len()), code),
+        _ => {
+            eprintln!("\nkeyward: {} fault(s)", lines.len());
+            code
         }
     }
-    if is_fine { OK } else { NOT_IN_ORDER }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 
+use super::output::{plain, say};
 use super::{FAILED, NOT_IN_ORDER, OK};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,14 +28,8 @@ pub fn check(admin_url: &str, wait: Duration) -> u8 {
         answer = ask(authority);
     }
     match answer {
-        Ok(status) if status == "200" => {
-            println!("ready");
-            OK
-        }
-        Ok(status) => {
-            println!("not ready ({status})");
-            FAILED
-        }
+        Ok(status) if status == "200" => say("ready", OK),
+        Ok(status) => say(&format!("not ready ({})", plain(&status)), FAILED),
         Err(error) => {
             eprintln!("keyward: {authority}: {error}");
             FAILED

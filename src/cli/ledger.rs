@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::app::books::{self, Audit};
 use crate::config;
 
+use super::output::say;
 use super::{FAILED, NOT_IN_ORDER, OK, is_coloured};
 
 /// Verifies and prints the verdict: exit code 0 when everything agrees, 1 when something does not.
@@ -27,12 +28,8 @@ pub fn verify(config: &Path, json: bool) -> u8 {
             return FAILED;
         }
     };
-    if json {
-        println!("{}", verdict(&audit));
-    } else {
-        print_table(&audit);
-    }
-    if audit.books.mismatches.is_empty() { OK } else { FAILED }
+    let code = if audit.books.mismatches.is_empty() { OK } else { FAILED };
+    say(&if json { verdict(&audit).to_string() } else { drawn(&audit) }, code)
 }
 
 fn verdict(audit: &Audit) -> serde_json::Value {
@@ -51,7 +48,7 @@ fn verdict(audit: &Audit) -> serde_json::Value {
     })
 }
 
-fn print_table(audit: &Audit) {
+fn drawn(audit: &Audit) -> String {
     let books = &audit.books;
     let mut table = Table::new();
     table.load_preset(presets::UTF8_BORDERS_ONLY);
@@ -60,17 +57,15 @@ fn print_table(audit: &Audit) {
     table.add_row(["requests", &books.requests.to_string()]);
     table.add_row(["units", &books.units.to_string()]);
     table.add_row(["entries still in journals", &audit.pending.to_string()]);
-    println!("{table}");
     if books.mismatches.is_empty() {
-        println!("the books agree: what is counted for each key is the sum of its records");
-        return;
+        return format!("{table}\nthe books agree: what is counted for each key is the sum of its records");
     }
+    let summary = table;
     let mut table = Table::new();
     table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(["key", "what", "counted", "summed"]);
     for found in &books.mismatches {
         let key = found.key.map_or_else(|| "all".to_owned(), |key| key.to_string());
         table.add_row([key, found.what.to_owned(), found.counted.to_string(), found.summed.to_string()]);
     }
-    println!("{table}");
-    println!("the books do not agree in {} place(s)", books.mismatches.len());
+    format!("{summary}\n{table}\nthe books do not agree in {} place(s)", books.mismatches.len())
 }

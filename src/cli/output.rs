@@ -25,8 +25,9 @@ impl Screen {
     /// Standard output.
     pub fn stdout() -> Self {
         let stdout = std::io::stdout();
-        // The width is that of standard output's terminal, when it is one.
-        Self { width: Table::new().width().filter(|_| stdout.is_terminal()), is_coloured: is_coloured(&stdout) }
+        // The width is that of standard output's terminal, when it is one and knows.
+        let width = Table::new().width().filter(|width| *width > 0 && stdout.is_terminal());
+        Self { width, is_coloured: is_coloured(&stdout) }
     }
 }
 
@@ -196,9 +197,12 @@ fn cell(text: &str, is_coloured: bool) -> Cell {
 pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
-        // Also the marks that turn the direction of writing.
-        let is_trick =
-            c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        // Also what turns the direction of writing, ends a line, or is not seen at all and so makes two texts look the same. The
+        // joiners stay, which some scripts are written with.
+        let is_trick = c.is_control()
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
+            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')
+            || matches!(c, '\u{e0000}'..='\u{e007f}');
         if is_trick { plain.extend(c.escape_unicode()) } else { plain.push(c) }
     }
     plain
@@ -213,13 +217,28 @@ pub fn text_of(value: &Value) -> String {
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
         Value::Number(number) => number.to_string(),
         Value::Array(values) if values.is_empty() => NOTHING.to_owned(),
-        Value::Array(values) => values.iter().map(text_of).collect::<Vec<_>>().join(", "),
+        Value::Array(values) => {
+            let joint = if values.iter().any(Value::is_object) { "; " } else { ", " };
+            values.iter().map(text_of).collect::<Vec<_>>().join(joint)
+        }
         Value::Object(pairs) if pairs.is_empty() => NOTHING.to_owned(),
+        Value::Object(pairs) if pairs.contains_key("prefix") && pairs.contains_key("until") => old_secret(value),
         Value::Object(pairs) => {
             let pairs = pairs.iter().map(|(name, value)| format!("{}={}", plain(name), text_of(value)));
             pairs.collect::<Vec<_>>().join(", ")
         }
     }
+}
+
+/// A secret that was replaced: which one, until when it works, and what is known of its use.
+fn old_secret(old: &Value) -> String {
+    let mut text = format!("{} until {}", text_of(&old["prefix"]), second_of(&old["until"]));
+    if let Some(uses) = old["uses"].as_u64() {
+        let word = if uses == 1 { "use" } else { "uses" };
+        let last = if old["last_used_at"].is_null() { "never".to_owned() } else { second_of(&old["last_used_at"]) };
+        text.push_str(&format!(", {uses} {word} since it was replaced, last used {last}"));
+    }
+    text
 }
 
 /// A moment to the minute.
@@ -244,6 +263,14 @@ pub fn write(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
+}
+
+/// Writes a line to standard output. The exit code is `code`, or that of a line that could not be written.
+pub fn say(line: &str, code: u8) -> u8 {
+    match write(&format!("{line}\n")) {
+        Ok(()) => code,
+        Err(failure) => failure.report(),
+    }
 }
 
 /// Writes the API's own JSON: as it came for programs, with indents for eyes; names keep their order.

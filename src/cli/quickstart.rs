@@ -17,6 +17,7 @@ use crate::config;
 use crate::keys::secret::Secret;
 use crate::units::{Rpm, Tpm};
 
+use super::output::write;
 use super::{FAILED, ended};
 
 /// A folder that ends with the program.
@@ -70,7 +71,11 @@ pub fn quickstart(listen: SocketAddr, admin: SocketAddr, ready_file: Option<&Pat
         .map_err(StartFault::Config)
         .and_then(|config| open(config, &[], None));
     let greet = async |started: &Started| match keys(started).await {
-        Ok((ordinary, sandbox)) => print!("{}", greeting(started, &ordinary, &sandbox)),
+        Ok((ordinary, sandbox)) => {
+            if let Err(failure) = write(&greeting(started, &ordinary, &sandbox)) {
+                failure.report();
+            }
+        }
         Err(fault) => eprintln!("keyward: no key could be made: {fault}"),
     };
     ended(opened.and_then(|opened| run(opened, ready_file, greet)))

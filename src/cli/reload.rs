@@ -4,7 +4,7 @@ use clap::Args;
 use http::Method;
 use serde_json::Value;
 
-use super::client::{Call, Client, Server};
+use super::client::{Call, Client, Server, strange};
 use super::failure::Failure;
 use super::output::{Screen, card, text_of, write, write_json};
 use super::{FAILED, OK};
@@ -25,14 +25,13 @@ impl Reload {
         let client = Client::new(&self.server)?;
         let answer = client.call(&Call::new(Method::POST, "/api/v1/gateway/config/reload"))?;
         let verdict = answer.json()?;
+        let is_applied = verdict["applied"].as_bool().ok_or_else(|| strange("no `applied` in it"))?;
         if self.json {
             write_json(answer.text()?)?;
         } else {
             write(&drawn(&verdict, Screen::stdout()))?;
         }
-        let is_refused =
-            verdict["ok"] == false || verdict["faults"].as_array().is_some_and(|faults| !faults.is_empty());
-        Ok(if is_refused { FAILED } else { OK })
+        Ok(if is_applied { OK } else { FAILED })
     }
 }
 

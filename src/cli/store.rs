@@ -6,15 +6,15 @@ use crate::app::books::{self, BooksFault};
 use crate::config;
 use crate::store::Settings;
 
+use super::output::say;
 use super::{FAILED, NOT_IN_ORDER, OK, is_coloured};
 
 /// Copies the store to a new file, whether or not the program runs.
 pub fn back_up(config: &Path, to: &Path) -> u8 {
     with_settings(config, |settings| {
         books::back_up(settings, to)?;
-        println!("{}", to.display());
         eprintln!("Keep it with the pepper: without that no key in it is recognised.");
-        Ok(())
+        Ok(say(&to.display().to_string(), OK))
     })
 }
 
@@ -22,19 +22,18 @@ pub fn back_up(config: &Path, to: &Path) -> u8 {
 pub fn restore(config: &Path, from: &Path) -> u8 {
     with_settings(config, |settings| {
         let restored = books::restore(settings, from)?;
-        println!("{}", restored.path.display());
         if let Some(aside) = restored.aside {
             eprintln!("What was there before is kept as {}.", aside.display());
         }
-        Ok(())
+        Ok(say(&restored.path.display().to_string(), OK))
     })
 }
 
-fn with_settings(config: &Path, work: impl FnOnce(&Settings) -> Result<(), BooksFault>) -> u8 {
+fn with_settings(config: &Path, work: impl FnOnce(&Settings) -> Result<u8, BooksFault>) -> u8 {
     let env = |name: &str| std::env::var(name).ok();
     match config::load(config, &env) {
         Ok(config) => match work(&config.storage) {
-            Ok(()) => OK,
+            Ok(code) => code,
             Err(fault) => {
                 eprintln!("keyward: {fault}");
                 FAILED

@@ -1,5 +1,8 @@
 //! From the journals into the store: a thread of its own, which nothing on the data path waits for.
 
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,13 +23,16 @@ const BATCH: usize = 2_000;
 /// How often what is old is tidied away, in rounds of the drain.
 const ROUNDS_BETWEEN_TIDYING: u32 = 600;
 
+/// Where it is said whether an order worked; there is room for the one answer.
+pub(super) type Told = SyncSender<Result<(), StoreFault>>;
+
 /// What the drain is asked.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Bring everything settled so far into the store, and say whether that worked.
-    Flush(SyncSender<Result<(), StoreFault>>),
+    Flush(Told),
     /// The same, and end.
-    End(SyncSender<Result<(), StoreFault>>),
+    End(Told),
 }
 
 /// The drain.
@@ -34,6 +40,8 @@ pub(super) struct Drain {
     pub(super) store: Arc<dyn Store>,
     pub(super) journals: Arc<Mutex<Vec<Arc<Journal>>>>,
     pub(super) left: Vec<Left>,
+    /// How often everything was drained.
+    pub(super) rounds: Arc<AtomicU64>,
     pub(super) sums: Arc<Sums>,
     pub(super) summed: Summed,
     pub(super) settings: Settings,
@@ -56,37 +64,40 @@ impl Summed {
 }
 
 impl Drain {
-    /// Drains every half of the window until it is told to end.
-    pub(super) fn run(mut self, orders: &Receiver<Order>) {
-        // Half of it, so that with the time a commit takes the whole is not passed.
-        let rest = (self.settings.window / 2).max(Duration::from_millis(1));
+    /// Drains every `rest` until it is told to end.
+    pub(super) fn run(mut self, rest: Duration, orders: &Receiver<Order>) {
         let mut until_tidying = ROUNDS_BETWEEN_TIDYING;
         loop {
-            match orders.recv_timeout(rest) {
-                Ok(Order::Flush(told)) => {
-                    let _ = told.send(self.round());
-                }
-                Ok(Order::End(told)) => {
-                    let _ = told.send(self.round().and_then(|()| self.close()));
-                    return;
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    let is_fine = self.round().is_ok();
-                    until_tidying = until_tidying.saturating_sub(1);
-                    if is_fine && until_tidying == 0 {
-                        until_tidying = ROUNDS_BETWEEN_TIDYING;
-                        self.tidy();
+            let is_fine = match orders.recv_timeout(rest) {
+                Ok(first) => {
+                    let (flushes, ends) = sorted(std::iter::once(first).chain(orders.try_iter()));
+                    let drained = self.round();
+                    tell(flushes, &drained);
+                    if !ends.is_empty() {
+                        tell(ends, &drained.and_then(|()| self.close()));
+                        return;
                     }
+                    drained.is_ok()
                 }
+                Err(RecvTimeoutError::Timeout) => self.round().is_ok(),
                 // Whoever gives orders is gone, and nobody ended it: what is in the journals is for the next start.
                 Err(RecvTimeoutError::Disconnected) => return,
+            };
+            until_tidying = until_tidying.saturating_sub(1);
+            if is_fine && until_tidying == 0 {
+                until_tidying = if self.tidy() { 1 } else { ROUNDS_BETWEEN_TIDYING };
             }
         }
     }
 
-    /// Everything appended so far into the store; where that fails, at least to disk.
+    /// Everything appended so far into the store. A bug on the way is a fault like any other: what failed is tried again, and everybody can
+    /// see that it is behind.
     fn round(&mut self) -> Result<(), StoreFault> {
-        let drained = self.drain_all();
+        let drained = catch_unwind(AssertUnwindSafe(|| self.drain_all()));
+        let drained = drained.unwrap_or_else(|_| Err(StoreFault::Unavailable("the drain failed".to_owned())));
+        if drained.is_ok() {
+            self.rounds.fetch_add(1, Ordering::Release);
+        }
         let pending: usize = self.journals().iter().map(|journal| journal.pending()).sum();
         self.metrics.pending_bytes.set(i64::try_from(pending).unwrap_or(i64::MAX));
         let was_behind = self.metrics.behind.set(i64::from(drained.is_err())) != 0;
@@ -96,37 +107,46 @@ impl Drain {
             Err(fault) => {
                 self.metrics.failures.get_or_create(&Reason { reason: fault.as_str() }).inc();
                 if !was_behind {
-                    tracing::error!(%fault, "the store does not take what is settled; it is kept in the journals meanwhile");
+                    tracing::error!(%fault, "what is settled does not all come into the store; it is kept in the journals meanwhile");
                 }
-                self.sync();
             }
         }
         drained
     }
 
+    /// A fault of the store ends it: it would be the same for the next. One of a journal's file is that journal's alone.
     fn drain_all(&mut self) -> Result<(), StoreFault> {
-        self.drain_left()?;
+        let mut of_files = self.drain_left()?;
         for journal in self.journals() {
-            drain_journal(&*self.store, &journal, &self.metrics)?;
+            of_files = of_files.and(drain_journal(&*self.store, &journal, &self.metrics)?);
         }
-        self.drain_sums()
+        self.drain_sums()?;
+        of_files.map_err(unavailable)
     }
 
     /// What a killed process left behind goes first. A file is removed before the store forgets how far it was drained: the other way
     /// round a kill in between would have it drained twice.
-    fn drain_left(&mut self) -> Result<(), StoreFault> {
-        while let Some(left) = self.left.last_mut() {
+    fn drain_left(&mut self) -> Result<io::Result<()>, StoreFault> {
+        let (mut of_files, mut at) = (Ok(()), 0);
+        while let Some(left) = self.left.get_mut(at) {
             while !left.entries.is_empty() {
                 let batch = left.entries.iter().take(BATCH).cloned().collect::<Vec<_>>();
                 let count = batch.len();
                 write(&*self.store, left.id, batch, &self.metrics)?;
                 left.entries.drain(..count);
             }
-            journal::remove(&left.path).map_err(unavailable)?;
-            forget(&*self.store, left.id)?;
-            self.left.pop();
+            match journal::remove(&left.path) {
+                Ok(()) => {
+                    forget(&*self.store, left.id)?;
+                    self.left.swap_remove(at);
+                }
+                Err(error) => {
+                    of_files = Err(io::Error::new(error.kind(), format!("{}: {error}", left.path.display())));
+                    at += 1;
+                }
+            }
         }
-        Ok(())
+        Ok(of_files)
     }
 
     fn drain_sums(&mut self) -> Result<(), StoreFault> {
@@ -146,36 +166,29 @@ impl Drain {
         Ok(())
     }
 
-    /// Nothing is pending: the journals are not needed any more.
+    /// The journals are not needed any more, but for those that a worker still has, which was cut: what it settles yet is for the next
+    /// start.
     fn close(&mut self) -> Result<(), StoreFault> {
-        for journal in self.journals() {
+        let journals = std::mem::take(&mut *self.journals.lock().unwrap_or_else(PoisonError::into_inner));
+        for journal in journals.into_iter().filter_map(Arc::into_inner) {
+            // What its worker settled after the last round.
+            drain_journal(&*self.store, &journal, &self.metrics)?.map_err(unavailable)?;
             journal.remove().map_err(unavailable)?;
             forget(&*self.store, journal.id())?;
         }
         forget(&*self.store, self.summed.id)
     }
 
-    fn sync(&self) {
-        for journal in self.journals().iter().filter(|journal| journal.pending() > 0) {
-            if let Err(error) = journal.sync() {
-                tracing::error!(%error, "a journal cannot be brought to disk; a power cut would lose what it holds");
-            }
-        }
-    }
-
-    fn tidy(&self) {
+    /// Tidies a bounded part of what is old away, and says whether there may be more of it.
+    fn tidy(&self) -> bool {
         let now_ms = self.clock.now().unix_ms;
         let kept_ms = i64::try_from(self.settings.records_kept.as_millis()).unwrap_or(i64::MAX);
         let records_before_ms = now_ms.saturating_sub(kept_ms);
-        // A bounded part of it at a time; the rest is for the next.
-        for _ in 0..10 {
-            match self.store.write(Write::Tidy { now_ms, records_before_ms }) {
-                Ok(Written::Tidied(0)) => break,
-                Ok(_) => {}
-                Err(fault) => {
-                    tracing::warn!(%fault, "what is old could not be tidied away");
-                    break;
-                }
+        match self.store.write(Write::Tidy { now_ms, records_before_ms }) {
+            Ok(written) => written != Written::Tidied(0),
+            Err(fault) => {
+                tracing::warn!(%fault, "what is old could not be tidied away");
+                false
             }
         }
     }
@@ -187,18 +200,21 @@ impl Drain {
 
 /// All that was appended to a journal before this was called. What is appended meanwhile is for the next round, or a busy worker would
 /// keep it here for ever.
-fn drain_journal(store: &dyn Store, journal: &Journal, metrics: &LedgerMetrics) -> Result<(), StoreFault> {
+fn drain_journal(store: &dyn Store, journal: &Journal, metrics: &LedgerMetrics) -> Result<io::Result<()>, StoreFault> {
     let through = journal.last();
     loop {
-        let (mut entries, to) = journal.oldest().map_err(unavailable)?;
+        let (mut entries, place) = match journal.oldest() {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error)),
+        };
         let is_all = entries.last().is_none_or(|(last, _)| *last >= through);
         while !entries.is_empty() {
             let rest = entries.split_off(entries.len().min(BATCH));
             write(store, journal.id(), std::mem::replace(&mut entries, rest), metrics)?;
         }
-        journal.advance(to);
+        journal.advance(place);
         if is_all {
-            return Ok(());
+            return Ok(Ok(()));
         }
     }
 }
@@ -222,6 +238,26 @@ fn forget(store: &dyn Store, journal: Uuid) -> Result<(), StoreFault> {
     store.write(Write::Usage(UsageBatch { slices: vec![slice] })).map(drop)
 }
 
-fn unavailable(error: std::io::Error) -> StoreFault {
+/// Who wants a flush, and who the end. Whoever asks while a round runs is told of the next one together: a store that takes long to say no
+/// must not be asked once for each.
+fn sorted(orders: impl Iterator<Item = Order>) -> (Vec<Told>, Vec<Told>) {
+    let (mut flushes, mut ends) = (Vec::new(), Vec::new());
+    for order in orders {
+        match order {
+            Order::Flush(told) => flushes.push(told),
+            Order::End(told) => ends.push(told),
+        }
+    }
+    (flushes, ends)
+}
+
+fn tell(waiting: Vec<Told>, outcome: &Result<(), StoreFault>) {
+    for told in waiting {
+        // Whoever asked may have gone.
+        let _ = told.send(outcome.clone());
+    }
+}
+
+fn unavailable(error: io::Error) -> StoreFault {
     StoreFault::Unavailable(error.to_string())
 }

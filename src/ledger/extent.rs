@@ -59,10 +59,14 @@ impl Extent {
         self.start..self.wrap.unwrap_or(self.end)
     }
 
-    /// All before `to` in the piece that [`Extent::oldest`] gave is in the store now.
-    pub(super) fn advance(&mut self, to: usize) {
-        self.start = to;
-        if self.wrap == Some(to) {
+    /// `done`, the beginning of the piece that [`Extent::oldest`] gave, is in the store now.
+    pub(super) fn advance(&mut self, done: Range<usize>) {
+        // Nothing was pending, and what was appended since then stands at the front: the end of that piece means nothing any more.
+        if done.is_empty() {
+            return;
+        }
+        self.start = done.end;
+        if self.wrap == Some(done.end) {
             (self.start, self.wrap) = (FIRST, None);
         }
     }
@@ -95,7 +99,7 @@ mod tests {
             assert!(at < FIRST + 2 * EAGER);
             if at % 4_096 < 256 {
                 let oldest = extent.oldest();
-                extent.advance(oldest.end);
+                extent.advance(oldest);
             }
         }
     }
@@ -105,7 +109,7 @@ mod tests {
         let mut extent = Extent::new(FIRST + 10 * 64);
         assert!((0..10).all(|_| extent.place(64).is_some()));
         assert_eq!((extent.place(64), extent.pending(), extent.capacity()), (None, 640, 640));
-        extent.advance(FIRST + 64);
+        extent.advance(FIRST..FIRST + 64);
         assert_eq!((extent.place(128), extent.place(64)), (None, Some(FIRST)));
         assert_eq!(extent.place(64), None);
     }
@@ -132,7 +136,7 @@ mod tests {
                     let whole = pending.iter().take_while(|(from, to)| *from >= oldest.start && *to <= oldest.end).count();
                     let taken = upto.index(whole) + 1;
                     let (_, to) = pending.drain(..taken).next_back().unwrap();
-                    extent.advance(to);
+                    extent.advance(oldest.start..to);
                 }
             }
             while !pending.is_empty() {
@@ -140,7 +144,7 @@ mod tests {
                 while pending.front().is_some_and(|(from, to)| *from >= oldest.start && *to <= oldest.end) {
                     pending.pop_front();
                 }
-                extent.advance(oldest.end);
+                extent.advance(oldest);
             }
             prop_assert_eq!(extent.pending(), 0);
         }

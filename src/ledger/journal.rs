@@ -74,6 +74,8 @@ impl Journal {
         file.write_all(&MAGIC)?;
         file.write_all(id.as_bytes())?;
         file.sync_all()?;
+        // And its name: what is brought to disk must be found there.
+        sync_folder_of(path)?;
         Ok(file)
     }
 
@@ -114,11 +116,11 @@ impl Journal {
         self.writer().extent.pending()
     }
 
-    /// The oldest entries that are not in the store yet, some thousands at most, and the place after them.
+    /// The oldest entries that are not in the store yet, some thousands at most, and where they stand.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn oldest(&self) -> io::Result<(Entries, usize)> {
+    pub(super) fn oldest(&self) -> io::Result<(Entries, Range<usize>)> {
         let Range { start, end } = self.writer().extent.oldest();
         // Read as a file and not through the mapping, which the worker writes to meanwhile.
         let mut bytes = vec![0; (end - start).min(MOST_READ)];
@@ -141,12 +143,12 @@ impl Journal {
                 }
             }
         }
-        Ok((entries, start + at))
+        Ok((entries, start..start + at))
     }
 
-    /// All entries before the place `to` are in the store now.
-    pub(super) fn advance(&self, to: usize) {
-        self.writer().extent.advance(to);
+    /// What [`Journal::oldest`] found there is in the store now.
+    pub(super) fn advance(&self, done: Range<usize>) {
+        self.writer().extent.advance(done);
     }
 
     /// Brings what was appended to disk: what is not in the store must not be lost with the power either.
@@ -176,23 +178,41 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    sync_folder_of(path)
+}
+
+fn sync_folder_of(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Entries with their sequence numbers, ascending.
 pub(super) type Entries = Vec<(u64, Entry)>;
 
-/// The identity and the entries of a journal that was left behind, in their order; `None` for a file that is none.
-pub(super) fn read(file: &File) -> io::Result<Option<(Uuid, Entries)>> {
+/// What a file that was left behind turns out to be.
+pub(super) enum Found {
+    /// A journal: its identity and its entries in their order.
+    Journal(Uuid, Entries),
+    /// One that was never made whole.
+    Blank,
+    /// Something else.
+    Unknown,
+}
+
+/// Reads what was left behind. Every frame is looked for by itself, so that what lies beyond a damaged one is found all the same.
+pub(super) fn read(file: &File) -> io::Result<Found> {
     let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     let mut bytes = vec![0; size];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(parse(&bytes))
 }
 
-/// The same of its bytes. Every frame is looked for by itself, so that what lies beyond a damaged one is found all the same.
-pub(super) fn parse(bytes: &[u8]) -> Option<(Uuid, Entries)> {
-    let head = bytes.get(..FIRST)?.strip_prefix(&MAGIC)?.first_chunk::<16>()?;
+/// The same of its bytes.
+pub(super) fn parse(bytes: &[u8]) -> Found {
+    let head = bytes.get(..FIRST).and_then(|head| head.strip_prefix(&MAGIC)).and_then(|rest| rest.first_chunk::<16>());
+    let Some(id) = head.map(|id| Uuid::from_bytes(*id)) else {
+        let is_blank = bytes.len() < FIRST || bytes.iter().all(|byte| *byte == 0);
+        return if is_blank { Found::Blank } else { Found::Unknown };
+    };
     let mut entries = Vec::new();
     let mut at = FIRST;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -206,7 +226,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(Uuid, Entries)> {
     }
     entries.sort_by_key(|(sequence, _)| *sequence);
     entries.dedup_by_key(|(sequence, _)| *sequence);
-    Some((Uuid::from_bytes(*head), entries))
+    Found::Journal(id, entries)
 }
 
 #[cfg(test)]

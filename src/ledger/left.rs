@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::ledger::journal::{self, EXTENSION, Entries};
+use crate::ledger::journal::{self, EXTENSION, Entries, Found};
 
 /// One of them, with what of it is not in the store yet.
 #[derive(Debug)]
@@ -14,11 +14,12 @@ pub(super) struct Left {
     pub(super) id: Uuid,
     pub(super) path: PathBuf,
     pub(super) entries: Entries,
-    /// Its lock, so that no other process drains it too.
-    pub(super) _file: File,
+    /// How many the numbers of the others tell of that cannot be read any more.
+    pub(super) missing: u64,
 }
 
-/// Finds those in `folder` that no process holds. `drained` says how far the store has taken each that it knows.
+/// Finds those in `folder` that no process holds, and holds none of them open, however many there are: whoever asks holds the folder.
+/// `drained` says how far the store has taken each that it knows.
 ///
 /// # Errors
 /// The folder or a file cannot be read.
@@ -33,9 +34,12 @@ pub(super) fn find(folder: &Path, drained: &[(Uuid, u64)]) -> io::Result<Vec<Lef
             Err(TryLockError::Error(error)) => return Err(named(error)),
         }
         match undrained(&file, drained).map_err(named)? {
-            Some((id, entries)) => found.push(Left { id, path, entries, _file: file }),
+            Content::Entries { id, entries, missing } => {
+                found.push(Left { id, path, entries, missing });
+            }
             // Killed while it was being made: nothing was ever written to it.
-            None => journal::remove(&path).map_err(named)?,
+            Content::Blank => journal::remove(&path).map_err(named)?,
+            Content::Unknown => set_aside(&path).map_err(named)?,
         }
     }
     Ok(found)
@@ -53,24 +57,20 @@ pub(super) fn pending(folder: &Path, drained: &[(Uuid, u64)]) -> io::Result<u64>
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other?,
         };
-        count += undrained(&file, drained)?.map_or(0, |(_, entries)| entries.len() as u64);
+        count += match undrained(&file, drained)? {
+            Content::Entries { entries, .. } => entries.len() as u64,
+            Content::Blank | Content::Unknown => 0,
+        };
     }
     Ok(count)
 }
 
-/// Whether a process holds one of the journals in `folder`.
-///
-/// # Errors
-/// The folder or a file cannot be read.
-pub(super) fn is_held(folder: &Path) -> io::Result<bool> {
-    for path in journals(folder)? {
-        match File::options().read(true).write(true).open(&path)?.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(true),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
-    Ok(false)
+/// What no program of this version can read may still be what somebody owes: it is kept, under a name that nobody looks for.
+fn set_aside(path: &Path) -> io::Result<()> {
+    let aside = path.with_added_extension("unreadable");
+    fs::rename(path, &aside)?;
+    tracing::error!(path = %aside.display(), "a journal of settled requests cannot be read, and is set aside: it was damaged, or a newer version made it");
+    Ok(())
 }
 
 fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -88,10 +88,22 @@ fn journals(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn undrained(file: &File, drained: &[(Uuid, u64)]) -> io::Result<Option<(Uuid, Entries)>> {
-    Ok(journal::read(file)?.map(|(id, mut entries)| {
-        let through = drained.iter().find(|(known, _)| *known == id).map_or(0, |(_, through)| *through);
-        entries.retain(|(sequence, _)| *sequence > through);
-        (id, entries)
-    }))
+/// What a file turns out to hold.
+enum Content {
+    Entries { id: Uuid, entries: Entries, missing: u64 },
+    Blank,
+    Unknown,
+}
+
+fn undrained(file: &File, drained: &[(Uuid, u64)]) -> io::Result<Content> {
+    Ok(match journal::read(file)? {
+        Found::Journal(id, mut entries) => {
+            let through = drained.iter().find(|(known, _)| *known == id).map_or(0, |(_, through)| *through);
+            entries.retain(|(sequence, _)| *sequence > through);
+            let missing = entries.last().map_or(0, |(last, _)| last - through - entries.len() as u64);
+            Content::Entries { id, entries, missing }
+        }
+        Found::Blank => Content::Blank,
+        Found::Unknown => Content::Unknown,
+    })
 }

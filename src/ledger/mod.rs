@@ -19,13 +19,17 @@ mod left;
 mod mapping;
 mod settings;
 mod sums;
+mod sync;
 
-use std::fs;
+use std::convert::Infallible;
+use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -36,8 +40,10 @@ pub use settings::Settings;
 use crate::clock::Clock;
 use crate::store::{Store, StoreFault};
 use crate::telemetry::metrics::LedgerMetrics;
-use drain::{Drain, Order, Summed};
+use drain::{Drain, Order, Summed, Told};
+use journal::Found;
 use sums::Sums;
+use sync::Syncer;
 
 /// Why there is no ledger, and so no start: what is used must be written down.
 #[derive(Debug, Error)]
@@ -50,9 +56,40 @@ pub enum LedgerFault {
         /// What happened.
         error: std::io::Error,
     },
+    /// Another program's.
+    #[error("{path}: another program runs on this store; end it first")]
+    Held {
+        /// Where.
+        path: String,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreFault),
+}
+
+/// The right to be the one program on a store: to charge its keys, change them, and drain what others left. Ends when it is dropped, and with
+/// the process.
+#[derive(Debug)]
+pub struct Hold {
+    _folder: File,
+}
+
+impl Hold {
+    /// Takes it, by a lock on the folder of the journals, which is made when missing.
+    ///
+    /// # Errors
+    /// [`LedgerFault::Held`] where another has it; or the folder cannot be made.
+    pub fn take(folder: &Path) -> Result<Self, LedgerFault> {
+        let path = || folder.display().to_string();
+        let fault = |error| LedgerFault::Folder { path: path(), error };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
+        let opened = File::open(folder).map_err(fault)?;
+        match opened.try_lock() {
+            Ok(()) => Ok(Self { _folder: opened }),
+            Err(TryLockError::WouldBlock) => Err(LedgerFault::Held { path: path() }),
+            Err(TryLockError::Error(error)) => Err(fault(error)),
+        }
+    }
 }
 
 /// All journals, and the thread that drains them. [`Ledger::close`] ends it in order; when it is dropped otherwise, what is in the journals
@@ -64,9 +101,17 @@ pub struct Ledger {
     journals: Arc<Mutex<Vec<Arc<Journal>>>>,
     sums: Arc<Sums>,
     metrics: LedgerMetrics,
-    /// `None` once it is being dropped.
-    orders: Mutex<Option<Sender<Order>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// `None` once it has ended.
+    ends: Mutex<Option<Ends>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    _hold: Hold,
+}
+
+/// What the threads hear: both end when it is dropped.
+#[derive(Debug)]
+struct Ends {
+    orders: Sender<Order>,
+    _syncs: Sender<Infallible>,
 }
 
 impl Ledger {
@@ -74,7 +119,7 @@ impl Ledger {
     /// behind and that is not in the store yet, so that it counts from the first request on; it is drained like any other.
     ///
     /// # Errors
-    /// The folder or the store cannot be read or written.
+    /// Another program runs on it, or the folder or the store cannot be read or written.
     pub fn open(
         folder: &Path,
         settings: Settings,
@@ -84,36 +129,52 @@ impl Ledger {
         counted: &mut dyn FnMut(&Entry),
     ) -> Result<Self, LedgerFault> {
         let fault = |error| LedgerFault::Folder { path: folder.display().to_string(), error };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
+        let hold = Hold::take(folder)?;
         let left = left::find(folder, &store.drained()?).map_err(fault)?;
         let count: usize = left.iter().map(|left| left.entries.len()).sum();
         if count > 0 {
             tracing::info!(entries = count, journals = left.len(), "settled requests of a killed process are taken up");
         }
+        let missing: u64 = left.iter().map(|left| left.missing).sum();
+        if missing > 0 {
+            tracing::error!(
+                entries = missing,
+                "settled requests of a killed process cannot be read any more; they are not charged"
+            );
+            metrics.lost.inc_by(missing);
+        }
         left.iter().flat_map(|left| &left.entries).for_each(|(_, entry)| counted(entry));
         let journals = Arc::new(Mutex::default());
-        let sums = Arc::new(Sums::new(metrics.clone()));
-        let (orders, ordered) = mpsc::channel();
+        let (sums, rounds) = (Arc::new(Sums::new(metrics.clone())), Arc::new(AtomicU64::new(0)));
+        let syncer = Syncer { journals: Arc::clone(&journals), rounds: Arc::clone(&rounds), metrics: metrics.clone() };
         let drain = Drain {
             store,
             journals: Arc::clone(&journals),
             left,
+            rounds,
             sums: Arc::clone(&sums),
             summed: Summed::new(),
             settings: settings.clone(),
             clock,
             metrics: metrics.clone(),
         };
-        let thread = thread::Builder::new().name("keyward-ledger".to_owned()).spawn(move || drain.run(&ordered));
-        let thread = Mutex::new(Some(thread.map_err(fault)?));
+        // Half of the window, so that with the time a commit takes the whole is not passed.
+        let rest = (settings.window / 2).max(Duration::from_millis(1));
+        let (orders, ordered) = mpsc::channel();
+        let (syncs, ended) = mpsc::channel();
+        let threads = vec![
+            spawn("keyward-sync", move || syncer.run(rest, &ended)).map_err(fault)?,
+            spawn("keyward-ledger", move || drain.run(rest, &ordered)).map_err(fault)?,
+        ];
         Ok(Self {
             folder: folder.to_owned(),
             settings,
             journals,
             sums,
             metrics,
-            orders: Mutex::new(Some(orders)),
-            thread,
+            ends: Mutex::new(Some(Ends { orders, _syncs: syncs })),
+            threads: Mutex::new(threads),
+            _hold: hold,
         })
     }
 
@@ -140,44 +201,44 @@ impl Ledger {
         self.order(Order::Flush)
     }
 
-    /// The same, and ends the drain: nothing may be appended any more. Without a fault no journal is left.
+    /// The same, and ends the drain. Without a fault no journal is left but those that somebody still has: what is appended to them from
+    /// here on is for the next start.
     ///
     /// # Errors
     /// The store does not take it; it stays in the journals for the next start.
     pub fn close(&self) -> Result<(), StoreFault> {
         let ended = self.order(Order::End);
-        self.join();
+        self.end();
         ended
     }
 
-    fn join(&self) {
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    /// With nobody left to give orders the threads end.
+    fn end(&self) {
+        drop(self.ends.lock().unwrap_or_else(PoisonError::into_inner).take());
+        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
             // A panic in it was told when it happened.
             let _ = thread.join();
         }
     }
 
-    fn order(&self, order: impl FnOnce(mpsc::SyncSender<Result<(), StoreFault>>) -> Order) -> Result<(), StoreFault> {
+    fn order(&self, order: impl FnOnce(Told) -> Order) -> Result<(), StoreFault> {
         let gone = || StoreFault::Unavailable("the ledger has ended".to_owned());
         let (told, hear) = mpsc::sync_channel(1);
-        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let orders = ends.as_ref().map(|ends| ends.orders.clone());
+        drop(ends);
         orders.ok_or_else(gone)?.send(order(told)).map_err(|_| gone())?;
         hear.recv().map_err(|_| gone())?
     }
 }
 
-/// Whether a process holds a journal of `folder`.
-///
-/// # Errors
-/// The folder or a file cannot be read.
-pub fn is_held(folder: &Path) -> Result<bool, LedgerFault> {
-    left::is_held(folder).map_err(|error| LedgerFault::Folder { path: folder.display().to_string(), error })
-}
-
 /// The identity of a journal and what is written in it, by its file's bytes: ascending sequence numbers, none of them twice. `None` when they
 /// are no journal's. Whatever else stands among the entries is passed over.
 pub fn read_journal(bytes: &[u8]) -> Option<(uuid::Uuid, Vec<(u64, Entry)>)> {
-    journal::parse(bytes)
+    match journal::parse(bytes) {
+        Found::Journal(id, entries) => Some((id, entries)),
+        Found::Blank | Found::Unknown => None,
+    }
 }
 
 /// The bytes that an entry is written to a journal as: a multiple of 64, and in a journal they begin at one.
@@ -189,10 +250,12 @@ pub fn framed(entry: &Entry<&str>, sequence: u64) -> Vec<u8> {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        // With nobody left to give orders the drain ends.
-        drop(self.orders.lock().unwrap_or_else(PoisonError::into_inner).take());
-        self.join();
+        self.end();
     }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
 /// How many entries are in the journals of `folder` and not in the store yet, whether or not a process holds them. `drained` says how far the

@@ -75,7 +75,9 @@ impl Sums {
 
     /// Takes all sums out.
     pub(super) fn take(&self) -> Vec<Entry> {
-        self.kept().drain().map(|(_, sum)| sum).collect()
+        // Gone through outside of the lock: a worker may be waiting for it.
+        let taken = std::mem::take(&mut *self.kept());
+        taken.into_values().collect()
     }
 
     /// Whether there is none.

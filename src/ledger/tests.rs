@@ -1,5 +1,7 @@
 //! The way from a worker to the store: exactly once, whatever the store does and whenever the process ends.
 
+mod unwell;
+
 use std::collections::HashMap;
 
 use super::*;
@@ -8,7 +10,9 @@ use crate::limits::QuotaCount;
 use crate::store::embedded::{Embedded, Options};
 use crate::store::{KeyState, StoreFault};
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Reason;
 use crate::units::KeyId;
+use unwell::Unwell;
 
 struct Bench {
     folder: tempfile::TempDir,
@@ -26,9 +30,12 @@ impl Bench {
 
     /// A ledger that drains only when it is told to.
     fn ledger(&self, journal_size: usize) -> (Ledger, Vec<Entry>) {
-        let settings = Settings { window: std::time::Duration::from_secs(3_600), journal_size, ..Settings::default() };
+        let window = std::time::Duration::from_secs(3_600);
+        self.ledger_over(Arc::<Embedded>::clone(&self.store), Settings { window, journal_size, ..Settings::default() })
+    }
+
+    fn ledger_over(&self, store: Arc<dyn Store>, settings: Settings) -> (Ledger, Vec<Entry>) {
         let mut left = Vec::new();
-        let store: Arc<dyn Store> = Arc::<Embedded>::clone(&self.store);
         let mut counted = |entry: &Entry| left.push(entry.clone());
         let folder = self.folder.path().join("journals");
         let ledger = Ledger::open(&folder, settings, store, Clock::system(), self.metrics.clone(), &mut counted);
@@ -68,6 +75,7 @@ fn what_is_settled_is_in_the_store_once_and_an_end_in_order_leaves_nothing() {
     ledger.flush().unwrap();
     assert_eq!((bench.used(0), bench.used(1), bench.used(2), bench.agree()), (1_000, 1_000, 1_000, 300));
     assert_eq!((bench.metrics.stored.get(), bench.metrics.pending_bytes.get()), (300, 0));
+    drop(journals);
     ledger.close().unwrap();
     assert_eq!(bench.journals(), 0);
 }
@@ -96,6 +104,131 @@ fn what_a_killed_process_left_counts_from_the_start_and_is_drained_once() {
     drop(ledger);
     let (_ledger, left) = bench.ledger(ROOMY);
     assert_eq!(left, []);
+}
+
+#[test]
+fn what_a_worker_settles_after_the_end_is_for_the_next_start() {
+    let bench = Bench::new();
+    let (ledger, _) = bench.ledger(ROOMY);
+    let (ended, cut) = (ledger.journal().unwrap(), ledger.journal().unwrap());
+    [&ended, &cut].iter().for_each(|journal| journal.append(&entry(1, 5)));
+    drop(ended);
+    ledger.close().unwrap();
+    cut.append(&entry(1, 7));
+    drop((cut, ledger));
+    assert_eq!((bench.used(1), bench.journals()), (10, 1));
+    let (ledger, left) = bench.ledger(ROOMY);
+    assert_eq!(left.iter().map(|entry| entry.units).collect::<Vec<_>>(), [7]);
+    ledger.flush().unwrap();
+    assert_eq!((bench.used(1), bench.agree(), bench.journals()), (17, 3, 0));
+}
+
+#[test]
+fn a_store_has_one_program_at_a_time() {
+    let bench = Bench::new();
+    let folder = bench.folder.path().join("journals");
+    let (ledger, _) = bench.ledger(ROOMY);
+    let store: Arc<dyn Store> = Arc::<Embedded>::clone(&bench.store);
+    let second = Ledger::open(&folder, Settings::default(), store, Clock::system(), bench.metrics.clone(), &mut |_| {});
+    assert!(matches!(second, Err(LedgerFault::Held { .. })));
+    drop(ledger);
+    bench.ledger(ROOMY).0.close().unwrap();
+}
+
+#[test]
+fn a_file_that_cannot_be_removed_holds_up_nothing_else() {
+    let bench = Bench::new();
+    let (ledger, _) = bench.ledger(ROOMY);
+    let journal = ledger.journal().unwrap();
+    journal.append(&entry(1, 5));
+    drop((journal, ledger));
+    let (ledger, left) = bench.ledger(ROOMY);
+    assert_eq!(left.len(), 1);
+    let journal = ledger.journal().unwrap();
+    journal.append(&entry(1, 7));
+    // In the place of the file that was left stands what is removed in another way.
+    let held = bench.folder.path().join("journals").join(format!("{}.journal", journal.id().simple()));
+    let files = std::fs::read_dir(bench.folder.path().join("journals")).unwrap();
+    let old = files.map(|file| file.unwrap().path()).find(|path| *path != held).unwrap();
+    std::fs::remove_file(&old).unwrap();
+    std::fs::create_dir(&old).unwrap();
+    assert!(matches!(ledger.flush(), Err(StoreFault::Unavailable(_))));
+    assert_eq!((bench.used(1), journal.pending(), bench.metrics.behind.get()), (12, 0, 1));
+    std::fs::remove_dir(&old).unwrap();
+    ledger.flush().unwrap();
+    assert_eq!((bench.used(1), bench.agree(), bench.store.drained().unwrap().len()), (12, 2, 1));
+}
+
+#[test]
+fn old_records_are_folded_away_however_often_somebody_asks_for_a_flush() {
+    let bench = Bench::new();
+    let (ledger, _) = bench.ledger(ROOMY);
+    let journal = ledger.journal().unwrap();
+    (0..12_000).for_each(|_| journal.append(&entry(1, 1)));
+    (0..610).for_each(|_| ledger.flush().unwrap());
+    let books = bench.store.books().unwrap();
+    assert_eq!((books.records, books.requests, books.mismatches.len()), (0, 12_000, 0));
+}
+
+#[test]
+fn whoever_waits_for_a_store_that_takes_long_to_say_no_waits_together() {
+    let bench = Bench::new();
+    let (ledger, _) = bench.ledger(ROOMY);
+    let journal = ledger.journal().unwrap();
+    journal.append(&entry(1, 1));
+    let other = rusqlite::Connection::open(bench.folder.path().join("keyward.db")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    thread::scope(|scope| {
+        let asking = (0..30).map(|_| scope.spawn(|| ledger.flush())).collect::<Vec<_>>();
+        assert!(asking.into_iter().all(|asked| asked.join().unwrap().is_err()));
+    });
+    let tried = bench.metrics.failures.get_or_create(&Reason { reason: "locked" }).get();
+    assert!(tried < 10, "{tried} attempts for 30 who ask");
+    other.execute_batch("ROLLBACK").unwrap();
+    ledger.flush().unwrap();
+}
+
+#[test]
+fn what_a_store_that_does_not_answer_holds_up_is_on_disk_all_the_same() {
+    let bench = Bench::new();
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let before_write = move || {
+        let _over = wait.lock().unwrap().recv();
+    };
+    let window = std::time::Duration::from_millis(10);
+    let store = Arc::new(Unwell { store: Arc::clone(&bench.store), before_write });
+    let (ledger, _) = bench.ledger_over(store, Settings { window, journal_size: ROOMY, ..Settings::default() });
+    ledger.journal().unwrap().append(&entry(1, 5));
+    // Nothing says no: it is in the middle of the first write, for as long as we like.
+    let began = Clock::system();
+    let start = began.now().monotonic_ns;
+    while bench.metrics.synced.get() < 3 {
+        assert!(began.now().monotonic_ns - start < 20_000_000_000, "it is never brought to disk");
+        thread::yield_now();
+    }
+    assert_eq!(bench.used(1), 0);
+    drop(go);
+    ledger.flush().unwrap();
+    assert_eq!((bench.used(1), bench.agree()), (5, 1));
+}
+
+#[test]
+fn a_bug_in_the_drain_is_told_and_tried_again() {
+    let bench = Bench::new();
+    let is_well = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let well = Arc::clone(&is_well);
+    let before_write = move || assert!(well.load(std::sync::atomic::Ordering::Relaxed), "a bug, made on purpose");
+    let store = Arc::new(Unwell { store: Arc::clone(&bench.store), before_write });
+    let window = std::time::Duration::from_secs(3_600);
+    let (ledger, _) = bench.ledger_over(store, Settings { window, journal_size: ROOMY, ..Settings::default() });
+    let journal = ledger.journal().unwrap();
+    journal.append(&entry(1, 5));
+    assert!(matches!(ledger.flush(), Err(StoreFault::Unavailable(_))));
+    assert_eq!(bench.metrics.behind.get(), 1);
+    is_well.store(true, std::sync::atomic::Ordering::Relaxed);
+    ledger.flush().unwrap();
+    assert_eq!((bench.used(1), bench.agree(), bench.metrics.behind.get()), (5, 1, 0));
 }
 
 #[test]
@@ -140,6 +273,7 @@ fn charges_of_a_full_journal_are_summed_up_and_the_books_agree() {
     other.execute_batch("ROLLBACK").unwrap();
     ledger.flush().unwrap();
     assert_eq!((bench.used(0), bench.used(1), bench.agree()), (150, 150, 100));
+    drop(journal);
     ledger.close().unwrap();
     assert_eq!(bench.journals(), 0);
 }

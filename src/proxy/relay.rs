@@ -308,11 +308,15 @@ impl Running {
     fn client_gone(mut self, counted: Option<Counted>) {
         if self.account.client_gone() {
             tokio::task::spawn_local(self.drain(counted));
+        } else {
+            // Before it is no longer under way: whoever waits for that finds it charged.
+            drop(self);
+            drop(counted);
         }
     }
 
     /// Reads on until the answer ends in whatever way; what it came to is charged as this is dropped, if not before.
-    async fn drain(mut self, _counted: Option<Counted>) {
+    async fn drain(mut self, counted: Option<Counted>) {
         std::future::poll_fn(|cx| {
             loop {
                 match self.poll(cx, &mut |_| {}) {
@@ -323,5 +327,7 @@ impl Running {
             }
         })
         .await;
+        drop(self);
+        drop(counted);
     }
 }

@@ -28,7 +28,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 pub use connect::Options;
 
@@ -59,6 +59,16 @@ impl Embedded {
         Self::open_with(path, Options::default())
     }
 
+    /// The same of a file that holds a store already, as a backup does: an empty one is not made into one.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`]; [`StoreFault::Damaged`] also when it is empty.
+    pub fn open_filled(path: &Path) -> Result<Self, StoreFault> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        schema::check_filled(&Connection::open_with_flags(path, flags)?)?;
+        Self::open(path)
+    }
+
     /// The same with limits of its own.
     ///
     /// # Errors
@@ -70,6 +80,19 @@ impl Embedded {
         let readers = Arc::new(Readers::new(files, options));
         let writer = Writer::start(Desk::new(Arc::clone(&readers), connection))?;
         Ok(Self { writer, readers })
+    }
+
+    /// Moves what is in the log of the store at `path` into its file, so that this alone is the store. Changes nothing else, whatever
+    /// version it has; others may have it open.
+    ///
+    /// # Errors
+    /// It is no store, or is being read or written for longer than a moment.
+    pub fn gather(path: &Path) -> Result<(), StoreFault> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Options::default().busy_timeout)?;
+        schema::check_filled(&connection)?;
+        connect::empty_log(&connection)
     }
 
     /// Changes [`Options::max_pages`] from the next write on. A file that has more already keeps them.

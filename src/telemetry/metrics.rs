@@ -77,8 +77,10 @@ pub struct LedgerMetrics {
     pub failures: Labelled<Reason>,
     /// Entries summed up in memory because a journal was full: charged, and lost only if the program is killed before the store takes them.
     pub summed: Counter,
-    /// Entries lost because even the sums were too many.
+    /// Entries lost because even the sums were too many, or because they cannot be read any more.
     pub lost: Counter,
+    /// Journals brought to disk because the store had not taken what they held.
+    pub synced: Counter,
     /// Refused requests left out of the usage because a journal was filling up.
     pub uncounted: Counter,
 }
@@ -104,8 +106,13 @@ impl LedgerMetrics {
         );
         registry.register(
             "ledger_lost",
-            "Settled requests lost because even the sums were too many",
+            "Settled requests lost: even the sums were too many, or a journal is damaged",
             self.lost.clone(),
+        );
+        registry.register(
+            "ledger_synced",
+            "Journals brought to disk because the store had not taken what they held",
+            self.synced.clone(),
         );
         registry.register(
             "ledger_uncounted_refusals",

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,7 +66,13 @@ impl UpstreamBody {
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroke>>> {
         match self {
             Self::Http { incoming, lease } => loop {
-                match Pin::new(&mut *incoming).poll_frame(cx) {
+                // What it waits for comes about as the connection is driven, so it has nobody to wake.
+                let mut asked = Pin::new(&mut *incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
+                if asked.is_pending() {
+                    lease.drive(cx);
+                    asked = Pin::new(&mut *incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
+                }
+                match asked {
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Ok(data) => {
                             if incoming.is_end_stream() {
@@ -160,7 +166,7 @@ async fn attempt(
                 }
             },
         };
-        match timeout(settings.first_byte_timeout, connection.sender.try_send_request(request)).await {
+        match timeout(settings.first_byte_timeout, connection.send(request)).await {
             Ok(Ok(response)) => {
                 let (parts, incoming) = Response::into_parts(response);
                 // Nothing here asks for another protocol.
@@ -221,13 +227,7 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(std::io::Error::other)?;
-    let driving = tokio::task::spawn_local(async move {
-        // An error here reaches whoever waits for the answer or reads its body.
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-    });
-    Ok(Connection::new(sender, driving.abort_handle()))
+    Ok(Connection::new(sender, Box::pin(connection)))
 }
 
 /// Points the request at `endpoint`.

@@ -102,6 +102,7 @@ pub struct House {
     pub clock: Clock,
     pub backstage: Arc<Backstage>,
     pub address: SocketAddr,
+    pub surface: Surface,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -145,8 +146,9 @@ impl House {
         let surface = Surface { service: Arc::clone(&service), operators, vendors };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("its address");
-        tokio::spawn(async move { serve(listener, &surface).await });
-        Self { service, keys, store, digester, clock, backstage, address, _folder: None }
+        let served = surface.clone();
+        tokio::spawn(async move { serve(listener, &served).await });
+        Self { service, keys, store, digester, clock, backstage, address, surface, _folder: None }
     }
 
     /// One request as the writer; JSON in, JSON out.

@@ -1,6 +1,7 @@
 //! The admin APIs over a real socket and a real store.
 
 mod accidents;
+mod connections;
 mod failing;
 mod golden;
 mod house;

@@ -1,10 +1,10 @@
 //! Who may do what, the first operator, the audit, the reload.
 
-use keyward::admin::{Operators, first_operator};
+use keyward::admin::{Operators, Role, Scope, first_operator};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
-use crate::house::{BLUE, House, READER, WRITER, settings};
+use crate::house::{BLUE, House, READER, WRITER, caller, settings};
 
 #[tokio::test]
 async fn a_reader_sees_and_changes_nothing() {
@@ -108,4 +108,29 @@ async fn the_first_operator_is_made_once_and_only_when_there_is_nobody() {
     let found = operators.log_in(Some(token.expose().as_bytes()), IpAddr::from([127, 0, 0, 1]), now).expect("let in");
     assert_eq!((&*found.name, found.scope.is_unbound()), ("admin", true));
     assert!(house.call_as(WRITER, "GET", "keys", None).await.status == 200);
+}
+
+#[test]
+fn reloads_that_wait_leave_threads_for_the_changes_they_wait_for() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let house = House::start().await;
+        let changing = house.service.reload_gate().pass().await;
+        let reload = || {
+            let (service, who) = (house.service.clone(), caller("ops", Role::Write, Scope::default()));
+            tokio::spawn(async move { service.reload(&who).await })
+        };
+        let reloads = [reload(), reload(), reload()];
+        // Each has come as far as it can before the last of them is looked for.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let look = house.call("GET", "keys", None);
+        let found = tokio::time::timeout(std::time::Duration::from_secs(10), look).await;
+        assert_eq!(found.expect("no thread is left to look").status, 200);
+        drop(changing);
+        for reload in reloads {
+            assert_eq!(reload.await.expect("it ends"), Ok(Ok(())));
+        }
+    });
 }

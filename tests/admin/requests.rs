@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::house::{House, WRITER};
+use crate::house::{House, READER, WRITER};
 
 fn login() -> String {
     format!("authorization: Bearer {WRITER}")
@@ -104,6 +104,9 @@ async fn browsers_and_strangers_are_not_let_in() {
     let house = House::start().await;
     let origin = house.raw("GET", "keys", &[&login(), "origin: http://evil.example"], "").await;
     assert_eq!(origin.status, 403);
+    for open in ["/metrics", "/readyz", "/docs", "/openapi.json"] {
+        assert_eq!(house.raw("GET", open, &["origin: http://evil.example"], "").await.status, 403, "{open}");
+    }
     let two = house.raw("GET", "keys", &[&login(), &login()], "").await;
     for answer in [two, house.raw("GET", "keys", &[], "").await, house.call_as("wrong", "GET", "keys", None).await] {
         assert_eq!((answer.status, answer.header("www-authenticate").as_deref()), (401, Some("Bearer")));
@@ -142,4 +145,23 @@ async fn what_no_route_has_is_said_in_the_same_shape() {
     for open in ["/healthz", "/readyz", "/openapi.json", "/docs"] {
         assert_eq!(house.raw("GET", open, &[], "").await.status, 200, "{open}");
     }
+}
+
+#[tokio::test]
+async fn a_body_of_very_many_members_costs_no_more_than_it_is_long() {
+    let house = House::start().await;
+    let members: Vec<String> = (0..85_000).map(|n| format!("\"a{n:06}\":1")).collect();
+    let body = format!("{{{}}}", members.join(","));
+    let clock = keyward::clock::Clock::system();
+    let began = clock.monotonic_ns();
+    let json = "content-type: application/json";
+    let login = format!("authorization: Bearer {READER}");
+    let answer = house.raw("PUT", &format!("keys/{}", uuid::Uuid::max()), &[&login, json], &body).await;
+    assert_eq!((answer.status, faults(&answer.json()).len()), (422, 1_000));
+    let query: Vec<String> = (0..10_000).map(|n| format!("{n:x}")).collect();
+    let answer = house.call("GET", &format!("keys?{}", query.join("&")), None).await;
+    assert_eq!((answer.status, faults(&answer.json()).len()), (422, 1_000));
+    // It took fifty times as long when each was compared with every one before it.
+    let took_ms = (clock.monotonic_ns() - began) / 1_000_000;
+    assert!(took_ms < 10_000, "{took_ms} ms");
 }

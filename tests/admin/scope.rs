@@ -263,6 +263,21 @@ async fn foreign_and_unknown_keys_are_the_same_404() {
 }
 
 #[tokio::test]
+async fn an_application_of_another_team_is_the_same_404_as_none() {
+    let house = House::start().await;
+    house.made(json!({ "name": "red", "team_id": "red", "org_id": "apig/p/i/red" })).await;
+    house.made(json!({ "name": "blue", "team_id": "blue", "org_id": "apig/p/i/blue" })).await;
+    let list = async |app: &str| {
+        let path = format!("/v2/p/apigw/instances/i/apps/{app}/ai-api-keys");
+        let answer = house.raw("GET", &path, &[&format!("x-auth-token: {BLUE}")], "").await;
+        (answer.status, answer.text().replace(app, "APP"))
+    };
+    let (status, said) = list("none").await;
+    assert_eq!((status, list("red").await), (404, (404, said)));
+    assert_eq!(list("blue").await.0, 200);
+}
+
+#[tokio::test]
 async fn what_a_bound_operator_makes_is_inside() {
     let house = House::start().await;
     let post = async |token: &str, body| house.call_as(token, "POST", "keys", Some(body)).await;

@@ -134,3 +134,94 @@ fn the_rest_answers_on_standard_output() {
     assert_eq!(nobody.status.code(), Some(1));
     assert_eq!(keyward(&["no-such-command"], "").status.code(), Some(2));
 }
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_no_panic() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "keys.toml", "keys = []\n");
+    let config = write(folder.path(), "keyward.toml", GOOD);
+    for arguments in [
+        &["version"][..],
+        &["version", "--json"],
+        &["check", "--config", &config],
+        &["check", "--json", "--config", &config],
+        &["key", "hash", "--generate"],
+        &["man"],
+        &["completions", "bash"],
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").expect("the full device");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        let output = command.args(arguments).stdout(full).output().expect("it ends");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("standard output: "), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn the_first_start_goes_on_when_nobody_reads_the_token() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "keys.toml", "keys = []\n");
+    let text = format!("{GOOD}[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n");
+    let config = write(folder.path(), "keyward.toml", &text);
+    let ready = folder.path().join("ready.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    command.args(["serve", "--config", &config, "--ready-file", &ready.display().to_string()]);
+    command.current_dir(folder.path()).stderr(fs::File::create(folder.path().join("log")).expect("a file"));
+    let full = fs::File::options().write(true).open("/dev/full").expect("the full device");
+    let mut child = command.stdout(full).spawn().expect("the program");
+    while !ready.exists() && child.try_wait().expect("its state").is_none() {
+        std::thread::yield_now();
+    }
+    let ended = child.try_wait().expect("its state");
+    child.kill().expect("it ends");
+    child.wait().expect("it ends");
+    let log = fs::read_to_string(folder.path().join("log")).expect("the log");
+    assert!(ended.is_none(), "{log}");
+    assert!(log.contains("could not be written") && log.contains("[admin] tokens"), "{log}");
+}
+
+/// Answers every connection with these bytes until the test's process ends.
+fn stranger(answer: &'static str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn an_answer_of_a_stranger_is_no_success() {
+    for answer in [
+        "SSH-2.0-OpenSSH_9\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]",
+        "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"detail\":1}",
+        "HTTP/1.1 500 No\r\ncontent-length: 8\r\n\r\n\u{1b}[31mred",
+        "HTTP/1.1 301 Moved\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n",
+    ] {
+        let url = stranger(answer);
+        let env = [("KEYWARD_ADMIN_URL", url.as_str()), ("KEYWARD_ADMIN_TOKEN", "a-token-of-somebody")];
+        for arguments in [
+            &["key", "create", "--name", "x"][..],
+            &["key", "create", "--name", "x", "--json"],
+            &["key", "create", "--name", "x", "--quiet"],
+            &["key", "disable", "01999f2e-3f6c-7c3a-9d55-2f1f6f0f9a11", "--json"],
+            &["key", "list"],
+            &["key", "list", "--json"],
+            &["usage"],
+            &["audit"],
+            &["reload"],
+            &["reload", "--json"],
+        ] {
+            let output = keyward_with(arguments, "", &env);
+            assert_eq!(output.status.code(), Some(1), "{arguments:?} {answer:?}: {}", stdout(&output));
+            assert!(stderr(&output).starts_with("keyward: ") && stdout(&output).is_empty(), "{arguments:?} {answer:?}");
+            assert!(!stderr(&output).contains('\u{1b}'), "{arguments:?} {answer:?}");
+        }
+    }
+}

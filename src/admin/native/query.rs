@@ -1,5 +1,6 @@
 //! Reads a query string, strictly: unknown and doubled parameters are faults.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use crate::admin::native::reader::{Faults, check_text, one_of_words};
@@ -133,12 +134,13 @@ impl Query {
     /// # Errors
     /// All of them.
     pub fn verdict(mut self) -> Result<(), Refused> {
-        for at in 0..self.pairs.len() {
-            let name = self.pairs[at].0.clone();
-            if self.pairs[..at].iter().any(|(before, _)| *before == name) {
-                self.fault(&name, "duplicate_parameter", "The parameter stands twice");
+        let pairs = std::mem::take(&mut self.pairs);
+        let mut seen = HashSet::with_capacity(pairs.len());
+        for (name, _) in &pairs {
+            if !seen.insert(name) {
+                self.fault(name, "duplicate_parameter", "The parameter stands twice");
             } else if !self.taken.contains(&name.as_str()) {
-                self.fault(&name, "extra_forbidden", "Extra inputs are not permitted");
+                self.fault(name, "extra_forbidden", "Extra inputs are not permitted");
             }
         }
         self.faults.verdict()

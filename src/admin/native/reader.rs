@@ -1,5 +1,6 @@
 //! Reads what was sent, strictly, and collects every fault in pydantic's words.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -7,14 +8,19 @@ use crate::admin::native::json::Json;
 use crate::admin::native::refused::{Fault, Loc, Refused};
 use crate::admin::times;
 
-/// The faults found so far.
+/// The faults found so far; at most [`MOST_FAULTS`].
 #[derive(Debug, Default)]
 pub struct Faults(Vec<Fault>);
+
+/// The most faults that are told: nobody reads more, and the answer shall not be many times what was sent.
+const MOST_FAULTS: usize = 1_000;
 
 impl Faults {
     /// Adds one.
     pub fn add(&mut self, loc: Vec<Loc>, kind: &'static str, msg: impl Into<String>) {
-        self.0.push(Fault { loc, msg: msg.into(), kind });
+        if self.0.len() < MOST_FAULTS {
+            self.0.push(Fault { loc, msg: msg.into(), kind });
+        }
     }
 
     /// Refuses when there is any.
@@ -78,9 +84,10 @@ impl<'a> Members<'a> {
 
     /// Faults for members nobody took and those that stand twice.
     pub fn finish(self, faults: &mut Faults) {
-        for (at, (name, _)) in self.list.iter().enumerate() {
-            let is_second = self.list.iter().take(at).any(|(before, _)| before == name);
-            if is_second {
+        // A set, since a body has room for very many.
+        let mut seen = HashSet::with_capacity(self.list.len());
+        for (name, _) in self.list {
+            if !seen.insert(name.as_str()) {
                 faults.add(self.loc_of(name), "duplicate_member", "The member stands twice");
             } else if !self.taken.contains(&name.as_str()) {
                 faults.add(self.loc_of(name), "extra_forbidden", "Extra inputs are not permitted");

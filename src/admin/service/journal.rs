@@ -114,6 +114,8 @@ fn shown(key: &StoredKey) -> Map<String, Value> {
         "metadata": metadata,
         "group": fields.newapi.group,
         "cross_group_retry": fields.newapi.cross_group_retry,
+        "dormant_models": fields.newapi.dormant_models,
+        "dormant_remain": Some(fields.newapi.dormant_remain).filter(|remain| *remain != 0),
         "old_secrets": ends,
     });
     match all {

@@ -1,5 +1,7 @@
 //! What operators look up: keys, the audit, the models; and the reload they ask for.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use crate::admin::service::{Caller, Core, KeyView, Service, ServiceFault, journal};
@@ -62,13 +64,19 @@ impl Service {
         self.blocking(move |core| core.list(&caller, query)).await
     }
 
-    /// Whether any key, removed or not, has this `org_id`; for callers that may see it.
+    /// Whether any key, removed or not, has this `org_id`; for callers that may see it. To one that is bound to a team only that team's
+    /// keys tell, and only those that are there.
     ///
     /// # Errors
     /// [`ServiceFault::Unavailable`].
     pub async fn has_org(&self, caller: &Caller, org_id: &str) -> Result<bool, ServiceFault> {
         if caller.operator.scope.org_id.as_deref().is_some_and(|own| own != org_id) {
             return Ok(false);
+        }
+        if caller.operator.scope.team_id.is_some() {
+            let filter = KeyFilter { org_id: Some(org_id.into()), ..KeyFilter::default() };
+            let any = ListQuery { filter, order: Order::NumberDescending, from: PageFrom::Offset(0), limit: 1 };
+            return Ok(self.list(caller, any).await?.total > 0);
         }
         let org_id = org_id.to_owned();
         self.blocking(move |core| core.store.has_org(&org_id).map_err(|fault| core.failed(fault))).await
@@ -114,8 +122,10 @@ impl Service {
             return Err(ServiceFault::Bound);
         }
         let caller = caller.clone();
+        let alone = Arc::clone(&self.reloads).lock_owned().await;
         // Not through the gate: the reload closes it itself.
         self.blocking(move |core| {
+            let _held = alone;
             let verdict = core.program.reload();
             let faults = verdict.as_ref().err().map_or(0, Vec::len);
             let after = json!({ "applied": verdict.is_ok(), "faults": faults });

@@ -1,6 +1,7 @@
 //! `keyward key hash`: from a secret to what `keys.toml` wants, without the secret ever being an argument.
 
 use crate::cli::failure::Failure;
+use crate::cli::output::write;
 use crate::cli::stdin;
 use crate::keys::secret;
 
@@ -9,9 +10,7 @@ pub fn hash(generate: bool) -> Result<(), Failure> {
     if generate {
         let secret = secret::generate();
         eprintln!("secret (shown this once): {}", secret.expose());
-        println!("sha256:{}", secret::sha256_hex(secret.expose().as_bytes()));
-        return Ok(());
+        return write(&format!("sha256:{}\n", secret::sha256_hex(secret.expose().as_bytes())));
     }
-    println!("sha256:{}", secret::sha256_hex(stdin::secret()?.as_bytes()));
-    Ok(())
+    write(&format!("sha256:{}\n", secret::sha256_hex(stdin::secret()?.as_bytes())))
 }

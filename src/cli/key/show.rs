@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Form, path_of, resolve};
 use crate::cli::client::{Answer, Call, Client, Server, strange};
 use crate::cli::failure::Failure;
-use crate::cli::output::{Screen, card, text_of, write, write_json};
+use crate::cli::output::{Screen, card, plain, text_of, write, write_json};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -35,12 +35,13 @@ impl Show {
 
 /// Prints a key.
 pub fn key(answer: &Answer, form: Form) -> Result<(), Failure> {
+    let key = answer.json()?;
+    let id = member(&key, "id")?;
     if form.json {
         return write_json(answer.text()?);
     }
-    let key = answer.json()?;
     if form.quiet {
-        return write(&format!("{}\n", member(&key, "id")?));
+        return write(&format!("{}\n", plain(id)));
     }
     write(&drawn(&key, Screen::stdout()))
 }
@@ -54,12 +55,13 @@ pub fn with_secret(last: &Answer, earlier: &Answer) -> Result<Answer, Failure> {
 
 /// Prints a key whose secret is in the answer, this once.
 pub fn secret(answer: &Answer, form: Form) -> Result<(), Failure> {
+    let key = answer.json()?;
+    let secret = member(&key, "key")?;
     let written = if form.json {
         write_json(answer.text()?)
     } else {
-        let key = answer.json()?;
         match form.quiet {
-            true => write(&format!("{}\n", member(&key, "key")?)),
+            true => write(&format!("{}\n", plain(secret))),
             false => write(&drawn(&key, Screen::stdout())),
         }
     };
@@ -120,9 +122,11 @@ fn drawn(key: &Value, screen: Screen) -> String {
             continue;
         }
         let Some(value) = members.get(name) else { continue };
-        let text = match text_of(value) {
-            text if text == "-" => empty.to_owned(),
-            text => text,
+        let text = match (text_of(value), value) {
+            (text, _) if text == "-" => empty.to_owned(),
+            // One to a line.
+            (_, Value::Array(old)) if name == "old_secrets" => old.iter().map(text_of).collect::<Vec<_>>().join("\n"),
+            (text, _) => text,
         };
         if !text.is_empty() {
             rows.push((name.to_owned(), text));
@@ -137,6 +141,17 @@ fn drawn(key: &Value, screen: Screen) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn each_replaced_secret_has_its_line() {
+        let old = |prefix: &str| json!({"prefix": prefix, "until": "2027-01-02T03:04:05Z"});
+        let text = drawn(
+            &json!({"id": "0199", "old_secrets": [old("sk-a"), old("sk-b")]}),
+            Screen { width: None, is_coloured: false },
+        );
+        let expected = "id           0199\nold_secrets  sk-a until 2027-01-02 03:04:05\n             sk-b until 2027-01-02 03:04:05\n";
+        assert_eq!(text, expected);
+    }
 
     #[test]
     fn a_key_is_drawn_in_the_order_of_interest_and_says_what_is_free() {

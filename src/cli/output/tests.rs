@@ -56,6 +56,28 @@ fn states_are_coloured_only_where_colours_are_shown() {
 }
 
 #[test]
+fn a_secret_that_was_replaced_is_told_in_words_its_prefix_first() {
+    let old = json!([
+        {"last_used_at": null, "prefix": "sk-kw-aaaaaa", "until": "2027-01-02T03:04:05.678Z", "uses": 0},
+        {"last_used_at": "2027-01-01T00:00:00Z", "prefix": "sk-kw-b\u{1b}", "until": "2027-01-03T00:00:00Z", "uses": 1},
+    ]);
+    let expected = "sk-kw-aaaaaa until 2027-01-02 03:04:05, 0 uses since it was replaced, last used never; \
+        sk-kw-b\\u{1b} until 2027-01-03 00:00:00, 1 use since it was replaced, last used 2027-01-01 00:00:00";
+    assert_eq!(text_of(&old), expected);
+    assert_eq!(text_of(&json!({"prefix": "a", "until": "2027-01-03T00:00:00Z"})), "a until 2027-01-03 00:00:00");
+}
+
+#[test]
+fn text_that_is_not_seen_is_shown() {
+    for trick in ["\u{200b}", "\u{feff}", "\u{2028}", "\u{2029}", "\u{61c}", "\u{ad}", "\u{2060}", "\u{e0041}"] {
+        assert!(plain(&format!("ad{trick}min")).starts_with("ad\\u{"), "{}", trick.escape_unicode());
+    }
+    for text in ["\u{1f468}\u{200d}\u{1f469}", "می\u{200c}خواهم", "e\u{301}"] {
+        assert_eq!(plain(text), text);
+    }
+}
+
+#[test]
 fn text_of_others_cannot_move_the_cursor() {
     assert_eq!(plain("naïve 名 name"), "naïve 名 name");
     assert_eq!(plain("a\u{1b}[2Jb\r\n\u{202e}c"), "a\\u{1b}[2Jb\\u{d}\\u{a}\\u{202e}c");

@@ -107,8 +107,7 @@ pub(super) fn remove(table: &KeyTable, writer: &mut Writer, id: KeyId, ended: &m
     entry.is_removed.store(true, Ordering::Release);
     table.keys.remove(&id);
     writer.previous.remove(&id);
-    // A key of the API never comes back: its id is made once.
-    if let Some(limits) = entry.limits.get().filter(|_| entry.source == Source::File) {
+    if let Some(limits) = entry.limits.get() {
         writer.retired.insert(id, Arc::clone(limits));
     }
 }

@@ -354,6 +354,13 @@ fn a_file_key_that_is_taken_out_and_put_back_finds_its_count() {
     table.apply(put(of_file(12))).unwrap();
     assert_eq!(table.get(id(1)).unwrap().limits().quota_count(), quota);
 
+    let by_api = KeyRecord { source: Source::Api, ..record(2, 20) };
+    table.apply(put(by_api)).unwrap();
+    table.restore(id(2), &Remembered { quota, ..Remembered::default() });
+    table.apply(KeyChange::Remove(id(2))).unwrap();
+    table.apply(put(KeyRecord { source: Source::File, ..record(2, 21) })).unwrap();
+    assert_eq!(table.get(id(2)).unwrap().limits().quota_count(), quota, "also one of the API that a file takes up");
+
     table.restore(id(9), &Remembered { quota, ..Remembered::default() });
     table.apply(put(KeyRecord { source: Source::File, ..record(9, 90) })).unwrap();
     assert_eq!(table.get(id(9)).unwrap().limits().quota_count(), quota, "also over a restart");

@@ -25,6 +25,7 @@ fn what_was_appended_is_found_by_the_next_process() {
     let found: Vec<_> = left[0].entries.iter().map(|(sequence, entry)| (*sequence, entry.units)).collect();
     assert_eq!((left.len(), left[0].id, found), (1, id, vec![(3, 3), (4, 4), (5, 5)]));
     assert_eq!(left[0].entries[0].1, owned(&entry(7, 3)));
+    assert!(File::open(&left[0].path).unwrap().try_lock().is_ok(), "a thousand of them would be too many open files");
 }
 
 #[test]
@@ -39,16 +40,33 @@ fn entries_come_out_in_order_however_often_the_front_is_written_again() {
         }
         let mut last = 0;
         loop {
-            let (entries, to) = journal.oldest().unwrap();
+            let (entries, place) = journal.oldest().unwrap();
             let Some((sequence, _)) = entries.last() else { break };
             assert!(entries.iter().all(|(sequence, entry)| *sequence == entry.units));
             assert!(*sequence > last);
             last = *sequence;
-            journal.advance(to);
+            journal.advance(place);
         }
         assert_eq!((last, journal.last(), journal.pending()), (next - 1, next - 1, 0));
     }
     assert!(sums.is_empty());
+}
+
+#[test]
+fn what_is_appended_while_the_drain_looks_at_an_empty_journal_stays_pending() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, ..) = journal(folder.path(), 10);
+    (1..=3).for_each(|units| journal.append(&entry(1, units)));
+    let (_, place) = journal.oldest().unwrap();
+    journal.advance(place);
+    let (none, place) = journal.oldest().unwrap();
+    assert!(none.is_empty());
+    // It begins anew at the front, before what the drain has seen.
+    journal.append(&entry(1, 4));
+    journal.advance(place);
+    assert_eq!(journal.pending(), frame::length(&entry(1, 4)));
+    let (entries, _) = journal.oldest().unwrap();
+    assert_eq!(entries.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [4]);
 }
 
 #[test]
@@ -73,14 +91,17 @@ fn a_damaged_entry_costs_itself_alone() {
     (1..=5).for_each(|units| journal.append(&entry(1, units)));
     let length = frame::length(&entry(1, 1));
     journal.file.write_all_at(&[0xee; 20], (FIRST + length + 100) as u64).unwrap();
-    let (entries, to) = journal.oldest().unwrap();
+    let (entries, place) = journal.oldest().unwrap();
     assert_eq!(entries.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [1, 3, 4, 5]);
     assert!(metrics.lost.get() > 0);
-    journal.advance(to);
+    journal.advance(place);
     assert_eq!(journal.pending(), 0);
+    let id = journal.id();
     drop(journal);
-    let left = left::find(folder.path(), &[]).unwrap();
-    assert_eq!(left[0].entries.len(), 4);
+    for (drained, found) in [(vec![], (4, 1)), (vec![(id, 2)], (3, 0))] {
+        let left = left::find(folder.path(), &drained).unwrap();
+        assert_eq!((left[0].entries.len(), left[0].missing), found);
+    }
 }
 
 #[test]
@@ -89,6 +110,21 @@ fn a_file_that_was_never_a_whole_journal_is_cleared_away() {
     let path = folder.path().join("x.journal");
     fs::write(&path, "KWJR").unwrap();
     assert!(left::find(folder.path(), &[]).unwrap().is_empty() && !path.exists());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_kept_under_another_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, ..) = journal(folder.path(), 5);
+    journal.append(&entry(1, 1));
+    // Of a later version, as after a downgrade.
+    journal.file.write_all_at(b"KWJRNL02", 0).unwrap();
+    let (path, bytes) = (journal.path.clone(), fs::read(&journal.path).unwrap());
+    drop(journal);
+    assert_eq!(left::pending(folder.path(), &[]).unwrap(), 0);
+    assert!(left::find(folder.path(), &[]).unwrap().is_empty());
+    assert!(!path.exists());
+    assert_eq!(fs::read(path.with_added_extension("unreadable")).unwrap(), bytes);
 }
 
 #[test]

@@ -58,9 +58,21 @@ impl Files {
         }
         // As SQLite does, which puts its other files beside the file that a link leads to.
         let database = path.canonicalize().map_err(|error| fault(path, &error))?;
-        let mut log = OsString::from(&database);
-        log.push("-wal");
-        Ok(Self { database, log: log.into(), opened: Mutex::default() })
+        let files = Self { log: beside(&database, "-wal"), database, opened: Mutex::default() };
+        files.check_writable()?;
+        Ok(files)
+    }
+
+    /// SQLite would open what it must not write for reading alone, and give the files that it makes beside it the same mode: so the store
+    /// could not be written even after that of its file is set right.
+    fn check_writable(&self) -> Result<(), StoreFault> {
+        for path in [&self.database, &self.log, &beside(&self.database, "-shm")] {
+            match rustix::fs::access(path, rustix::fs::Access::WRITE_OK) {
+                Err(error) if error != rustix::io::Errno::NOENT => return Err(fault(path, &error.into())),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The database.
@@ -95,6 +107,13 @@ impl Files {
         let identity = |path: &Path| path.metadata().ok().map(|found: Metadata| (found.dev(), found.ino()));
         Opened { database: identity(&self.database), log: identity(&self.log) }
     }
+}
+
+/// The file that SQLite keeps beside a database under this ending.
+fn beside(database: &Path, end: &str) -> PathBuf {
+    let mut name = OsString::from(database);
+    name.push(end);
+    name.into()
 }
 
 /// A new file that only its owner may read and write.

@@ -51,6 +51,19 @@ pub(super) fn check(connection: &Connection) -> Result<(), StoreFault> {
     Ok(())
 }
 
+/// Whether the file holds a store already: [`check`] lets an empty one pass, which is to become one.
+///
+/// # Errors
+/// It does not, or cannot be read.
+pub(super) fn check_filled(connection: &Connection) -> Result<(), StoreFault> {
+    check(connection)?;
+    if version(connection)? == 0 {
+        let said = "the file holds no store; one that was copied by other means may lack its write-ahead log";
+        return Err(StoreFault::Damaged(said.to_owned()));
+    }
+    Ok(())
+}
+
 fn version(connection: &Connection) -> Result<i64, StoreFault> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }

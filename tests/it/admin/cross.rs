@@ -113,6 +113,20 @@ async fn a_token_of_new_api_is_rotated_and_disabled_by_the_native_api_and_the_au
 }
 
 #[tokio::test]
+async fn what_is_set_while_it_is_switched_off_is_in_the_audit_too() {
+    let program = start("").await;
+    let made = newapi(&program, "POST /api/token/", r#"{"name":"n","unlimited_quota":true}"#).await;
+    let body = json!({"id": made["data"]["id"], "name": "n", "unlimited_quota": true, "expired_time": -1, "remain_quota": 7, "model_limits": "o3"});
+    assert_eq!(newapi(&program, "PUT /api/token/", &body.to_string()).await["success"], json!(true));
+    let login = format!("Bearer {}", super::OPS);
+    let line = "GET /api/v1/gateway/audit?limit=1";
+    let audit = super::call(program.admin, line, &[("authorization", &login)], "").await.json();
+    let (before, after) = (&audit["items"][0]["before"], &audit["items"][0]["after"]);
+    assert_eq!(*before, json!({"dormant_models": null, "dormant_remain": null}));
+    assert_eq!(*after, json!({"dormant_models": "o3", "dormant_remain": 7}));
+}
+
+#[tokio::test]
 async fn a_token_without_any_quota_is_exhausted_for_everybody_after_a_restart_too_until_one_gives_it_some() {
     let mut program = start("").await;
     let made = newapi(&program, "POST /api/token/", r#"{"name":"empty"}"#).await;

@@ -74,7 +74,7 @@ async fn a_key_lives_from_create_to_delete_by_command() {
     let second = secret(&program, "key rotate demo --grace 1h");
     assert_eq!((status_of(&program, &first).await, status_of(&program, &second).await), (200, 200), "both work");
     let shown = printed(&program, "key show demo");
-    assert!(shown.contains("old_secrets") && shown.contains("uses=1") && !shown.contains(&first), "{shown}");
+    assert!(shown.contains("old_secrets") && shown.contains("1 use since") && !shown.contains(&first), "{shown}");
     printed(&program, "key rotate-end demo");
     assert_eq!((status_of(&program, &first).await, status_of(&program, &second).await), (401, 200));
 

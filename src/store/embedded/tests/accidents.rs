@@ -116,14 +116,21 @@ fn a_file_that_must_not_be_written_is_told_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     change(&open(&path), vec![put(&key(1))]).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    let mode =
+        |name: &str, mode| fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    mode("store.db", 0o400);
     let opened = Embedded::open(&path);
     // Modes do not bind root.
-    if fs::OpenOptions::new().write(true).open(&path).is_err() {
-        assert!(matches!(opened, Err(StoreFault::ReadOnly(_))), "{opened:?}");
-    } else {
-        check_it_works(&opened.unwrap());
+    if fs::OpenOptions::new().write(true).open(&path).is_ok() {
+        return check_it_works(&opened.unwrap());
     }
+    assert!(matches!(&opened, Err(StoreFault::ReadOnly(said)) if said.contains("store.db:")), "{opened:?}");
+    mode("store.db", 0o600);
+    check_it_works(&Embedded::open(&path).unwrap());
+    fs::write(folder.path().join("store.db-shm"), "").unwrap();
+    mode("store.db-shm", 0o400);
+    let opened = Embedded::open(&path);
+    assert!(matches!(&opened, Err(StoreFault::ReadOnly(said)) if said.contains("store.db-shm:")), "{opened:?}");
 }
 
 #[test]
