@@ -7,7 +7,7 @@ mod failure;
 mod health;
 mod key;
 mod ledger;
-mod moment;
+pub mod moment;
 mod output;
 mod pages;
 mod quickstart;

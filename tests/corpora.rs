@@ -14,16 +14,20 @@ const MOST_BYTES: u64 = 1024 * 1024;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 13] = [
     ("addresses", targets::addresses::check),
     ("config", targets::config::check),
     ("estimator", targets::estimator::check),
     ("events", targets::events::check),
     ("form", targets::form::check),
     ("head", targets::head::check),
+    ("journal", targets::journal::check),
     ("meter", targets::meter::check),
+    ("moment", targets::moment::check),
+    ("operator_body", targets::operator_body::check),
     ("sandbox", targets::sandbox::check),
     ("scanner", targets::scanner::check),
+    ("vendor_body", targets::vendor_body::check),
 ];
 
 fn fuzz() -> PathBuf {
@@ -57,7 +61,7 @@ macro_rules! replayed {
     };
 }
 
-replayed!(addresses config estimator events form head meter sandbox scanner);
+replayed!(addresses config estimator events form head journal meter moment operator_body sandbox scanner vendor_body);
 
 #[test]
 fn every_target_has_a_corpus_of_bearable_size_and_is_replayed() {

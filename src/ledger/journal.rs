@@ -203,10 +203,15 @@ pub(super) fn read(file: &File) -> io::Result<Found> {
     let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     let mut bytes = vec![0; size];
     file.read_exact_at(&mut bytes, 0)?;
+    Ok(parse(&bytes))
+}
+
+/// The same of its bytes.
+pub(super) fn parse(bytes: &[u8]) -> Found {
     let head = bytes.get(..FIRST).and_then(|head| head.strip_prefix(&MAGIC)).and_then(|rest| rest.first_chunk::<16>());
     let Some(id) = head.map(|id| Uuid::from_bytes(*id)) else {
         let is_blank = bytes.len() < FIRST || bytes.iter().all(|byte| *byte == 0);
-        return Ok(if is_blank { Found::Blank } else { Found::Unknown });
+        return if is_blank { Found::Blank } else { Found::Unknown };
     };
     let mut entries = Vec::new();
     let mut at = FIRST;
@@ -221,7 +226,7 @@ pub(super) fn read(file: &File) -> io::Result<Found> {
     }
     entries.sort_by_key(|(sequence, _)| *sequence);
     entries.dedup_by_key(|(sequence, _)| *sequence);
-    Ok(Found::Journal(id, entries))
+    Found::Journal(id, entries)
 }
 
 #[cfg(test)]

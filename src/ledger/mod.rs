@@ -42,6 +42,7 @@ use crate::clock::Clock;
 use crate::store::{Store, StoreFault};
 use crate::telemetry::metrics::LedgerMetrics;
 use drain::{Drain, Order, Summed, Told};
+use journal::Found;
 use sums::Sums;
 use sync::Syncer;
 
@@ -230,6 +231,22 @@ impl Ledger {
         orders.ok_or_else(gone)?.send(order(told)).map_err(|_| gone())?;
         hear.recv().map_err(|_| gone())?
     }
+}
+
+/// The identity of a journal and what is written in it, by its file's bytes: ascending sequence numbers, none of them twice. `None` when they
+/// are no journal's. Whatever else stands among the entries is passed over.
+pub fn read_journal(bytes: &[u8]) -> Option<(uuid::Uuid, Vec<(u64, Entry)>)> {
+    match journal::parse(bytes) {
+        Found::Journal(id, entries) => Some((id, entries)),
+        Found::Blank | Found::Unknown => None,
+    }
+}
+
+/// The bytes that an entry is written to a journal as: a multiple of 64, and in a journal they begin at one.
+pub fn framed(entry: &Entry<&str>, sequence: u64) -> Vec<u8> {
+    let mut bytes = vec![0; frame::length(entry)];
+    frame::encode(entry, sequence, &mut bytes);
+    bytes
 }
 
 impl Drop for Ledger {
