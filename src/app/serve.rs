@@ -89,7 +89,7 @@ pub fn run(
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
-        .on_thread_start(background::give_way)
+        .on_thread_start(|| background::give_way(background::OPERATORS))
         .build();
     let control = control.map_err(machine("the control plane's runtime"))?;
     let ended = control.block_on(run_planes(opened, ready_file, started));

@@ -257,7 +257,7 @@ impl Drop for Ledger {
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(|| {
-        background::give_way();
+        background::give_way(background::BOOKS);
         body();
     })
 }

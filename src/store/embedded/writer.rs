@@ -53,7 +53,7 @@ impl Writer {
         let thread = thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
-                background::give_way();
+                background::give_way(background::BOOKS);
                 work(&queue, desk);
             })
             .map_err(|error| StoreFault::Unavailable(error.to_string()))?;
