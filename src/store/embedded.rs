@@ -16,6 +16,7 @@ mod histogram;
 mod integer;
 mod intern;
 mod listing;
+mod mover;
 mod readers;
 mod remembered;
 mod report;
@@ -40,12 +41,14 @@ use crate::store::{
 use crate::units::KeyId;
 use desk::Desk;
 use file::Files;
+use mover::Mover;
 use readers::Readers;
 use writer::{Job, Writer};
 
 /// The store in a file. Dropped, it ends once what it was asked to write is written.
 #[derive(Debug)]
 pub struct Embedded {
+    mover: Mover,
     writer: Writer,
     readers: Arc<Readers>,
 }
@@ -79,7 +82,8 @@ impl Embedded {
         files.remember();
         let readers = Arc::new(Readers::new(files, options));
         let writer = Writer::start(Desk::new(Arc::clone(&readers), connection))?;
-        Ok(Self { writer, readers })
+        let mover = Mover::start(Arc::clone(&readers))?;
+        Ok(Self { mover, writer, readers })
     }
 
     /// Moves what is in the log of the store at `path` into its file, so that this alone is the store. Changes nothing else, whatever
@@ -113,6 +117,7 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
+        self.mover.end();
         // The writer's connection is to be the last: it moves the log into the database, which those that only read cannot.
         drop(self.readers.close());
     }

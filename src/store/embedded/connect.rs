@@ -24,6 +24,9 @@ impl Default for Options {
     }
 }
 
+/// A log of so many pages of 4 KiB is moved into the database by the writer itself.
+const LARGE_LOG_PAGES: i64 = 16_384;
+
 /// As many pages as SQLite can have.
 const ANY_PAGES: u32 = 0xffff_fffe;
 
@@ -46,7 +49,20 @@ pub(super) fn writer(files: &Files, options: Options) -> Result<Connection, Stor
         "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536; \
         PRAGMA trusted_schema = OFF; PRAGMA journal_size_limit = 67108864;",
     )?;
+    // Only where the mover does not come to it: commits are not to wait for that.
+    connection.pragma_update(None, "wal_autocheckpoint", LARGE_LOG_PAGES)?;
     schema::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// A connection that moves the log into the database.
+///
+/// # Errors
+/// The file cannot be opened.
+pub(super) fn mover(files: &Files) -> Result<Connection, StoreFault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(files.database(), flags)?;
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;")?;
     Ok(connection)
 }
 
@@ -76,6 +92,15 @@ pub(super) fn reader(files: &Files, options: Options) -> Result<Connection, Stor
 pub(super) fn limit_pages(connection: &Connection, pages: u32) -> Result<(), StoreFault> {
     let most = if pages == 0 { ANY_PAGES } else { pages };
     Ok(connection.pragma_update_and_check(None, "max_page_count", most, |_| Ok(()))?)
+}
+
+/// Moves what can be moved from the log into the database without keeping anybody waiting.
+///
+/// # Errors
+/// The disk does not take it.
+pub(super) fn move_log(connection: &Connection) -> Result<(), StoreFault> {
+    // Somebody else may be at it: then there is nothing to do.
+    Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
 }
 
 /// Moves everything in the log into the database.

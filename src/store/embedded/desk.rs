@@ -67,6 +67,7 @@ impl Desk {
             let outcome = perform(&step, interned, job);
             if outcome.is_ok() {
                 step.commit()?;
+                self.readers.note_committed();
             }
             return Ok(vec![outcome]);
         }
@@ -89,6 +90,7 @@ impl Desk {
         }
         if outcomes.iter().any(Result::is_ok) {
             step.commit()?;
+            self.readers.note_committed();
         }
         Ok(outcomes)
     }

@@ -1,6 +1,6 @@
 //! Connections for those who read. Each sees what was committed when it began; none waits for the writer.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use rusqlite::Connection;
@@ -22,6 +22,10 @@ pub(super) struct Readers {
     gate: RwLock<()>,
     pool: Mutex<Pool>,
     returned: Condvar,
+    /// The mover's connection, while it has one.
+    moving: Mutex<Option<Connection>>,
+    /// Whether anything was committed since the mover looked.
+    is_committed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +45,8 @@ impl Readers {
             gate: RwLock::new(()),
             pool: Mutex::default(),
             returned: Condvar::new(),
+            moving: Mutex::new(None),
+            is_committed: AtomicBool::new(false),
         }
     }
 
@@ -94,7 +100,38 @@ impl Readers {
     pub(super) fn close(&self) -> RwLockWriteGuard<'_, ()> {
         let alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         self.pool().idle.clear();
+        self.moving.lock().unwrap_or_else(PoisonError::into_inner).take();
         alone
+    }
+
+    /// Something was committed.
+    pub(super) fn note_committed(&self) {
+        self.is_committed.store(true, Ordering::Release);
+    }
+
+    /// Whether anything was committed since this was asked last.
+    pub(super) fn take_committed(&self) -> bool {
+        self.is_committed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Moves the log into the database, beside whoever reads and writes.
+    ///
+    /// # Errors
+    /// It cannot be moved now.
+    pub(super) fn move_log(&self) -> Result<(), StoreFault> {
+        let _open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        if self.files.standing() != Standing::Same {
+            return Err(self.files.gone());
+        }
+        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = match moving.take() {
+            Some(connection) => connection,
+            None => connect::mover(&self.files)?,
+        };
+        connect::move_log(&connection)?;
+        // One that failed is not used again.
+        *moving = Some(connection);
+        Ok(())
     }
 
     fn lend(&self) -> Result<Lent<'_>, StoreFault> {
