@@ -8,7 +8,7 @@ use crate::admin::native::json::Json;
 use crate::admin::native::refused::{Fault, Loc, Refused};
 use crate::admin::times;
 
-/// The faults found so far; at most [`MOST_FAULTS`].
+/// The faults found so far; at most `MOST_FAULTS`.
 #[derive(Debug, Default)]
 pub struct Faults(Vec<Fault>);
 
