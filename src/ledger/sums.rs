@@ -65,7 +65,7 @@ impl Sums {
             add(sum, entry);
         } else if kept.len() < MOST {
             let model = if group.fine.is_some() { entry.model } else { "" };
-            kept.insert(group, first(&Entry { model, ..entry.clone() }));
+            kept.insert(group, Entry { request_id: "", model, ..entry.clone() }.to_owned_text());
         } else {
             self.metrics.lost.inc();
             return;
@@ -87,28 +87,6 @@ impl Sums {
 
     fn kept(&self) -> MutexGuard<'_, HashMap<Group, Entry>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn first(entry: &Entry<&str>) -> Entry {
-    Entry {
-        request_id: Box::default(),
-        model: entry.model.into(),
-        reason: entry.reason.into(),
-        at_unix_ms: entry.at_unix_ms,
-        key: entry.key,
-        previous_secret: entry.previous_secret,
-        dialect: entry.dialect,
-        endpoint: entry.endpoint,
-        outcome: entry.outcome,
-        status: entry.status,
-        usage: entry.usage,
-        units: entry.units,
-        since_day: entry.since_day,
-        touched_day: entry.touched_day,
-        first_byte_us: entry.first_byte_us,
-        duration_us: entry.duration_us,
-        requests: entry.requests,
     }
 }
 

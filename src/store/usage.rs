@@ -201,6 +201,31 @@ pub struct Mismatch {
     pub summed: u64,
 }
 
+impl Entry<&str> {
+    /// The same, its text its own.
+    pub fn to_owned_text(&self) -> Entry {
+        Entry {
+            request_id: self.request_id.into(),
+            at_unix_ms: self.at_unix_ms,
+            key: self.key,
+            previous_secret: self.previous_secret,
+            dialect: self.dialect,
+            endpoint: self.endpoint,
+            model: self.model.into(),
+            outcome: self.outcome,
+            reason: self.reason.into(),
+            status: self.status,
+            usage: self.usage,
+            units: self.units,
+            since_day: self.since_day,
+            touched_day: self.touched_day,
+            first_byte_us: self.first_byte_us,
+            duration_us: self.duration_us,
+            requests: self.requests,
+        }
+    }
+}
+
 impl<S> Entry<S> {
     /// What it added to its key's quota, and to which count.
     pub fn counted(&self) -> QuotaCount {

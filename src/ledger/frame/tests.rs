@@ -30,25 +30,7 @@ pub(in crate::ledger) fn entry(key: u128, units: u64) -> Entry<&'static str> {
 
 /// The same, its strings owned.
 pub(in crate::ledger) fn owned(entry: &Entry<&str>) -> Entry {
-    Entry {
-        request_id: entry.request_id.into(),
-        model: entry.model.into(),
-        reason: entry.reason.into(),
-        at_unix_ms: entry.at_unix_ms,
-        key: entry.key,
-        previous_secret: entry.previous_secret,
-        dialect: entry.dialect,
-        endpoint: entry.endpoint,
-        outcome: entry.outcome,
-        status: entry.status,
-        usage: entry.usage,
-        units: entry.units,
-        since_day: entry.since_day,
-        touched_day: entry.touched_day,
-        first_byte_us: entry.first_byte_us,
-        duration_us: entry.duration_us,
-        requests: entry.requests,
-    }
+    entry.to_owned_text()
 }
 
 fn framed(entry: &Entry<&str>, sequence: u64) -> Vec<u8> {
