@@ -1,9 +1,11 @@
 //! The data plane: a request comes in, is decided, forwarded, relayed and settled. [`handle`](handle::handle) reads as its stages.
 
+mod accept;
 pub mod account;
 pub mod answer;
 pub mod body;
 pub mod client_address;
+mod connection;
 pub mod deadline;
 pub mod forward;
 pub mod handle;

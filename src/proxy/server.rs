@@ -1,42 +1,31 @@
-//! Listeners, workers and connections. Each worker is one thread with its own single-threaded runtime; accepted connections go to
+//! The data plane's threads: each worker is one thread with its own single-threaded runtime; accepted connections go to
 //! the least loaded one, so that a handful of busy connections cannot pile up on a core.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::LocalSet;
 use tokio::time::{interval, timeout};
 
 use crate::ledger::Journal;
+use crate::proxy::accept::{Accepted, Accepting, Places, Seat, bind};
+use crate::proxy::connection::connection;
 use crate::proxy::deadline::{Deadlines, TICK};
-use crate::proxy::handle::handle;
 use crate::proxy::plane::{Load, Plane, Worker};
 use crate::proxy::request_id::RequestIds;
-use crate::proxy::wire::head::{MAX_HEADERS, MAX_HEADERS_BYTES};
-use crate::proxy::wire::{Wire, WireNotes, WireTimes};
 use crate::upstream::pool::Pool;
 
-const BACKLOG: i32 = 4096;
 /// Idle upstream connections are looked at every so many ticks.
 const SWEEP_TICKS: u32 = 10;
-/// The rest after a connection that could not be accepted.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How often a worker that drains looks whether all of its requests have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(25);
 
@@ -135,139 +124,9 @@ fn spawn(alarm: Alarm, body: impl FnOnce() + Send + 'static) -> std::io::Result<
         body();
     })
 }
-
-fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket
-        .bind(&address.into())
-        .and_then(|()| socket.listen(BACKLOG))
-        .map_err(|error| std::io::Error::new(error.kind(), format!("{address}: {error}")))?;
-    Ok(socket.into())
-}
-
 fn current_thread_runtime() -> std::io::Result<runtime::Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
-
-/// One worker as the acceptor sees it.
-struct Seat {
-    hand: mpsc::UnboundedSender<Accepted>,
-    load: Arc<Load>,
-}
-
-struct Accepted {
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-    _place: Place,
-}
-
-/// How many connections there are, all together and by client.
-#[derive(Default)]
-struct Places {
-    all: AtomicUsize,
-    per_client: Mutex<HashMap<IpAddr, u32>>,
-}
-
-/// A connection's place under the caps; given back when the connection ends.
-struct Place {
-    plane: Arc<Plane>,
-    places: Arc<Places>,
-    client: IpAddr,
-    load: Arc<Load>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.plane.metrics.connections.dec();
-        self.load.connections.fetch_sub(1, Ordering::Relaxed);
-        self.places.all.fetch_sub(1, Ordering::Relaxed);
-        let mut per_client = self.places.per_client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = per_client.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                per_client.remove(&self.client);
-            }
-        }
-    }
-}
-
-struct Accepting {
-    plane: Arc<Plane>,
-    seats: Vec<Seat>,
-    places: Arc<Places>,
-    draining: watch::Receiver<bool>,
-}
-
-impl Accepting {
-    fn run(self, runtime: &runtime::Runtime, listeners: Vec<TcpListener>) {
-        let mut draining = self.draining.clone();
-        let accepting = Rc::new(self);
-        LocalSet::new().block_on(runtime, async {
-            let mut accepted = JoinSet::new();
-            for listener in listeners {
-                accepted.spawn_local(Rc::clone(&accepting).accept(listener));
-            }
-            tokio::select! {
-                _ = draining.wait_for(|draining| *draining) => {}
-                // A listener is served for ever; that it is not is a panic, and ends the thread.
-                Some(_) = accepted.join_next() => {}
-            }
-        });
-    }
-
-    async fn accept(self: Rc<Self>, listener: TcpListener) {
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    if self.seat(stream, peer).is_none() {
-                        self.plane.metrics.connections_refused.inc();
-                    }
-                }
-                Err(error) => {
-                    // Out of descriptors, most likely: a moment's rest instead of a busy loop.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_REST).await;
-                }
-            }
-        }
-    }
-
-    /// Hands a connection to the least loaded worker, unless a cap is reached.
-    fn seat(&self, stream: TcpStream, peer: SocketAddr) -> Option<()> {
-        let live = self.plane.live.load();
-        let client = peer.ip().to_canonical();
-        let seat = self.seats.iter().min_by_key(|seat| seat.load.weight())?;
-        let most = usize::try_from(live.settings.max_connections).unwrap_or(usize::MAX);
-        // Only this thread adds, so that no other can take the last place in between.
-        if self.places.all.load(Ordering::Relaxed) >= most {
-            return None;
-        }
-        {
-            let mut per_client = self.places.per_client.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = per_client.entry(client).or_default();
-            // A trusted proxy carries many clients.
-            if *count >= live.settings.max_connections_per_client && !live.settings.trusted_proxies.contains(client) {
-                return None;
-            }
-            *count += 1;
-        }
-        self.plane.metrics.connections.inc();
-        self.places.all.fetch_add(1, Ordering::Relaxed);
-        seat.load.connections.fetch_add(1, Ordering::Relaxed);
-        let place = Place {
-            plane: Arc::clone(&self.plane),
-            places: Arc::clone(&self.places),
-            client,
-            load: Arc::clone(&seat.load),
-        };
-        stream.set_nodelay(true).ok()?;
-        let stream = stream.into_std().ok()?;
-        seat.hand.send(Accepted { stream, peer, _place: place }).ok()
-    }
-}
-
 /// What a worker is given for itself.
 struct Own {
     ids: RequestIds,
@@ -363,54 +222,6 @@ fn show(worker: &Worker, shown: [i64; 3]) -> [i64; 3] {
     }
     now
 }
-
-/// Serves one connection to its end.
-async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch::Receiver<bool>) {
-    let Accepted { stream, peer, _place } = accepted;
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let notes = WireNotes::new(worker.deadlines.register(), wire_times(&worker.plane));
-    let io = TokioIo::new(Wire::new(stream, Rc::clone(&notes)));
-    let service = service_fn(|request| {
-        let answering = handle(Rc::clone(&worker), Rc::clone(&notes), peer.ip(), request);
-        async move { Ok::<_, Infallible>(answering.await) }
-    });
-    let mut builder = http1::Builder::new();
-    // The wire has checked the limits already; hyper's own must not be the tighter ones. No `pipeline_flush`: it buffers answers
-    // without bound, and holds back the first bytes of one while the next request waits.
-    builder.half_close(false).max_headers(MAX_HEADERS + 1).max_buf_size(MAX_HEADERS_BYTES * 2);
-    let mut serving = pin!(builder.serve_connection(io, service));
-    let mut is_draining = pin!(draining.wait_for(|draining| *draining));
-    let mut told = false;
-    let outcome = poll_fn(|cx| {
-        if !told && is_draining.as_mut().poll(cx).is_ready() {
-            told = true;
-            serving.as_mut().graceful_shutdown();
-        }
-        // What has arrived is read before it is judged to be late.
-        match serving.as_mut().poll(cx) {
-            Poll::Pending if notes.poll_cut(cx).is_ready() => Poll::Ready(Err(())),
-            Poll::Pending => notes.poll_unheard(cx).map(|()| Err(())),
-            Poll::Ready(ended) => {
-                Poll::Ready(ended.map_err(|error| tracing::debug!(%error, "client connection ended")))
-            }
-        }
-    })
-    .await;
-    if outcome.is_err() {
-        tracing::trace!(%peer, "connection cut");
-    }
-}
-
-fn wire_times(plane: &Plane) -> WireTimes {
-    let settings = &plane.live.load().settings;
-    let ns = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    WireTimes {
-        head_ns: ns(settings.header_timeout),
-        keep_alive_ns: ns(settings.keep_alive_timeout),
-        write_stall_ns: ns(settings.write_stall_timeout),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,66 @@
+//! One client connection, from the moment a worker has it to its end.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::proxy::accept::Accepted;
+use crate::proxy::handle::handle;
+use crate::proxy::plane::{Plane, Worker};
+use crate::proxy::wire::head::{MAX_HEADERS, MAX_HEADERS_BYTES};
+use crate::proxy::wire::{Wire, WireNotes, WireTimes};
+
+/// Serves one connection to its end.
+pub(super) async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch::Receiver<bool>) {
+    let Accepted { stream, peer, _place } = accepted;
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let notes = WireNotes::new(worker.deadlines.register(), wire_times(&worker.plane));
+    let io = TokioIo::new(Wire::new(stream, Rc::clone(&notes)));
+    let service = service_fn(|request| {
+        let answering = handle(Rc::clone(&worker), Rc::clone(&notes), peer.ip(), request);
+        async move { Ok::<_, Infallible>(answering.await) }
+    });
+    let mut builder = http1::Builder::new();
+    // The wire has checked the limits already; hyper's own must not be the tighter ones. No `pipeline_flush`: it buffers answers
+    // without bound, and holds back the first bytes of one while the next request waits.
+    builder.half_close(false).max_headers(MAX_HEADERS + 1).max_buf_size(MAX_HEADERS_BYTES * 2);
+    let mut serving = pin!(builder.serve_connection(io, service));
+    let mut is_draining = pin!(draining.wait_for(|draining| *draining));
+    let mut told = false;
+    let outcome = poll_fn(|cx| {
+        if !told && is_draining.as_mut().poll(cx).is_ready() {
+            told = true;
+            serving.as_mut().graceful_shutdown();
+        }
+        // What has arrived is read before it is judged to be late.
+        match serving.as_mut().poll(cx) {
+            Poll::Pending if notes.poll_cut(cx).is_ready() => Poll::Ready(Err(())),
+            Poll::Pending => notes.poll_unheard(cx).map(|()| Err(())),
+            Poll::Ready(ended) => {
+                Poll::Ready(ended.map_err(|error| tracing::debug!(%error, "client connection ended")))
+            }
+        }
+    })
+    .await;
+    if outcome.is_err() {
+        tracing::trace!(%peer, "connection cut");
+    }
+}
+
+fn wire_times(plane: &Plane) -> WireTimes {
+    let settings = &plane.live.load().settings;
+    let ns = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    WireTimes {
+        head_ns: ns(settings.header_timeout),
+        keep_alive_ns: ns(settings.keep_alive_timeout),
+        write_stall_ns: ns(settings.write_stall_timeout),
+    }
+}
