@@ -21,6 +21,7 @@ pub(super) const NAMES: Names = &[
     "first_byte_timeout",
     "idle_timeout",
     "retries",
+    "websocket",
 ];
 
 const DIALECTS: [(&str, Kind); 5] = [
@@ -94,7 +95,12 @@ fn read_one(table: &Table<'_>) -> Option<UpstreamSettings> {
         first_byte_timeout: timeout("first_byte_timeout", 600),
         idle_timeout: timeout("idle_timeout", 300),
         retries: table.count_or("retries", 1, 0..=10),
+        websocket: table.boolean_or("websocket", false),
     };
+    let has_websockets = matches!(kind, Some(Kind::Http(DialectName::OpenAi | DialectName::Azure)) | None);
+    if let Some(item) = table.get("websocket").filter(|_| upstream.websocket && !has_websockets) {
+        item.fault("only openai and azure have calls that are websockets");
+    }
     kind.map(|_| upstream)
 }
 

@@ -67,6 +67,7 @@ pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
             || HOP_BY_HOP.contains(name)
             || CREDENTIAL_HEADERS.contains(name)
             || text.starts_with("x-forwarded")
+            || text.starts_with("sec-websocket-")
             || text.contains('_')
             || named.iter().any(|n| n == text);
         if !is_ours {
@@ -140,6 +141,7 @@ mod tests {
             ("cookie", "session=1"),
             ("x-litellm-api-key", "a"),
             ("request-id", "1"),
+            ("sec-websocket-protocol", "openai-insecure-api-key.a"),
             ("content-type", "application/json"),
             ("anthropic-version", "2023-06-01"),
             ("traceparent", "00-1-2-3"),

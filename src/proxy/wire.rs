@@ -37,6 +37,8 @@ pub struct Wire<S> {
     framing: Framing,
     /// The start of a head that is not whole yet; hyper has not seen it.
     held: Vec<u8>,
+    /// What came behind a head that asks for a websocket, before its answer.
+    early: Vec<u8>,
     /// Checked bytes that did not fit, or the marker.
     replay: Vec<u8>,
     replayed: usize,
@@ -62,6 +64,7 @@ impl<S> Wire<S> {
             io,
             framing: Framing::default(),
             held: Vec::new(),
+            early: Vec::new(),
             replay: Vec::new(),
             replayed: 0,
             end: None,
@@ -69,6 +72,16 @@ impl<S> Wire<S> {
             lingered: None,
             notes,
         }
+    }
+
+    /// Whether a websocket was asked for.
+    pub fn is_tunnel(&self) -> bool {
+        self.framing == Framing::Tunnel
+    }
+
+    /// The socket itself, and what has come of the websocket already.
+    pub fn into_tunnel(self) -> (S, Vec<u8>) {
+        (self.io, self.early)
     }
 
     /// Checks the fresh bytes of `buf` from `start` and takes back what hyper must not see yet, or ever.
@@ -79,6 +92,8 @@ impl<S> Wire<S> {
             if matches!(step, Step::PartialHead { .. }) {
                 self.held.extend_from_slice(&buf.filled()[keep..]);
                 self.notes.head_began();
+            } else if matches!(step, Step::Tunnel { .. }) {
+                self.early.extend_from_slice(&buf.filled()[keep..]);
             }
             buf.set_filled(keep);
             step
@@ -93,7 +108,10 @@ impl<S> Wire<S> {
                 self.notes.head_ended();
             }
             if !matches!(step, Step::PartialHead { .. }) {
-                self.held = Vec::new();
+                let rest = std::mem::take(&mut self.held);
+                if matches!(step, Step::Tunnel { .. }) {
+                    self.early.extend_from_slice(&rest[passed..]);
+                }
             } else if passed > 0 {
                 self.held.drain(..passed);
                 self.notes.head_began();
@@ -101,7 +119,7 @@ impl<S> Wire<S> {
             step
         };
         match step {
-            Step::Passed { .. } | Step::PartialHead { .. } => {}
+            Step::Passed { .. } | Step::PartialHead { .. } | Step::Tunnel { .. } => {}
             Step::Refused { flaw, nearest, .. } => self.refuse(flaw, nearest),
             Step::Broken { .. } => self.end = Some(End::Broken),
         }
@@ -145,6 +163,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request body framing")));
                 }
                 None => {}
+            }
+            if wire.is_tunnel() {
+                return wire.poll_early(cx);
             }
             let start = buf.filled().len();
             ready!(Pin::new(&mut wire.io).poll_read(cx, buf))?;
@@ -218,6 +239,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 }
 
 impl<S: AsyncRead + Unpin> Wire<S> {
+    /// Looks out for a client that goes away before its websocket is answered. What it sends meanwhile is kept, as far as one read goes.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0_u8; 8 * 1024];
+        while self.early.is_empty() {
+            let mut buf = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.early.extend_from_slice(buf.filled());
+        }
+        Poll::Pending
+    }
+
     fn read_away(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0_u8; 8 * 1024];
         loop {

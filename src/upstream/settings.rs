@@ -30,6 +30,8 @@ pub struct UpstreamSettings {
     pub idle_timeout: Duration,
     /// How often a request that nothing accepted may be tried again.
     pub retries: u32,
+    /// Whether it takes calls that are websockets.
+    pub websocket: bool,
 }
 
 impl UpstreamSettings {
@@ -45,6 +47,7 @@ impl UpstreamSettings {
             first_byte_timeout: Duration::from_secs(600),
             idle_timeout: Duration::from_secs(300),
             retries: 0,
+            websocket: false,
         }
     }
 }

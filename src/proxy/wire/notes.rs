@@ -138,7 +138,8 @@ impl WireNotes {
         Poll::Pending
     }
 
-    fn is_stalled(&self) -> bool {
+    /// Whether the peer takes nothing of what is written.
+    pub fn is_stalled(&self) -> bool {
         self.take_due_ns.get() != NEVER
     }
 
