@@ -73,6 +73,11 @@ impl WireNotes {
         Rc::new(notes)
     }
 
+    /// A TLS handshake has been made: the first head has its own time.
+    pub fn opened(&self) {
+        self.due(&self.send_due_ns, self.limits.head_ns);
+    }
+
     /// Why the request with these headers is refused, and the dialect its path was nearest to. A refused head reaches the service as the
     /// marker, which is known by the `Host` it lacks: the wire lets no other request without one through, and a flaw that was
     /// read while an earlier request is answered is not that request's.
@@ -146,19 +151,20 @@ impl WireNotes {
         self.flaw.set(Some((flaw, nearest)));
     }
 
-    pub(super) fn head_is_overdue(&self) -> bool {
+    /// A head that has begun did not come in time.
+    pub fn head_is_overdue(&self) -> bool {
         self.head_is_overdue.get()
     }
 
     /// A head has begun; while a request is answered its time has not.
-    pub(super) fn head_began(&self) {
-        self.head_is_open.set(true);
-        if !self.in_request.get() {
+    pub fn head_began(&self) {
+        if !self.head_is_open.replace(true) && !self.in_request.get() {
             self.due(&self.send_due_ns, self.limits.head_ns);
         }
     }
 
-    pub(super) fn head_ended(&self) {
+    /// It is whole.
+    pub fn head_ended(&self) {
         self.head_is_open.set(false);
     }
 
