@@ -62,7 +62,7 @@ pub(super) fn read(root: &Table<'_>) -> proxy::Settings {
         cut_streams: server.boolean_or("cut_streams", true),
         failed_attempts_per_minute: server.count_or("failed_attempts_per_minute", 60, 1..=1_000_000),
         passthrough: Vec::new(),
-        tls: tls::read(&server, Protocols::Http1),
+        tls: tls::read(&server, Protocols::Both),
     };
     if settings.body_budget < settings.max_body {
         let problem = "is smaller than server.max_body, so a body of that size could never be taken";

@@ -13,12 +13,11 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::proxy::http2::conduct::PREFACE;
 use crate::proxy::plane::Worker;
 use crate::proxy::wire::{Paced, WireNotes};
 use crate::tls::{ALPN_H2, Identity};
 
-/// What an HTTP/2 client says first (RFC 9113 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes read at once to find out what a client speaks; the head of most requests fits.
 const FIRST_READ: usize = 4 * 1024;
 

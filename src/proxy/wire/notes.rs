@@ -38,7 +38,7 @@ pub struct WireNotes {
     head_is_overdue: Cell<bool>,
     is_over: Cell<bool>,
     /// Who waits for the peer to take something again.
-    waits_for_room: RefCell<Option<Waker>>,
+    waits_for_room: RefCell<Vec<Waker>>,
     limits: WireTimes,
 }
 
@@ -139,11 +139,15 @@ impl WireNotes {
         if !self.is_stalled() {
             return Poll::Ready(());
         }
-        *self.waits_for_room.borrow_mut() = Some(cx.waker().clone());
+        let mut waiting = self.waits_for_room.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
         Poll::Pending
     }
 
-    fn is_stalled(&self) -> bool {
+    /// The peer has not taken what it was last offered.
+    pub fn is_stalled(&self) -> bool {
         self.take_due_ns.get() != NEVER
     }
 
@@ -189,6 +193,11 @@ impl WireNotes {
         self.send_due_ns.set(self.deadline.now_ns().saturating_add(LINGER_NS));
         self.take_due_ns.set(NEVER);
         self.deadline.set_at(self.send_due_ns.get());
+    }
+
+    /// The connection ends of itself, or is ended shortly.
+    pub fn farewell(&self) {
+        self.due(&self.send_due_ns, FAREWELL_NS);
     }
 
     fn due(&self, which: &Cell<u64>, in_ns: u64) {

@@ -30,9 +30,9 @@ pub struct EdgeMetrics {
     /// TLS handshakes that came to nothing.
     handshakes_failed: Labelled<HandshakeLabel>,
     /// When the first certificate of a listener is out of date, seconds since 1970.
-    pub certificate_expires: Family<ListenerLabel, Gauge<i64, AtomicI64>>,
+    certificate_expires: Family<ListenerLabel, Gauge<i64, AtomicI64>>,
     /// HTTP/2 connections ended because of what their peer sent.
-    pub http2_ended: Labelled<Reason>,
+    http2_ended: Labelled<Reason>,
 }
 
 impl EdgeMetrics {
@@ -58,6 +58,11 @@ impl EdgeMetrics {
     pub fn count_handshake(&self, listener: &'static str, is_late: bool) {
         let reason = if is_late { "late" } else { "failed" };
         self.handshakes_failed.get_or_create(&HandshakeLabel { listener, reason }).inc();
+    }
+
+    /// Counts an HTTP/2 connection that is ended for what its peer did too often.
+    pub fn count_misconduct(&self, reason: &'static str) {
+        self.http2_ended.get_or_create(&Reason { reason }).inc();
     }
 
     /// Shows until when the certificates of a listener are good; `None` where it has none.
