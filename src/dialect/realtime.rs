@@ -81,6 +81,12 @@ impl Said {
         self.sound = self.sound.saturating_add(other.sound);
     }
 
+    /// What is left when `before` is known otherwise.
+    pub fn forget(&mut self, before: Self) {
+        self.text = self.text.saturating_sub(before.text);
+        self.sound = self.sound.saturating_sub(before.sound);
+    }
+
     /// About how many tokens it is, leaning high.
     pub fn tokens(self) -> Tokens {
         self.text.div_ceil(BYTES_PER_TOKEN).saturating_add(self.sound.div_ceil(HEARD_PER_TOKEN))

@@ -193,7 +193,7 @@ pub async fn forward(
 }
 
 /// What `answering` comes to, unless the key that `deadline` watches is revoked first.
-async fn unless_revoked<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, CutReason> {
+pub(super) async fn unless_revoked<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, CutReason> {
     let mut answering = pin!(answering);
     poll_fn(|cx| match deadline.poll_due(cx) {
         Poll::Ready(Due::Revoked(reason)) => Poll::Ready(Err(reason)),
@@ -210,7 +210,8 @@ fn wants_usage_spliced(described: &Described) -> bool {
     has_option && facts.stream && !described.splices.asks_usage() && described.splices.can_splice_usage()
 }
 
-fn outgoing_headers(
+/// The headers that pass, with the request's id and the upstream's credential.
+pub(super) fn outgoing_headers(
     head: &request::Parts,
     way: &Way,
     dialect: DialectName,
@@ -235,8 +236,8 @@ fn outgoing_headers(
     passed
 }
 
-/// Path and query for the upstream: the client's own bytes, but for an alias in the path and the secret in the query.
-fn target(route: &Route, head: &request::Parts, rename: Option<&str>) -> String {
+/// Path and query for the upstream: the client's own bytes, but for an alias in the path or the query and the secret in the query.
+pub(super) fn target(route: &Route, head: &request::Parts, rename: Option<&str>) -> String {
     let path = head.uri.path();
     let mut target = match (rename, &route.model_range) {
         (Some(name), Some(range)) if path.is_char_boundary(range.start) && path.is_char_boundary(range.end) => {
@@ -246,7 +247,10 @@ fn target(route: &Route, head: &request::Parts, rename: Option<&str>) -> String 
     };
     if let Some(query) = head.uri.query().and_then(route::query_without_key) {
         target.push('?');
-        target.push_str(&query);
+        match (rename, route.model_parameter) {
+            (Some(name), Some(parameter)) => target.push_str(&route::query_with_model(&query, parameter, name)),
+            _ => target.push_str(&query),
+        }
     }
     target
 }

@@ -14,6 +14,7 @@ pub mod headers;
 pub mod http2;
 pub mod local;
 pub mod plane;
+pub mod realtime;
 pub mod receive;
 pub mod relay;
 pub mod request_id;

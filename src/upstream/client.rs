@@ -230,10 +230,17 @@ where
     Ok(Connection::new(sender, Box::pin(connection)))
 }
 
+/// Path and query as `endpoint` is to see them.
+///
+/// # Errors
+/// What is wrong with them, for the log.
+pub(super) fn target(endpoint: &Endpoint, path_and_query: &str) -> Result<Uri, String> {
+    Uri::try_from(join(&endpoint.address.prefix, path_and_query)).map_err(|error| error.to_string())
+}
+
 /// Points the request at `endpoint`.
 fn address(endpoint: &Endpoint, outgoing: &mut Outgoing) -> Result<(), String> {
-    let target = join(&endpoint.address.prefix, &outgoing.path_and_query);
-    *outgoing.request.uri_mut() = Uri::try_from(target).map_err(|error| error.to_string())?;
+    *outgoing.request.uri_mut() = target(endpoint, &outgoing.path_and_query)?;
     outgoing.request.headers_mut().insert(HOST, endpoint.host.clone());
     Ok(())
 }

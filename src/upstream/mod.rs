@@ -7,6 +7,7 @@ pub mod route;
 pub mod sandbox;
 pub mod settings;
 pub mod tls;
+pub mod websocket;
 
 pub use route::{Routes, Upstream};
 pub use settings::{Address, Credential, Kind, UpstreamSettings};
