@@ -16,3 +16,4 @@ pub mod pieces;
 pub mod sandbox;
 pub mod scanner;
 pub mod vendor_body;
+pub mod websocket;

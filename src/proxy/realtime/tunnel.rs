@@ -95,6 +95,7 @@ impl Tunnel {
             idle_at_ns: 0,
             ends_at_ns: u64::MAX,
             is_draining: false,
+            goodbye: Closing::default(),
         };
         relay.stir();
         let mut told = pin!(draining.wait_for(|draining| *draining));
@@ -147,6 +148,8 @@ struct Relay<S> {
     /// When whoever still has not said goodbye is left, once the end has begun.
     ends_at_ns: u64,
     is_draining: bool,
+    /// What the client said when it closed.
+    goodbye: Closing,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
@@ -216,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
     /// The time is up: true when that is the end.
     fn is_left(&mut self) -> bool {
         if self.is_ending() {
-            self.client.close(&Closing::default());
+            self.client.close(&self.goodbye);
             return true;
         }
         self.end(1001, "idle", IDLE);
@@ -243,6 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             Got::Item(Item::Close(closing)) => {
                 self.client.got_close = true;
                 self.upstream.close(&closing);
+                self.goodbye = closing;
                 self.begin_end();
             }
             Got::Flaw(flaw) => self.end(flaw.code(), &flaw.to_string(), MALFORMED),
@@ -288,7 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         self.upstream.is_gone |= flaw.is_none();
         if self.client.got_close {
             // It had said goodbye first.
-            self.client.close(&Closing::default());
+            self.client.close(&self.goodbye);
         }
         if !self.is_ending() {
             let event = dialect::of(self.conversation.dialect()).cut_event(ENDPOINT, CutReason::Upstream);
@@ -337,6 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
 
     /// Nobody is told anything any more.
     fn cut(&mut self, reason: &'static str) {
+        self.client.is_gone = true;
         self.note(reason);
         self.cut_turns(reason);
     }
