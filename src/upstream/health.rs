@@ -31,6 +31,18 @@ pub struct HealthSettings {
     pub max_outstanding_of_pool: Option<u32>,
 }
 
+impl Default for HealthSettings {
+    fn default() -> Self {
+        Self {
+            eject_after: 5,
+            eject_ns: 10 * crate::clock::NS_PER_SECOND,
+            max_ejected_percent: 50,
+            max_outstanding: None,
+            max_outstanding_of_pool: None,
+        }
+    }
+}
+
 /// What a failure was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {

@@ -54,10 +54,7 @@ impl Budget {
             (count < u64::from(FLOOR_PER_SECOND)).then_some(second << 32 | (count + 1))
         });
         of_floor.is_ok()
-            || self
-                .saved
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| saved.checked_sub(RETRY))
-                .is_ok()
+            || self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| saved.checked_sub(RETRY)).is_ok()
     }
 }
 
