@@ -18,7 +18,8 @@ use crate::background;
 use crate::config::{self, watch};
 use crate::keys::secret::Secret;
 use crate::proxy::server::{self, Server};
-use crate::upstream::tls;
+use crate::upstream::probe;
+use crate::upstream::tls::{self, Defaults};
 
 /// What the command line says of a start.
 #[derive(Debug, Clone)]
@@ -120,6 +121,11 @@ async fn run_planes(
     let mut signals = Signals::new().map_err(machine("signals"))?;
     let mut server = server::start(&plane, &tls).map_err(machine("the data listener"))?;
     let service = Arc::clone(&surface.service);
+    let routes = {
+        let plane = Arc::clone(&plane);
+        move || Arc::clone(&plane.live.load().routes)
+    };
+    tokio::spawn(probe::run(routes, plane.clock.clone(), Defaults::new(&tls)));
     tokio::spawn(async move { admin::serve(listener, &surface).await });
     let reloads = reloader.zip(seen).map(|(reloader, seen)| {
         tokio::spawn(mirror.follow(reloader.declared()));

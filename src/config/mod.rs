@@ -172,7 +172,7 @@ fn read(root: &Table<'_>) -> Config {
 
 /// Every setting of `keyward.toml` by its path; `[]` stands for a list's index and `*` for a name that is the operator's.
 pub fn setting_names() -> Vec<String> {
-    let sections: [(&str, Names); 14] = [
+    let sections: [(&str, Names); 17] = [
         ("", NAMES),
         ("server.", server::NAMES),
         ("server.tls.", tls::NAMES),
@@ -184,6 +184,9 @@ pub fn setting_names() -> Vec<String> {
         ("storage.", storage::NAMES),
         ("limits.", limits::NAMES),
         ("upstreams[].", upstreams::NAMES),
+        ("upstreams[].url[].", upstreams::urls::NAMES),
+        ("upstreams[].probe.", upstreams::service::PROBE_NAMES),
+        ("upstreams[].tls.", upstreams::connection::TLS_NAMES),
         ("models.", &["*"]),
         ("prices.*.", models::PRICE_NAMES),
         ("passthrough[].", passthrough::NAMES),
@@ -209,6 +212,9 @@ fn vocabulary() -> Vec<Names> {
         storage::NAMES,
         limits::NAMES,
         upstreams::NAMES,
+        upstreams::urls::NAMES,
+        upstreams::service::PROBE_NAMES,
+        upstreams::connection::TLS_NAMES,
         models::PRICE_NAMES,
         passthrough::NAMES,
     ]

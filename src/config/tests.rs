@@ -258,7 +258,7 @@ fn secrets_come_from_the_environment_or_a_file_or_with_a_warning() {
     );
     assert!(warning.render(false).starts_with("warning: upstreams[0].api_key"), "{}", warning.render(false));
     assert!(!format!("{config:?}{}", warning.render(true)).contains("S3CRET"));
-    assert_eq!(config.upstreams[0].credential, Credential::new("S3CRET"));
+    assert_eq!(config.upstreams[0].credentials.first().cloned(), Credential::new("S3CRET"));
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn a_secrets_file_loses_one_newline_and_lies_beside_the_configuration() {
     let text =
         "[[upstreams]]\nname=\"a\"\ndialect=\"openai\"\nurl=\"http://h\"\nmodels=[\"*\"]\napi_key=\"file:secret\"";
     let config = parse(text, &path, &env).unwrap();
-    assert_eq!(config.upstreams[0].credential, Credential::new("S3CRET"));
+    assert_eq!(config.upstreams[0].credentials.first().cloned(), Credential::new("S3CRET"));
     for (content, told) in
         [(&b"\n"[..], "is empty"), (&b"\xff"[..], "is not text"), (&[b'a'; 65_537], "is larger than")]
     {

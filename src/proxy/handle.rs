@@ -197,12 +197,18 @@ fn authorize(live: &Live, caller: &Caller, route: &Route, facts: &RequestFacts) 
     };
     // What the key may not use is refused before what nobody serves (POLICY 3).
     let charge = policy::authorize(caller.policy(), facts, price(live, way.as_ref(), facts))?;
-    let way = way.ok_or_else(|| Refusal::ModelNotFound { model: facts.model.clone() })?;
+    let mut way = way.ok_or_else(|| Refusal::ModelNotFound { model: facts.model.clone() })?;
     let is_stray = |model: &&ModelName| passthrough.is_none() && !live.routes.serves_as_named(&way, model);
-    match facts.other_models.iter().find(is_stray) {
-        Some(stray) => Err(Refusal::ModelNotFound { model: Some(stray.clone()) }),
-        None => Ok((charge, way)),
+    if let Some(stray) = facts.other_models.iter().find(is_stray) {
+        return Err(Refusal::ModelNotFound { model: Some(stray.clone()) });
     }
+    if let Some(model) = way.rename.as_ref().or(facts.model.as_ref())
+        && passthrough.is_none()
+        && !caller.policy().is_sandbox
+    {
+        way.is_followed = live.routes.after(&way.upstream, route.dialect, model, &facts.other_models).is_some();
+    }
+    Ok((charge, way))
 }
 
 /// The dearest price of all models that may answer.

@@ -19,6 +19,7 @@ pub mod relay;
 pub mod request_id;
 pub mod server;
 pub mod settings;
+pub mod takeover;
 pub mod wire;
 
 pub use plane::{Live, Plane};
