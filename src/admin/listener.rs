@@ -21,9 +21,10 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep};
+
+use crate::listen::{Open, Stream};
 
 /// The largest head of a request, bytes. hyper may have read up to twice as much before it looks.
 const LARGEST_HEAD: usize = 64 * 1024;
@@ -53,14 +54,21 @@ impl Default for Bounds {
     }
 }
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds) {
+/// Serves until the process ends. While `is_open` is `false`, whoever connects waits in the kernel's queue; what runs goes on.
+pub async fn serve(listener: Open, router: Router, bounds: Bounds, mut is_open: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let peers = Peers::default();
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
+        if is_open.wait_for(|is_open| *is_open).await.is_err() {
+            return; // nobody is there who could open it again: the program ends
+        }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = is_open.wait_for(|is_open| !*is_open) => continue,
+        };
+        match accepted {
             Ok((stream, peer)) => {
                 let Some(of_peer) = peers.enter(peer.ip(), bounds.of_one_address) else { continue };
                 let router = router.clone();
@@ -108,7 +116,7 @@ impl Drop for OfPeer {
 }
 
 /// One connection, to its end.
-async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, bounds: Bounds) {
+async fn converse(stream: Stream, peer: SocketAddr, router: Router, bounds: Bounds) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -157,7 +165,7 @@ impl http_body::Body for Timed {
 
 /// A stream that ends when nobody takes what is written to it.
 struct Impatient {
-    stream: TcpStream,
+    stream: Stream,
     patience: Duration,
     until: Option<Pin<Box<Sleep>>>,
 }

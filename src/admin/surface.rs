@@ -9,12 +9,14 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::admin::listener::Bounds;
 use crate::admin::operators::{LoginRefused, Operator, Operators};
 use crate::admin::service::Service;
 use crate::admin::vendors::Vendors;
 use crate::admin::{apig, listener, native, newapi, probes};
+use crate::listen::Open;
 
 /// What every API of the admin listener is given.
 #[derive(Debug, Clone)]
@@ -74,12 +76,13 @@ pub(in crate::admin) fn peer(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical())
 }
 
-/// Serves the admin listener until the process ends.
-pub async fn serve(listener: TcpListener, surface: &Surface) {
-    serve_within(listener, surface, Bounds::default()).await;
+/// Serves the admin listener until the process ends, but for the time in which `is_open` is `false`.
+pub async fn serve(listener: Open, surface: &Surface, is_open: watch::Receiver<bool>) {
+    listener::serve(listener, surface.router(), Bounds::default(), is_open).await;
 }
 
-/// The same, with other bounds of what connections may cost.
+/// The same all the time, with other bounds of what connections may cost.
 pub async fn serve_within(listener: TcpListener, surface: &Surface, bounds: Bounds) {
-    listener::serve(listener, surface.router(), bounds).await;
+    let (_open, is_open) = watch::channel(true);
+    listener::serve(Open::Tcp(listener), surface.router(), bounds, is_open).await;
 }

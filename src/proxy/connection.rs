@@ -9,7 +9,6 @@ use std::task::Poll;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::proxy::accept::Accepted;
@@ -21,7 +20,6 @@ use crate::proxy::wire::{Wire, WireNotes, WireTimes};
 /// Serves one connection to its end.
 pub(super) async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch::Receiver<bool>) {
     let Accepted { stream, peer, _place } = accepted;
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
     let notes = WireNotes::new(worker.deadlines.register(), wire_times(&worker.plane));
     let io = TokioIo::new(Wire::new(stream, Rc::clone(&notes)));
     let service = service_fn(|request| {

@@ -3,6 +3,7 @@
 mod accept;
 pub mod account;
 pub mod answer;
+mod arrival;
 pub mod body;
 pub mod client_address;
 mod connection;
@@ -12,6 +13,7 @@ pub mod handle;
 pub mod headers;
 pub mod local;
 pub mod plane;
+pub mod proxy_protocol;
 pub mod receive;
 pub mod relay;
 pub mod request_id;
