@@ -256,3 +256,6 @@ impl Conduct {
 fn allow(allowance: &mut Allowance, now_ns: u64, misconduct: Misconduct) -> Result<(), Misconduct> {
     if allowance.take(now_ns) { Ok(()) } else { Err(misconduct) }
 }
+
+#[cfg(test)]
+mod tests;

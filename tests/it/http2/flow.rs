@@ -187,7 +187,8 @@ async fn revocation_ends_single_streams() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_whose_client_grants_no_room_is_cut_and_the_others_go_on() {
     let event: &'static str = Box::leak(
-        format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "a".repeat(60_000)).into_boxed_str(),
+        format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "a".repeat(60_000))
+            .into_boxed_str(),
     );
     let upstream = Streaming::start(event);
     let (proxy, clock) = by_hand(&upstream.backend, "write_stall_timeout = \"30s\"");
