@@ -170,13 +170,26 @@ fn the_example_states_the_real_defaults() {
 
 #[test]
 fn what_the_example_says_in_comments_is_read_too() {
-    let on = EXAMPLE.replace("# tls = ", "tls = ").replace("# { name = ", "{ name = ");
+    let on = ["tls = ", "client_ca = ", "client_auth = ", "{ name = "]
+        .iter()
+        .fold(EXAMPLE.to_owned(), |text, setting| text.replace(&format!("# {setting}"), setting));
     let told = parse(&on, Path::new("keyward.toml"), &env).unwrap_err().to_string();
     let told: Vec<&str> = told.lines().map(|line| line.split(": ").nth(1).unwrap_or_default()).collect();
     assert_eq!(
         told,
-        ["server.tls", "admin.tokens[1].token", "upstreams[0].tls.ca", "upstreams[0].tls.cert", "upstreams[0].tls.key"],
-        "TLS is not offered, and the files are not there"
+        [
+            "server.tls.cert",
+            "server.tls.key",
+            "server.client_ca",
+            "admin.tokens[1].token",
+            "admin.tls.cert",
+            "admin.tls.key",
+            "admin.client_ca",
+            "upstreams[0].tls.ca",
+            "upstreams[0].tls.cert",
+            "upstreams[0].tls.key"
+        ],
+        "none of the files is there"
     );
 }
 

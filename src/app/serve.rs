@@ -47,7 +47,8 @@ pub enum Outcome {
 /// Why it did not start.
 pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
     // Looked at before they are read, so that a change during the start is seen as one.
-    let seen = watch::look(std::iter::once(options.config.clone()).chain(config::keys_file_of(&options.config)));
+    let named = config::keys_file_of(&options.config).into_iter().chain(config::tls_files_of(&options.config));
+    let seen = watch::look(std::iter::once(options.config.clone()).chain(named));
     let env = |name: &str| std::env::var(name).ok();
     let (config, keys) = config::load_all(&options.config, None, &env).map_err(StartFault::Config)?;
     let opened = open(config, &keys, Some(Files { config: options.config.clone(), seen }))?;

@@ -201,10 +201,6 @@ fn what_this_version_does_not_offer_is_refused() {
         "2:18: server.proxy_protocol: this version does not offer the PROXY protocol yet; leave it at false"
     );
     assert_eq!(
-        fault("[server]\ntls = { cert = \"c.pem\", key = \"k.pem\" }"),
-        "2:7: server.tls: this version does not offer TLS on its listeners yet; take the setting out"
-    );
-    assert_eq!(
         fault("[storage]\nurl = \"postgres://me:S3CRET@db/keyward\""),
         "2:7: storage.url: this version does not offer Postgres yet; \"sqlite:PATH\" is expected"
     );
@@ -329,7 +325,7 @@ fn operators_have_a_name_a_long_token_and_a_role() {
     let open = good("[admin]\nlisten = \"0.0.0.0:8081\"");
     assert_eq!(
         open.warnings[0].to_string(),
-        "etc/keyward.toml:2:10: admin.listen: the admin listener can be reached from other machines"
+        "etc/keyward.toml:2:10: admin.listen: the admin listener can be reached from other machines, and speaks in clear"
     );
     assert!(good("[admin]\nlisten = \"[::1]:8081\"").warnings.is_empty());
 }

@@ -8,6 +8,7 @@
 mod framing;
 pub mod head;
 mod notes;
+mod paced;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::policy::{DialectName, HeadFlaw};
 pub use framing::{Framing, Step};
 pub use notes::{WireNotes, WireTimes};
+pub use paced::Paced;
 
 /// The harmless request that stands in for one the wire refused. A client that asks for its path itself gets the 404 of any other.
 /// Without a `Host`, which no client's request passes without: nobody else can make one.
@@ -40,8 +42,9 @@ pub struct Wire<S> {
     /// Checked bytes that did not fit, or the marker.
     replay: Vec<u8>,
     replayed: usize,
+    /// What was read before the wire was there; checked as if it came now.
+    start: Vec<u8>,
     end: Option<End>,
-    write_is_stalled: bool,
     /// Bytes read away since the last answer, once we are closing.
     lingered: Option<usize>,
     notes: Rc<WireNotes>,
@@ -58,6 +61,11 @@ enum End {
 impl<S> Wire<S> {
     /// Checks what comes from `io`.
     pub fn new(io: S, notes: Rc<WireNotes>) -> Self {
+        Self::after(Vec::new(), io, notes)
+    }
+
+    /// The same, where `start` was read from `io` already.
+    pub fn after(start: Vec<u8>, io: S, notes: Rc<WireNotes>) -> Self {
         Self {
             io,
             framing: Framing::default(),
@@ -65,8 +73,8 @@ impl<S> Wire<S> {
             replay: Vec::new(),
             replayed: 0,
             end: None,
-            write_is_stalled: false,
             lingered: None,
+            start,
             notes,
         }
     }
@@ -116,6 +124,16 @@ impl<S> Wire<S> {
         self.end = Some(End::Refused);
     }
 
+    /// Reads of the start what fits.
+    fn begin(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = self.start.len().min(buf.remaining());
+        buf.put_slice(&self.start[..count]);
+        self.start.drain(..count);
+        if self.start.is_empty() {
+            self.start = Vec::new();
+        }
+    }
+
     fn hand_over(&mut self, buf: &mut ReadBuf<'_>) {
         let rest = &self.replay[self.replayed..];
         let count = rest.len().min(buf.remaining());
@@ -147,7 +165,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
                 None => {}
             }
             let start = buf.filled().len();
-            ready!(Pin::new(&mut wire.io).poll_read(cx, buf))?;
+            if wire.start.is_empty() {
+                ready!(Pin::new(&mut wire.io).poll_read(cx, buf))?;
+            } else {
+                wire.begin(buf);
+            }
             if buf.filled().len() == start {
                 return Poll::Ready(Ok(())); // the peer has no more to say
             }
@@ -159,29 +181,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Wire<S> {
-    /// A peer that takes nothing for too long loses the connection; one that takes something starts the time anew.
-    fn note_write(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &result {
-            Poll::Pending if !self.write_is_stalled => {
-                self.write_is_stalled = true;
-                self.notes.write_stalled();
-            }
-            Poll::Ready(_) if self.write_is_stalled => {
-                self.write_is_stalled = false;
-                self.notes.write_resumed();
-            }
-            _ => {}
-        }
-        result
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wire = self.get_mut();
-        let result = Pin::new(&mut wire.io).poll_write(cx, bytes);
-        wire.note_write(result)
+        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -189,9 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wire = self.get_mut();
-        let result = Pin::new(&mut wire.io).poll_write_vectored(cx, slices);
-        wire.note_write(result)
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -38,7 +38,7 @@ pub struct WireNotes {
     head_is_overdue: Cell<bool>,
     is_over: Cell<bool>,
     /// Who waits for the peer to take something again.
-    waits_for_room: RefCell<Option<Waker>>,
+    waits_for_room: RefCell<Vec<Waker>>,
     limits: WireTimes,
 }
 
@@ -71,6 +71,11 @@ impl WireNotes {
         };
         notes.due(&notes.send_due_ns, limits.head_ns);
         Rc::new(notes)
+    }
+
+    /// A TLS handshake has been made: the first head has its own time.
+    pub fn opened(&self) {
+        self.due(&self.send_due_ns, self.limits.head_ns);
     }
 
     /// Why the request with these headers is refused, and the dialect its path was nearest to. A refused head reaches the service as the
@@ -134,11 +139,15 @@ impl WireNotes {
         if !self.is_stalled() {
             return Poll::Ready(());
         }
-        *self.waits_for_room.borrow_mut() = Some(cx.waker().clone());
+        let mut waiting = self.waits_for_room.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
         Poll::Pending
     }
 
-    fn is_stalled(&self) -> bool {
+    /// The peer has not taken what it was last offered.
+    pub fn is_stalled(&self) -> bool {
         self.take_due_ns.get() != NEVER
     }
 
@@ -146,19 +155,20 @@ impl WireNotes {
         self.flaw.set(Some((flaw, nearest)));
     }
 
-    pub(super) fn head_is_overdue(&self) -> bool {
+    /// A head that has begun did not come in time.
+    pub fn head_is_overdue(&self) -> bool {
         self.head_is_overdue.get()
     }
 
     /// A head has begun; while a request is answered its time has not.
-    pub(super) fn head_began(&self) {
-        self.head_is_open.set(true);
-        if !self.in_request.get() {
+    pub fn head_began(&self) {
+        if !self.head_is_open.replace(true) && !self.in_request.get() {
             self.due(&self.send_due_ns, self.limits.head_ns);
         }
     }
 
-    pub(super) fn head_ended(&self) {
+    /// It is whole.
+    pub fn head_ended(&self) {
         self.head_is_open.set(false);
     }
 
@@ -183,6 +193,11 @@ impl WireNotes {
         self.send_due_ns.set(self.deadline.now_ns().saturating_add(LINGER_NS));
         self.take_due_ns.set(NEVER);
         self.deadline.set_at(self.send_due_ns.get());
+    }
+
+    /// The connection ends of itself, or is ended shortly.
+    pub fn farewell(&self) {
+        self.due(&self.send_due_ns, FAREWELL_NS);
     }
 
     fn due(&self, which: &Cell<u64>, in_ns: u64) {
