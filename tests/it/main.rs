@@ -8,6 +8,7 @@ mod canary;
 mod command_line;
 mod disconnect;
 mod edge;
+mod failover;
 mod forwarding;
 mod http2;
 mod in_force;
