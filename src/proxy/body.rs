@@ -18,8 +18,8 @@ use crate::proxy::settings::Settings;
 
 /// When to come back when all bodies together are too much.
 const BUDGET_RETRY_NS: u64 = NS_PER_SECOND;
-/// What is set aside at once for a body of known length; the rest only as it arrives.
-const FIRST_CAPACITY: usize = 64 * 1024;
+/// How many times what has arrived is set aside at once for a body of known length: a length that is only told costs nothing.
+const FORESIGHT: usize = 4;
 
 /// A body held in memory; its share of the budget is given back when this is dropped.
 #[derive(Debug)]
@@ -104,7 +104,8 @@ pub async fn read(
             (None, true) => first = Some(data), // a body that came in one piece is never copied
             (Some(start), _) => {
                 let expected = declared.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-                gathered.reserve(expected.min(FIRST_CAPACITY).max(start.len() + data.len()));
+                let arrived = start.len() + data.len();
+                gathered.reserve(expected.min(arrived * FORESIGHT).max(arrived));
                 gathered.extend_from_slice(&start);
                 gathered.extend_from_slice(&data);
             }

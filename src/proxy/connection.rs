@@ -16,14 +16,14 @@ use crate::proxy::accept::Accepted;
 use crate::proxy::handle::handle;
 use crate::proxy::plane::{Plane, Worker};
 use crate::proxy::wire::head::{MAX_HEADERS, MAX_HEADERS_BYTES};
-use crate::proxy::wire::{Wire, WireNotes, WireTimes};
+use crate::proxy::wire::{Paced, Wire, WireNotes, WireTimes};
 
 /// Serves one connection to its end.
 pub(super) async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch::Receiver<bool>) {
     let Accepted { stream, peer, _place } = accepted;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let notes = WireNotes::new(worker.deadlines.register(), wire_times(&worker.plane));
-    let io = TokioIo::new(Wire::new(stream, Rc::clone(&notes)));
+    let io = TokioIo::new(Wire::new(Paced::new(stream, Rc::clone(&notes)), Rc::clone(&notes)));
     let service = service_fn(|request| {
         let answering = handle(Rc::clone(&worker), Rc::clone(&notes), peer.ip(), request);
         async move { Ok::<_, Infallible>(answering.await) }

@@ -8,6 +8,8 @@
 mod framing;
 pub mod head;
 mod notes;
+mod outlet;
+mod paced;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::policy::{DialectName, HeadFlaw};
 pub use framing::{Framing, Step};
 pub use notes::{WireNotes, WireTimes};
+pub use outlet::Outlet;
+pub use paced::Paced;
 
 /// The harmless request that stands in for one the wire refused. A client that asks for its path itself gets the 404 of any other.
 /// Without a `Host`, which no client's request passes without: nobody else can make one.
@@ -41,7 +45,6 @@ pub struct Wire<S> {
     replay: Vec<u8>,
     replayed: usize,
     end: Option<End>,
-    write_is_stalled: bool,
     /// Bytes read away since the last answer, once we are closing.
     lingered: Option<usize>,
     notes: Rc<WireNotes>,
@@ -65,7 +68,6 @@ impl<S> Wire<S> {
             replay: Vec::new(),
             replayed: 0,
             end: None,
-            write_is_stalled: false,
             lingered: None,
             notes,
         }
@@ -159,29 +161,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Wire<S> {
-    /// A peer that takes nothing for too long loses the connection; one that takes something starts the time anew.
-    fn note_write(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &result {
-            Poll::Pending if !self.write_is_stalled => {
-                self.write_is_stalled = true;
-                self.notes.write_stalled();
-            }
-            Poll::Ready(_) if self.write_is_stalled => {
-                self.write_is_stalled = false;
-                self.notes.write_resumed();
-            }
-            _ => {}
-        }
-        result
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wire = self.get_mut();
-        let result = Pin::new(&mut wire.io).poll_write(cx, bytes);
-        wire.note_write(result)
+        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -189,9 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wire = self.get_mut();
-        let result = Pin::new(&mut wire.io).poll_write_vectored(cx, slices);
-        wire.note_write(result)
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
