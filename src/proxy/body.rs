@@ -92,7 +92,7 @@ pub async fn read(
     let mut gathered = BytesMut::new();
     let mut first: Option<Bytes> = None;
     while !body.is_end_stream() {
-        deadline.set_in(pace.idle_ns);
+        deadline.set_at(pace.due_ns(deadline.now_ns(), share.bytes));
         let Some(data) = next(&mut body, deadline).await? else { break };
         let length = share.bytes + data.len() as u64;
         if length > settings.max_body {
@@ -157,6 +157,12 @@ impl Pace {
             idle_ns: u64::try_from(settings.body_idle_timeout.as_nanos()).unwrap_or(u64::MAX),
             min_rate: settings.body_min_rate,
         }
+    }
+
+    /// When the body will have been silent for too long, or too slow for what has come of it, if nothing more comes.
+    fn due_ns(&self, now_ns: u64, received: u64) -> u64 {
+        let too_slow_in = (received / self.min_rate.max(1) + 1).saturating_mul(NS_PER_SECOND).max(self.idle_ns);
+        now_ns.saturating_add(self.idle_ns).min(self.began_ns.saturating_add(too_slow_in))
     }
 
     /// A byte every ten seconds keeps the idle time happy for ever; the rate over all of it does not.

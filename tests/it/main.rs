@@ -21,6 +21,7 @@ mod refusals;
 mod relay;
 mod reload;
 mod revocation;
+mod security;
 mod store;
 mod shutdown;
 mod upstream_faults;

@@ -188,11 +188,11 @@ impl WireNotes {
             self.due(&self.look_due_ns, NEVER);
             return;
         }
-        let half_ns = self.limits.write_stall_ns / 2;
-        let least = half_ns / NS_PER_SECOND * TAKING_RATE;
+        let proof_ns = self.limits.write_stall_ns / 3;
+        let least = proof_ns / NS_PER_SECOND * TAKING_RATE;
         match self.taken.replace(Some(taken)) {
             Some(before) if taken.saturating_sub(before) < least.max(1) => self.is_unread.set(true),
-            _ => self.due(&self.look_due_ns, half_ns),
+            _ => self.due(&self.look_due_ns, proof_ns),
         }
     }
 
@@ -351,7 +351,7 @@ mod tests {
                     break;
                 }
             }
-            assert_eq!(cut_at, is_cut.then_some(45), "{rate} bytes a second");
+            assert_eq!(cut_at, is_cut.then_some(40), "{rate} bytes a second");
             assert_eq!(notes.is_cut(), is_cut);
         }
     }
@@ -365,7 +365,7 @@ mod tests {
         notes.request_began();
         notes.request_ended();
         assert!(!is_cut_after(&clock, &deadlines, &notes, 30, 500, 9));
-        assert!(is_cut_after(&clock, &deadlines, &notes, 15, 500, 9));
+        assert!(is_cut_after(&clock, &deadlines, &notes, 10, 500, 9));
     }
 
     #[test]
