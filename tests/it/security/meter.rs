@@ -49,7 +49,6 @@ async fn every_answer_asked_for_is_reserved_by_the_largest_of_its_limits() {
         (chat, with("\"n\":7,\"max_completion_tokens\":1000"), 7_000),
         (chat, with("\"max_tokens\":1,\"max_completion_tokens\":1000"), 1_000),
         (chat, with("\"max_completion_tokens\":1,\"max_tokens\":1000"), 1_000),
-        (chat, with("\"max_tokens\":1,\"n_predict\":1000"), 1_000),
         (
             "/v1/completions",
             "{\"model\":\"m\",\"prompt\":[\"a\",\"b\",\"c\"],\"max_tokens\":1000,\"n\":2}".to_owned(),
