@@ -12,8 +12,8 @@ use crate::harness::{Client, Proxy};
 
 const MOST: f64 = 10.0;
 /// What every answer may cost beside that, and every log line.
-const ANSWER: u64 = 1024;
-const LINE: u64 = 1024;
+const ANSWER: u64 = 768;
+const LINE: u64 = 768;
 /// What a connection may hold with a request under way, whatever it sends, in a program that is not optimised.
 const CONNECTION: u64 = 128 * 1024;
 /// How many connections memory is measured by.
