@@ -13,6 +13,7 @@ pub mod admission;
 // -- shell: waits, speaks, stores.
 pub mod background;
 pub mod telemetry;
+pub mod tls;
 pub mod store;
 pub mod ledger;
 pub mod upstream;

@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::tls::Identity;
 
 /// `[admin]`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub struct Settings {
     pub apig: ApigSettings,
     /// `[admin.newapi]`.
     pub newapi: NewApiSettings,
+    /// What it shakes hands with; `None` where it speaks in clear.
+    pub tls: Option<Arc<Identity>>,
 }
 
 /// What the API of Huawei APIG's shape is told.

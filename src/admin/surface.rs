@@ -10,11 +10,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 
-use crate::admin::listener::Bounds;
+use crate::admin::listener::{Bounds, Door};
 use crate::admin::operators::{LoginRefused, Operator, Operators};
 use crate::admin::service::Service;
 use crate::admin::vendors::Vendors;
 use crate::admin::{apig, listener, native, newapi, probes};
+use crate::tls::InForce;
 
 /// What every API of the admin listener is given.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct Surface {
     pub operators: Arc<Operators>,
     /// What the dialects of other vendors are told.
     pub vendors: Arc<Vendors>,
+    /// What its listener shakes hands with.
+    pub tls: Arc<InForce>,
 }
 
 impl Surface {
@@ -81,5 +84,7 @@ pub async fn serve(listener: TcpListener, surface: &Surface) {
 
 /// The same, with other bounds of what connections may cost.
 pub async fn serve_within(listener: TcpListener, surface: &Surface, bounds: Bounds) {
-    listener::serve(listener, surface.router(), bounds).await;
+    let edge = surface.service.program().metrics().edge.clone();
+    let door = Door { tls: Arc::clone(&surface.tls), edge };
+    listener::serve(listener, surface.router(), bounds, door).await;
 }

@@ -18,7 +18,8 @@ use crate::background;
 use crate::config::{self, watch};
 use crate::keys::secret::Secret;
 use crate::proxy::server::{self, Server};
-use crate::upstream::tls;
+use crate::upstream::probe;
+use crate::upstream::tls::{self, Defaults};
 
 /// What the command line says of a start.
 #[derive(Debug, Clone)]
@@ -46,7 +47,8 @@ pub enum Outcome {
 /// Why it did not start.
 pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
     // Looked at before they are read, so that a change during the start is seen as one.
-    let seen = watch::look(std::iter::once(options.config.clone()).chain(config::keys_file_of(&options.config)));
+    let named = config::keys_file_of(&options.config).into_iter().chain(config::tls_files_of(&options.config));
+    let seen = watch::look(std::iter::once(options.config.clone()).chain(named));
     let env = |name: &str| std::env::var(name).ok();
     let (config, keys) = config::load_all(&options.config, None, &env).map_err(StartFault::Config)?;
     let opened = open(config, &keys, Some(Files { config: options.config.clone(), seen }))?;
@@ -119,6 +121,11 @@ async fn run_planes(
     let mut signals = Signals::new().map_err(machine("signals"))?;
     let mut server = server::start(&plane, &tls).map_err(machine("the data listener"))?;
     let service = Arc::clone(&surface.service);
+    let routes = {
+        let plane = Arc::clone(&plane);
+        move || Arc::clone(&plane.live.load().routes)
+    };
+    tokio::spawn(probe::run(routes, plane.clock.clone(), Defaults::new(&tls)));
     tokio::spawn(async move { admin::serve(listener, &surface).await });
     let reloads = reloader.zip(seen).map(|(reloader, seen)| {
         tokio::spawn(mirror.follow(reloader.declared()));

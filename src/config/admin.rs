@@ -10,8 +10,10 @@ use crate::admin::{Role, Settings, TokenDigest, TokenSettings};
 use crate::config::raw::{Names, Table};
 use crate::config::secret::EXPECTED;
 use crate::config::server::read_socket_address;
+use crate::config::tls;
+use crate::tls::Protocols;
 
-pub(super) const NAMES: Names = &["listen", "tokens", "apig", "newapi"];
+pub(super) const NAMES: Names = &["listen", "tokens", "apig", "newapi", "tls", "client_ca", "client_auth"];
 
 pub(super) const TOKEN_NAMES: Names = &["name", "token", "role", "org_id", "team_id"];
 
@@ -26,8 +28,11 @@ pub(super) fn read(root: &Table<'_>) -> Settings {
     let listen = match admin.get("listen") {
         Some(item) => {
             let address = read_socket_address(&item);
-            if address.is_some_and(|address| !address.ip().to_canonical().is_loopback()) {
-                item.warn_unseen("the admin listener can be reached from other machines");
+            let is_open = address.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+            match admin.has("tls") {
+                _ if !is_open => {}
+                true => item.warn_unseen("the admin listener can be reached from other machines"),
+                false => item.warn_unseen("the admin listener can be reached from other machines, and speaks in clear"),
             }
             address.unwrap_or(default)
         }
@@ -40,6 +45,7 @@ pub(super) fn read(root: &Table<'_>) -> Settings {
         tokens: read_tokens(&admin),
         apig: read_apig(&admin.section("apig", APIG_NAMES)),
         newapi: NewApiSettings { create_returns_data },
+        tls: tls::read(&admin, Protocols::Http1),
     }
 }
 

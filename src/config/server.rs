@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use crate::config::item::Item;
 use crate::config::raw::{Names, Table};
+use crate::config::tls;
 use crate::policy::AddressRules;
 use crate::proxy;
+use crate::tls::Protocols;
 
 pub(super) const NAMES: Names = &[
     "listen",
@@ -27,9 +29,9 @@ pub(super) const NAMES: Names = &[
     "cut_streams",
     "failed_attempts_per_minute",
     "tls",
+    "client_ca",
+    "client_auth",
 ];
-
-pub(super) const TLS_NAMES: Names = &["cert", "key"];
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -60,6 +62,7 @@ pub(super) fn read(root: &Table<'_>) -> proxy::Settings {
         cut_streams: server.boolean_or("cut_streams", true),
         failed_attempts_per_minute: server.count_or("failed_attempts_per_minute", 60, 1..=1_000_000),
         passthrough: Vec::new(),
+        tls: tls::read(&server, Protocols::Both),
     };
     if settings.body_budget < settings.max_body {
         let problem = "is smaller than server.max_body, so a body of that size could never be taken";
@@ -77,14 +80,6 @@ fn refuse_what_is_not_offered(server: &Table<'_>) {
         && item.boolean() == Some(true)
     {
         item.fault("this version does not offer the PROXY protocol yet; leave it at false");
-    }
-    if let Some(item) = server.get("tls") {
-        item.fault("this version does not offer TLS on its listeners yet; take the setting out");
-        if let Some(tls) = item.into_table(TLS_NAMES) {
-            for name in TLS_NAMES {
-                tls.require(name, "the path of a PEM file").and_then(|file| file.text("the path of a PEM file"));
-            }
-        }
     }
 }
 

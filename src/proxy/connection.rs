@@ -1,34 +1,58 @@
 //! One client connection, from the moment a worker has it to its end.
 
+mod opening;
+
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::proxy::accept::Accepted;
+use crate::proxy::carrier::Carrier;
 use crate::proxy::handle::handle;
+use crate::proxy::http2;
 use crate::proxy::plane::{Plane, Worker};
 use crate::proxy::wire::head::{MAX_HEADERS, MAX_HEADERS_BYTES};
 use crate::proxy::wire::{Paced, Wire, WireNotes, WireTimes};
+
+use self::opening::{Line, Opened, Protocol, open};
 
 /// Serves one connection to its end.
 pub(super) async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch::Receiver<bool>) {
     let Accepted { stream, peer, _place } = accepted;
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let notes = WireNotes::new(worker.deadlines.register(), wire_times(&worker.plane));
-    let io = TokioIo::new(Wire::new(Paced::new(stream, Rc::clone(&notes)), Rc::clone(&notes)));
+    let socket = Paced::new(stream, Rc::clone(&notes));
+    let Some(opened) = open(&worker, socket, peer, &notes, &mut draining).await else { return };
+    let Opened { line, protocol, start } = opened;
+    match protocol {
+        Protocol::Http1 => http1(worker, (start, line), peer, &notes, &mut draining).await,
+        Protocol::Http2 => http2::serve(&worker, (start, line), peer, &notes, &mut draining).await,
+    }
+}
+
+/// Serves one HTTP/1 connection; `start` was read from `line` already.
+async fn http1(
+    worker: Rc<Worker>,
+    (start, line): (Vec<u8>, Line),
+    peer: SocketAddr,
+    notes: &Rc<WireNotes>,
+    draining: &mut watch::Receiver<bool>,
+) {
+    let io = TokioIo::new(Wire::after(start, line, Rc::clone(notes)));
     let service = service_fn(|request| {
-        let answering = handle(Rc::clone(&worker), Rc::clone(&notes), peer.ip(), request);
+        let answering = handle(Rc::clone(&worker), Carrier::Connection(Rc::clone(notes)), peer.ip(), request);
         async move { Ok::<_, Infallible>(answering.await) }
     });
-    let mut builder = http1::Builder::new();
+    let mut builder = Builder::new();
     // The wire has checked the limits already; hyper's own must not be the tighter ones. No `pipeline_flush`: it buffers answers
     // without bound, and holds back the first bytes of one while the next request waits.
     builder.half_close(false).max_headers(MAX_HEADERS + 1).max_buf_size(MAX_HEADERS_BYTES * 2);

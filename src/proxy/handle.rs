@@ -18,13 +18,13 @@ use crate::policy::{self, Charge, OnDisconnect, Price, Refusal, RequestFacts};
 use crate::proxy::account::Account;
 use crate::proxy::answer::{self, Stop};
 use crate::proxy::body::{self, HeldBody};
+use crate::proxy::carrier::Carrier;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::forward::{self, Prepared, Sending};
 use crate::proxy::local;
 use crate::proxy::plane::{Live, Plane, UnderWay, Worker};
 use crate::proxy::receive::{self, Received};
 use crate::proxy::relay::{self, AnswerBody};
-use crate::proxy::wire::WireNotes;
 use crate::telemetry::access_log::AccessLine;
 use crate::units::ModelName;
 use crate::upstream::route::Way;
@@ -46,12 +46,12 @@ pub struct Trace {
 /// by the time the answer is first asked for.
 pub fn handle(
     worker: Rc<Worker>,
-    notes: Rc<WireNotes>,
+    carrier: Carrier,
     peer: IpAddr,
     request: Request<Incoming>,
 ) -> impl Future<Output = Response<AnswerBody>> {
     let (head, body) = request.into_parts();
-    let mut trace = trace(&worker, notes, &head);
+    let mut trace = trace(&worker, carrier, &head);
     async move {
         match decide(&worker, &mut trace, peer, &head, body).await {
             Ok(Decision::Local(answer)) => {
@@ -82,7 +82,7 @@ async fn decide(
 ) -> Result<Decision, Stop> {
     let plane = &worker.plane;
     let live = Arc::clone(&trace.live);
-    let received = receive::receive(head, trace.under_way.notes(), peer, &live.settings)?;
+    let received = receive::receive(head, trace.under_way.carrier(), peer, &live.settings)?;
     trace.account.line.dialect = received.route.dialect;
     trace.account.line.endpoint = Some(received.route.endpoint);
     let identified = identify(plane, &live, &received);
@@ -130,9 +130,9 @@ async fn forward_and_relay(worker: Rc<Worker>, mut trace: Box<Trace>, sending: B
     }
 }
 
-fn trace(worker: &Rc<Worker>, notes: Rc<WireNotes>, head: &request::Parts) -> Box<Trace> {
+fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &request::Parts) -> Box<Trace> {
     let plane = &worker.plane;
-    let dialect = match notes.flaw_of(&head.headers) {
+    let dialect = match carrier.flaw_of(&head.headers) {
         Some((_, nearest)) => nearest,
         None => route::nearest(head.uri.path(), &head.headers),
     };
@@ -142,7 +142,7 @@ fn trace(worker: &Rc<Worker>, notes: Rc<WireNotes>, head: &request::Parts) -> Bo
         account: Account::open(worker, line),
         caller: None,
         live: plane.live.load_full(),
-        under_way: UnderWay::new(worker, notes),
+        under_way: UnderWay::new(worker, carrier),
     })
 }
 
@@ -197,12 +197,18 @@ fn authorize(live: &Live, caller: &Caller, route: &Route, facts: &RequestFacts) 
     };
     // What the key may not use is refused before what nobody serves (POLICY 3).
     let charge = policy::authorize(caller.policy(), facts, price(live, way.as_ref(), facts))?;
-    let way = way.ok_or_else(|| Refusal::ModelNotFound { model: facts.model.clone() })?;
+    let mut way = way.ok_or_else(|| Refusal::ModelNotFound { model: facts.model.clone() })?;
     let is_stray = |model: &&ModelName| passthrough.is_none() && !live.routes.serves_as_named(&way, model);
-    match facts.other_models.iter().find(is_stray) {
-        Some(stray) => Err(Refusal::ModelNotFound { model: Some(stray.clone()) }),
-        None => Ok((charge, way)),
+    if let Some(stray) = facts.other_models.iter().find(is_stray) {
+        return Err(Refusal::ModelNotFound { model: Some(stray.clone()) });
     }
+    if let Some(model) = way.rename.as_ref().or(facts.model.as_ref())
+        && passthrough.is_none()
+        && !caller.policy().is_sandbox
+    {
+        way.is_followed = live.routes.after(&way.upstream, route.dialect, model, &facts.other_models).is_some();
+    }
+    Ok((charge, way))
 }
 
 /// The dearest price of all models that may answer.

@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 use crate::dialect::credential::credential;
 use crate::dialect::route::{self, Route};
 use crate::policy::{HeadFlaw, Refusal};
+use crate::proxy::carrier::Carrier;
 use crate::proxy::client_address::client_address;
 use crate::proxy::settings::Settings;
-use crate::proxy::wire::WireNotes;
 
 /// What the head says.
 #[derive(Debug)]
@@ -30,11 +30,11 @@ pub struct Received {
 /// What is wrong with it, by the order of the edge's rules: framing, host, path, method, credential.
 pub fn receive(
     head: &request::Parts,
-    notes: &WireNotes,
+    carrier: &Carrier,
     peer: IpAddr,
     settings: &Settings,
 ) -> Result<Received, Refusal> {
-    if let Some((flaw, _)) = notes.flaw_of(&head.headers) {
+    if let Some((flaw, _)) = carrier.flaw_of(&head.headers) {
         return Err(Refusal::Head(flaw));
     }
     check_host(head)?;

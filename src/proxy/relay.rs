@@ -22,7 +22,7 @@ use crate::proxy::handle::Trace;
 use crate::proxy::headers;
 use crate::proxy::plane::{Counted, UnderWay, Worker};
 use crate::telemetry::access_log::AccessLine;
-use crate::upstream::client::UpstreamBody;
+use crate::upstream::answer::UpstreamBody;
 
 const CLAMPED: HeaderName = HeaderName::from_static("x-keyward-clamped");
 
@@ -42,7 +42,7 @@ pub fn answer(worker: &Rc<Worker>, trace: Box<Trace>, mut forwarded: Forwarded) 
     worker.plane.metrics.first_byte.observe(line.elapsed_ns() as f64 / 1e9);
     answer::count(worker, line.dialect, status);
     if forwarded.is_watched {
-        under_way.notes().watch(Arc::clone(forwarded.caller.slot()));
+        under_way.carrier().watch(Arc::clone(forwarded.caller.slot()));
     }
     let Forwarded { answered, deadline, way, .. } = forwarded;
     let idle_ns = u64::try_from(way.upstream.settings.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
@@ -226,7 +226,7 @@ impl Relay {
                 return Poll::Pending;
             }
             if let Some(under_way) = &self.under_way {
-                ready!(under_way.notes().poll_room(cx));
+                ready!(under_way.carrier().poll_room(cx));
             }
         }
         Poll::Ready(self.failure.take().map(|why| Err(Cut(why))))

@@ -1,10 +1,12 @@
 //! What the configuration says of the data listener.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dialect::route::PassthroughRoute;
 use crate::policy::AddressRules;
+use crate::tls::Identity;
 
 /// `[server]`, checked.
 #[derive(Debug, Clone)]
@@ -41,4 +43,6 @@ pub struct Settings {
     pub failed_attempts_per_minute: u32,
     /// Paths forwarded beside the dialects' own.
     pub passthrough: Vec<PassthroughRoute>,
+    /// What the listeners shake hands with; `None` where they speak in clear.
+    pub tls: Option<Arc<Identity>>,
 }

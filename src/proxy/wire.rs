@@ -44,6 +44,8 @@ pub struct Wire<S> {
     /// Checked bytes that did not fit, or the marker.
     replay: Vec<u8>,
     replayed: usize,
+    /// What was read before the wire was there; checked as if it came now.
+    start: Vec<u8>,
     end: Option<End>,
     /// Bytes read away since the last answer, once we are closing.
     lingered: Option<usize>,
@@ -61,6 +63,11 @@ enum End {
 impl<S> Wire<S> {
     /// Checks what comes from `io`.
     pub fn new(io: S, notes: Rc<WireNotes>) -> Self {
+        Self::after(Vec::new(), io, notes)
+    }
+
+    /// The same, where `start` was read from `io` already.
+    pub fn after(start: Vec<u8>, io: S, notes: Rc<WireNotes>) -> Self {
         Self {
             io,
             framing: Framing::default(),
@@ -69,6 +76,7 @@ impl<S> Wire<S> {
             replayed: 0,
             end: None,
             lingered: None,
+            start,
             notes,
         }
     }
@@ -118,6 +126,16 @@ impl<S> Wire<S> {
         self.end = Some(End::Refused);
     }
 
+    /// Reads of the start what fits.
+    fn begin(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = self.start.len().min(buf.remaining());
+        buf.put_slice(&self.start[..count]);
+        self.start.drain(..count);
+        if self.start.is_empty() {
+            self.start = Vec::new();
+        }
+    }
+
     fn hand_over(&mut self, buf: &mut ReadBuf<'_>) {
         let rest = &self.replay[self.replayed..];
         let count = rest.len().min(buf.remaining());
@@ -149,7 +167,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
                 None => {}
             }
             let start = buf.filled().len();
-            ready!(Pin::new(&mut wire.io).poll_read(cx, buf))?;
+            if wire.start.is_empty() {
+                ready!(Pin::new(&mut wire.io).poll_read(cx, buf))?;
+            } else {
+                wire.begin(buf);
+            }
             if buf.filled().len() == start {
                 return Poll::Ready(Ok(())); // the peer has no more to say
             }

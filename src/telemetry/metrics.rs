@@ -1,5 +1,7 @@
 //! Every metric, each name in this one place. No label carries a key, a model or anything else a caller chooses.
 
+mod edge;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -14,6 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::policy::{DialectName, Usage};
 use crate::telemetry::lines;
 use crate::units::Units;
+
+pub use edge::EdgeMetrics;
 
 type Plain = Counter<u64, AtomicU64>;
 type Labelled<L> = Family<L, Plain>;
@@ -176,6 +180,8 @@ pub struct Metrics {
     pub panics: Counter,
     /// What becomes of settled requests on their way into the store.
     pub ledger: LedgerMetrics,
+    /// What the listeners count.
+    pub edge: EdgeMetrics,
     /// Log lines lost because nobody read them in time; all planes of a process share it.
     pub log_lines_dropped: Counter,
 }
@@ -217,6 +223,7 @@ impl Metrics {
             store_faults: Family::default(),
             panics: Counter::default(),
             ledger: LedgerMetrics::default(),
+            edge: EdgeMetrics::default(),
             log_lines_dropped: lines::dropped(),
         };
         metrics.register();
@@ -287,6 +294,7 @@ impl Metrics {
         self.register_admin();
         let registry = &mut self.registry;
         self.ledger.register(registry);
+        self.edge.register(registry);
         registry.register("panics", "Requests ended by a panic; each is a bug", self.panics.clone());
         registry.register(
             "log_lines_dropped",

@@ -143,7 +143,7 @@ impl House {
         }));
         let operators = Arc::new(adjust(Operators::new(&settings(), Vec::new())));
         let vendors = Arc::new(Vendors::new(&settings()));
-        let surface = Surface { service: Arc::clone(&service), operators, vendors };
+        let surface = Surface { service: Arc::clone(&service), operators, vendors, tls: Arc::default() };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("its address");
         let served = surface.clone();
@@ -228,7 +228,7 @@ pub fn settings() -> Settings {
         token("acme", ACME, Role::Write, Some("acme"), None),
     ];
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    Settings { listen, tokens, apig: ApigSettings::default(), newapi: NewApiSettings::default() }
+    Settings { listen, tokens, apig: ApigSettings::default(), newapi: NewApiSettings::default(), tls: None }
 }
 
 fn routes() -> Routes {

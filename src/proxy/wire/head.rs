@@ -16,7 +16,7 @@ pub const MAX_VALUE_BYTES: usize = 8 * 1024;
 /// The most headers.
 pub const MAX_HEADERS: usize = 100;
 /// The longest method token, bytes.
-const MAX_METHOD_BYTES: usize = 16;
+pub const MAX_METHOD_BYTES: usize = 16;
 
 /// Which bytes may stand in a token (RFC 9110 5.6.2).
 const TOKEN: [bool; 256] = {
@@ -117,7 +117,7 @@ impl Fields {
             return Err(HeadFlaw::Framing);
         }
         let has_body = self.chunked || self.length.is_some_and(|n| n > 0);
-        if has_body && matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"CONNECT") {
+        if has_body && has_no_body(method) {
             return Err(HeadFlaw::BodyNotExpected);
         }
         if method == b"CONNECT" {
@@ -150,10 +150,21 @@ fn check_request_line(line: &[u8]) -> Result<(&[u8], bool), HeadFlaw> {
     }
 }
 
+/// What a target has that none may have.
+pub fn flaw_of_target(target: &[u8]) -> Option<HeadFlaw> {
+    let bad = target.iter().position(|b| !TARGET[usize::from(*b)])?;
+    Some(if target[..bad].contains(&b'?') { HeadFlaw::Query } else { HeadFlaw::Path })
+}
+
+/// Whether requests of this method are without a body.
+pub fn has_no_body(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"CONNECT")
+}
+
 /// A path, or an absolute `http` or `https` URI (RFC 9112 3.2); CONNECT's authority is refused with its method.
 fn check_target(method: &[u8], target: &[u8]) -> Result<(), HeadFlaw> {
-    if let Some(bad) = target.iter().position(|b| !TARGET[usize::from(*b)]) {
-        return Err(if target[..bad].contains(&b'?') { HeadFlaw::Query } else { HeadFlaw::Path });
+    if let Some(flaw) = flaw_of_target(target) {
+        return Err(flaw);
     }
     if target.first() == Some(&b'/') || method == b"CONNECT" {
         return Ok(());

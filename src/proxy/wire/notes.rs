@@ -51,7 +51,7 @@ pub struct WireNotes {
     head_is_overdue: Cell<bool>,
     is_over: Cell<bool>,
     /// Who waits for the peer to take something again.
-    waits_for_room: RefCell<Option<Waker>>,
+    waits_for_room: RefCell<Vec<Waker>>,
     limits: WireTimes,
 }
 
@@ -91,6 +91,11 @@ impl WireNotes {
         Rc::new(notes)
     }
 
+    /// A TLS handshake has been made: the first head has its own time.
+    pub fn opened(&self) {
+        self.due(&self.send_due_ns, self.limits.head_ns);
+    }
+
     /// Why the request with these headers is refused, and the dialect its path was nearest to. A refused head reaches the service as the
     /// marker, which is known by the `Host` it lacks: the wire lets no other request without one through, and a flaw that was
     /// read while an earlier request is answered is not that request's.
@@ -122,7 +127,7 @@ impl WireNotes {
     /// takes the answer.
     pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
         let verdict = if self.is_unread.get() { Poll::Ready(()) } else { self.poll_overdue(cx) };
-        self.is_cut.set(verdict.is_ready() && !self.is_over.get());
+        self.is_cut.set(verdict.is_ready() && (self.is_unread.get() || self.is_stalled()));
         verdict
     }
 
@@ -164,7 +169,7 @@ impl WireNotes {
         }
     }
 
-    /// Whether the connection ends because the peer took too long.
+    /// Whether the connection ends because the peer does not take what it is sent.
     pub(super) fn is_cut(&self) -> bool {
         self.is_cut.get()
     }
@@ -208,11 +213,15 @@ impl WireNotes {
         if !self.is_stalled() {
             return Poll::Ready(());
         }
-        *self.waits_for_room.borrow_mut() = Some(cx.waker().clone());
+        let mut waiting = self.waits_for_room.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
         Poll::Pending
     }
 
-    fn is_stalled(&self) -> bool {
+    /// The peer has not taken what it was last offered.
+    pub fn is_stalled(&self) -> bool {
         self.take_due_ns.get() != NEVER
     }
 
@@ -220,19 +229,20 @@ impl WireNotes {
         self.flaw.set(Some((flaw, nearest)));
     }
 
-    pub(super) fn head_is_overdue(&self) -> bool {
+    /// A head that has begun did not come in time.
+    pub fn head_is_overdue(&self) -> bool {
         self.head_is_overdue.get()
     }
 
     /// A head has begun; while a request is answered its time has not.
-    pub(super) fn head_began(&self) {
-        self.head_is_open.set(true);
-        if !self.in_request.get() {
+    pub fn head_began(&self) {
+        if !self.head_is_open.replace(true) && !self.in_request.get() {
             self.due(&self.send_due_ns, self.limits.head_ns);
         }
     }
 
-    pub(super) fn head_ended(&self) {
+    /// It is whole.
+    pub fn head_ended(&self) {
         self.head_is_open.set(false);
     }
 
@@ -259,6 +269,11 @@ impl WireNotes {
         self.take_due_ns.set(NEVER);
         self.look_due_ns.set(NEVER);
         self.deadline.set_at(self.send_due_ns.get());
+    }
+
+    /// The connection ends of itself, or is ended shortly.
+    pub fn farewell(&self) {
+        self.due(&self.send_due_ns, FAREWELL_NS);
     }
 
     fn due(&self, which: &Cell<u64>, in_ns: u64) {

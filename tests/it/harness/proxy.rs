@@ -18,7 +18,8 @@ use keyward::proxy::plane::BodyBudget;
 use keyward::proxy::server::{self, Server};
 use keyward::proxy::{Live, Plane};
 use keyward::telemetry::Metrics;
-use keyward::upstream::tls;
+use keyward::upstream::probe;
+use keyward::upstream::tls::{self, Defaults};
 
 use super::Backend;
 
@@ -82,6 +83,14 @@ impl Proxy {
         keys::apply(&plane.keys, &[], &records).expect("the test's keys");
         let server = server::start(&plane, &tls::client_config().expect("tls")).expect("a port");
         Self { address: server.addresses[0], plane, server: Some(server) }
+    }
+
+    /// Probes the upstreams, as the control plane of a running program does, for as long as the test's runtime runs.
+    pub fn probing(&self) {
+        let plane = Arc::clone(&self.plane);
+        let tls = Defaults::new(&tls::client_config().expect("tls"));
+        let clock = plane.clock.clone();
+        tokio::spawn(probe::run(move || Arc::clone(&plane.live.load().routes), clock, tls));
     }
 
     /// The state of the key with this secret.
