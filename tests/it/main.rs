@@ -23,6 +23,7 @@ mod refusals;
 mod relay;
 mod reload;
 mod revocation;
+mod security;
 mod store;
 mod shutdown;
 mod tls;
