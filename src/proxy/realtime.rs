@@ -28,7 +28,7 @@ use crate::proxy::forward::{outgoing_headers, target, unless_revoked};
 use crate::proxy::handle::Trace;
 use crate::proxy::plane::Worker;
 use crate::proxy::relay::{AnswerBody, passed_headers};
-use crate::telemetry::metrics::UpstreamLabel;
+use crate::proxy::takeover;
 use crate::units::ModelName;
 use crate::upstream::route::Way;
 use crate::upstream::websocket::{self, Met, Opened};
@@ -98,7 +98,7 @@ pub fn prepare(
     let now = plane.clock.now();
     let admitted = admission::admit(caller, facts, charge, &live.limits, &plane.clock, now).map_err(|(_, why)| why)?;
     let rename = way.rename.as_ref().map(ModelName::as_str);
-    let headers = outgoing_headers(head, &way, route.dialect, true, &trace.account.line.request_id);
+    let headers = outgoing_headers(head, true, &trace.account.line.request_id);
     let (path_and_query, deadline) = (target(route, head, rename), worker.deadlines.register());
     Ok(Opening { admitted, way, model, offer, path_and_query, headers, deadline })
 }
@@ -123,10 +123,7 @@ pub async fn open(
         let refusal = admitted.caller().recheck(now()).err().unwrap_or(Refusal::InvalidKey);
         return answer::stop(worker, trace, &Stop::Refusal(refusal));
     };
-    let count = |outcome| {
-        let label = UpstreamLabel { upstream: settings.name.to_string(), outcome };
-        worker.plane.metrics.upstream.get_or_create(&label).inc();
-    };
+    let count = |outcome| takeover::counter(worker, &way.upstream, outcome).inc();
     match met {
         Ok(Met::Opened(opened)) => {
             count("answered");

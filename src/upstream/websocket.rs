@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::HOST;
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -13,19 +14,25 @@ use hyper::client::conn::http1;
 use hyper::upgrade::{self, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::dialect::websocket::Offer;
 use crate::dialect::websocket::handshake::Key;
 use crate::policy::Fault;
-use crate::upstream::client::{Whole, target};
-use crate::upstream::pool::{Counted, Driver, Pool};
-use crate::upstream::route::{Endpoint, Upstream};
-use crate::upstream::tls;
+use crate::upstream::choice::{Leave, Tried};
+use crate::upstream::client::{self, Failure};
+use crate::upstream::connect::{self, Opened as Opening, Stream};
+use crate::upstream::health::Trouble;
+use crate::upstream::pool::Pool;
+use crate::upstream::request::{Outgoing, Whole};
+use crate::upstream::route::Upstream;
+use crate::upstream::seat::Seat;
 
 /// The longest body of an answer that opens nothing.
 const MOST_BODY: usize = 256 * 1024;
+
+/// The longest head of an answer, bytes.
+const MOST_HEAD: usize = 64 * 1024;
 
 /// What became of a handshake.
 #[derive(Debug)]
@@ -50,57 +57,86 @@ pub struct Opened {
     pub headers: HeaderMap,
     /// The subprotocol it chose.
     pub chosen: Option<HeaderValue>,
-    _counted: Counted,
+    _seat: Seat,
 }
 
-/// Shakes hands with the least loaded endpoint of `upstream`. `headers` are what passes of the client's, with the upstream's credential;
-/// those of the handshake are put beside them.
+/// Shakes hands with an endpoint of `upstream`, and with another where that one cannot be reached. `headers` are what passes of the
+/// client's; what is the upstream's own, and the handshake's, is put beside them.
 ///
 /// # Errors
 /// The [`Fault`] to tell the caller, and a note for the log.
 pub async fn open(
     pool: &Rc<Pool>,
-    upstream: &Upstream,
+    upstream: &Arc<Upstream>,
     path_and_query: &str,
-    mut headers: HeaderMap,
+    headers: HeaderMap,
     offer: &Offer,
 ) -> Result<Met, (Fault, String)> {
     let internal = |note: String| (Fault::Internal, note);
-    let least = upstream.endpoints.iter().min_by_key(|endpoint| pool.outstanding(endpoint.number));
-    let Some(endpoint) = least else { return Err((Fault::UpstreamUnreachable, "no endpoint".to_owned())) };
-    let counted = pool.count(endpoint.number);
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| internal(error.to_string()))?;
     let key = Key::new(random);
-    offer.put_request_headers(&key, &mut headers);
-    headers.insert(HOST, endpoint.host.clone());
+    let (mut seat, (mut sender, driver)) = connect(pool, upstream).await?;
+    let endpoint = seat.endpoint().ok_or_else(|| internal("no such endpoint".to_owned()))?;
+    let credential = upstream.keyring.next(|| pool.clock.monotonic_ns());
     let mut request = Request::new(Whole::default());
-    *request.uri_mut() = target(endpoint, path_and_query).map_err(internal)?;
     *request.headers_mut() = headers;
-    let (mut sender, driver) = connect(pool, upstream, endpoint).await?;
+    let mut outgoing = Outgoing { path_and_query: path_and_query.to_owned(), request, plain_headers: None };
+    outgoing.dress(upstream, credential.map(|(_, credential)| credential));
+    outgoing.address(endpoint, false).map_err(internal)?;
+    offer.put_request_headers(&key, outgoing.request.headers_mut());
     let mut driver = Some(driver);
     let limit = upstream.settings.first_byte_timeout;
-    let broken = |note: String| (Fault::UpstreamBroken, note);
-    let asking = async {
-        let sent = along(&mut driver, sender.send_request(request)).await;
-        let (parts, incoming) = sent.map_err(|error| broken(error.to_string()))?.into_parts();
-        if parts.status != StatusCode::SWITCHING_PROTOCOLS {
-            return declined(parts, incoming, &mut driver).await;
+    let asked = timeout(limit, ask(&mut sender, &mut driver, outgoing.request, &key, offer)).await;
+    let answer = asked.unwrap_or_else(|_elapsed| {
+        Err((Fault::UpstreamTimeout, format!("no answer to the handshake in {limit:?}")))
+    });
+    match &answer {
+        Ok(_) => seat.answered(),
+        Err(_) => seat.failed(Trouble::Unanswered),
+    }
+    match answer? {
+        Answer::Opened { io, headers, chosen } => {
+            Ok(Met::Opened(Box::new(Opened { io: TokioIo::new(io), headers, chosen, _seat: seat })))
         }
-        let chosen = offer.check_answer(&key, &parts.headers).map_err(|note| broken(note.to_owned()))?;
-        let headers = parts.headers.clone();
-        let upgraded = upgrade::on(http::Response::from_parts(parts, ()));
-        let io = along(&mut driver, upgraded).await.map_err(|error| broken(error.to_string()))?;
-        Ok(Met::Opened(Box::new(Opened { io: TokioIo::new(io), headers, chosen, _counted: counted })))
-    };
-    match timeout(limit, asking).await {
-        Ok(met) => met,
-        Err(_elapsed) => Err((Fault::UpstreamTimeout, format!("no answer to the handshake in {limit:?}"))),
+        Answer::Declined { parts, body } => {
+            if let Some((index, _)) = credential.filter(|_| parts.status.is_client_error()) {
+                let retry_after = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+                upstream.keyring.answered(index, parts.status, retry_after, pool.clock.monotonic_ns());
+            }
+            Ok(Met::Declined { parts, body })
+        }
     }
 }
 
+enum Answer {
+    Opened { io: Upgraded, headers: HeaderMap, chosen: Option<HeaderValue> },
+    Declined { parts: Box<response::Parts>, body: Bytes },
+}
+
+/// Sends the handshake and waits for the whole of its answer.
+async fn ask(
+    sender: &mut Sender,
+    driver: &mut Option<Driver>,
+    request: Request<Whole>,
+    key: &Key,
+    offer: &Offer,
+) -> Result<Answer, (Fault, String)> {
+    let broken = |note: String| (Fault::UpstreamBroken, note);
+    let sent = along(driver, sender.send_request(request)).await;
+    let (parts, incoming) = sent.map_err(|error| broken(error.to_string()))?.into_parts();
+    if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        return declined(parts, incoming, driver).await;
+    }
+    let chosen = offer.check_answer(key, &parts.headers).map_err(|note| broken(note.to_owned()))?;
+    let headers = parts.headers.clone();
+    let upgraded = upgrade::on(http::Response::from_parts(parts, ()));
+    let io = along(driver, upgraded).await.map_err(|error| broken(error.to_string()))?;
+    Ok(Answer::Opened { io, headers, chosen })
+}
+
 /// An answer that opens nothing. Only an error is one: a success would be of something that nobody asked for.
-async fn declined(parts: response::Parts, incoming: Incoming, driver: &mut Option<Driver>) -> Result<Met, (Fault, String)> {
+async fn declined(parts: response::Parts, incoming: Incoming, driver: &mut Option<Driver>) -> Result<Answer, (Fault, String)> {
     let broken = |note: String| (Fault::UpstreamBroken, note);
     if parts.status.is_informational() || parts.status.is_success() {
         return Err(broken(format!("status {} to a handshake", parts.status)));
@@ -110,7 +146,7 @@ async fn declined(parts: response::Parts, incoming: Incoming, driver: &mut Optio
     loop {
         let next = poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx));
         match along(driver, next).await {
-            None => return Ok(Met::Declined { parts: Box::new(parts), body: body.freeze() }),
+            None => return Ok(Answer::Declined { parts: Box::new(parts), body: body.freeze() }),
             Some(Err(error)) => return Err(broken(error.to_string())),
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
@@ -139,22 +175,41 @@ async fn along<T>(driver: &mut Option<Driver>, work: impl Future<Output = T>) ->
 
 type Sender = http1::SendRequest<Whole>;
 
-async fn connect(pool: &Pool, upstream: &Upstream, endpoint: &Endpoint) -> Result<(Sender, Driver), (Fault, String)> {
-    let address = &endpoint.address;
-    let connecting = async {
-        let tcp = TcpStream::connect((&*address.host, address.port)).await?;
-        tcp.set_nodelay(true)?;
-        if address.tls {
-            shake(tls::connect(&pool.tls, &address.host, tcp).await?).await
-        } else {
-            shake(tcp).await
+/// What reads and writes a connection's wire.
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
+
+/// A place at an endpoint and a connection to it; at the next where there is none, as often as the operator allows.
+async fn connect(pool: &Rc<Pool>, upstream: &Arc<Upstream>) -> Result<(Seat, (Sender, Driver)), (Fault, String)> {
+    let (settings, leave) = (&upstream.settings, Leave { to_repeat: true, to_insist: true });
+    upstream.budget.earn();
+    let (mut tried, mut again) = (Tried::default(), 0);
+    loop {
+        let mut seat = Seat::take(pool, upstream, tried, leave).map_err(|closed| {
+            let Failure { fault, note, .. } = client::nobody(closed);
+            (fault, note)
+        })?;
+        tried.add(seat.index());
+        let Some(endpoint) = seat.endpoint() else { return Err((Fault::Internal, "no such endpoint".to_owned())) };
+        let now_ns = pool.clock.monotonic_ns();
+        let connecting = async {
+            let Opening { stream, .. } = connect::open(upstream, endpoint, &pool.tls, now_ns).await?;
+            match stream {
+                Stream::Tcp(stream) => shake(stream).await,
+                Stream::Tls(stream) => shake(*stream).await,
+                #[cfg(test)]
+                Stream::Script(stream) => shake(stream).await,
+            }
+        };
+        let note = match timeout(settings.connect_timeout, connecting).await {
+            Ok(Ok(connected)) => return Ok((seat, connected)),
+            Ok(Err(error)) => format!("{}: {error}", endpoint.address.authority),
+            Err(_elapsed) => format!("{}: no connection in {:?}", endpoint.address.authority, settings.connect_timeout),
+        };
+        seat.failed(Trouble::Unreachable);
+        if again >= settings.retries || !upstream.budget.spend(pool.clock.monotonic_ns()) {
+            return Err((Fault::UpstreamUnreachable, note));
         }
-    };
-    let limit = upstream.settings.connect_timeout;
-    let unreachable = |note| (Fault::UpstreamUnreachable, format!("{}: {note}", address.authority));
-    match timeout(limit, connecting).await {
-        Ok(connected) => connected.map_err(|error| unreachable(error.to_string())),
-        Err(_elapsed) => Err(unreachable(format!("no connection in {limit:?}"))),
+        again += 1;
     }
 }
 
@@ -162,7 +217,7 @@ async fn shake<S>(stream: S) -> std::io::Result<(Sender, Driver)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let shaking = http1::Builder::new().handshake(TokioIo::new(stream));
+    let shaking = http1::Builder::new().max_buf_size(MOST_HEAD).handshake(TokioIo::new(stream));
     let (sender, connection) = shaking.await.map_err(std::io::Error::other)?;
     Ok((sender, Box::pin(connection.with_upgrades())))
 }

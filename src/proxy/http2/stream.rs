@@ -94,9 +94,7 @@ pub async fn until_cut(stream: Rc<StreamNotes>, answering: impl Future<Output = 
 pub fn answer(answer: Response<AnswerBody>, stream: Rc<StreamNotes>, is_head: bool) -> Response<StreamBody> {
     let mut answer = answer;
     answer.headers_mut().remove(CONNECTION);
-    if is_head
-        && let Some(length) = answer.body().size_hint().exact()
-    {
+    if is_head && let Some(length) = answer.body().size_hint().exact() {
         answer.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
     }
     answer.map(|body| StreamBody { body, rest: Bytes::new(), is_head, stream })
