@@ -150,6 +150,7 @@ matrix!(faults: Fault {
     Fault::UpstreamUnreachable => ["fault_upstream_unreachable": Fault::UpstreamUnreachable],
     Fault::UpstreamBroken => ["fault_upstream_broken": Fault::UpstreamBroken],
     Fault::UpstreamTimeout => ["fault_upstream_timeout": Fault::UpstreamTimeout],
+    Fault::UpstreamBusy { .. } => ["fault_upstream_busy": Fault::UpstreamBusy { retry_after_ns: 250_000_000 }],
     Fault::Overloaded { .. } => ["fault_overloaded": Fault::Overloaded { retry_after_ns: 250_000_000 }],
     Fault::Internal => ["fault_internal": Fault::Internal],
 });

@@ -208,7 +208,8 @@ fn settings() -> Settings {
         team_id: None,
     };
     Settings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        socket_mode: 0o600,
         tokens: vec![token],
         apig: ApigSettings::default(),
         newapi: NewApiSettings::default(),

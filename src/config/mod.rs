@@ -9,6 +9,7 @@ mod fault;
 mod item;
 mod keys;
 mod limits;
+mod listen;
 mod models;
 mod passthrough;
 mod quantity;
@@ -149,7 +150,8 @@ fn read(root: &Table<'_>) -> Config {
     let passthrough = passthrough::read(root, &upstreams);
     let server = proxy::Settings { passthrough, ..server::read(root) };
     let admin = admin::read(root);
-    if admin.listen.port() != 0 && server.listen.contains(&admin.listen) {
+    let is_any_port = admin.listen.tcp().is_some_and(|address| address.port() == 0);
+    if !is_any_port && server.listen.contains(&admin.listen) {
         let problem = format!("{} is an address of server.listen already", admin.listen);
         root.section("admin", admin::NAMES).fault_of("listen", problem);
     }
@@ -172,7 +174,7 @@ fn read(root: &Table<'_>) -> Config {
 
 /// Every setting of `keyward.toml` by its path; `[]` stands for a list's index and `*` for a name that is the operator's.
 pub fn setting_names() -> Vec<String> {
-    let sections: [(&str, Names); 14] = [
+    let sections: [(&str, Names); 17] = [
         ("", NAMES),
         ("server.", server::NAMES),
         ("server.tls.", tls::NAMES),
@@ -184,6 +186,9 @@ pub fn setting_names() -> Vec<String> {
         ("storage.", storage::NAMES),
         ("limits.", limits::NAMES),
         ("upstreams[].", upstreams::NAMES),
+        ("upstreams[].url[].", upstreams::urls::NAMES),
+        ("upstreams[].probe.", upstreams::service::PROBE_NAMES),
+        ("upstreams[].tls.", upstreams::connection::TLS_NAMES),
         ("models.", &["*"]),
         ("prices.*.", models::PRICE_NAMES),
         ("passthrough[].", passthrough::NAMES),
@@ -209,6 +214,9 @@ fn vocabulary() -> Vec<Names> {
         storage::NAMES,
         limits::NAMES,
         upstreams::NAMES,
+        upstreams::urls::NAMES,
+        upstreams::service::PROBE_NAMES,
+        upstreams::connection::TLS_NAMES,
         models::PRICE_NAMES,
         passthrough::NAMES,
     ]

@@ -167,6 +167,11 @@ pub fn fault(fault: Fault) -> Words {
         Fault::UpstreamTimeout => {
             (Class::UpstreamSlow, StatusCode::GATEWAY_TIMEOUT, "The backend did not answer this request in time.")
         }
+        Fault::UpstreamBusy { .. } => (
+            Class::Busy,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The backends for this request have as much to do as they may. It was not forwarded; please try again shortly.",
+        ),
         Fault::Overloaded { .. } => (
             Class::Busy,
             StatusCode::SERVICE_UNAVAILABLE,
@@ -179,7 +184,7 @@ pub fn fault(fault: Fault) -> Words {
         ),
     };
     let retry = match fault {
-        Fault::Overloaded { retry_after_ns } => Retry::after(retry_after_ns),
+        Fault::Overloaded { retry_after_ns } | Fault::UpstreamBusy { retry_after_ns } => Retry::after(retry_after_ns),
         Fault::UpstreamUnreachable | Fault::UpstreamBroken | Fault::UpstreamTimeout | Fault::Internal => Retry::UNSAID,
     };
     Words::new(class, status, fault.as_str(), message).retry(retry)

@@ -3,6 +3,7 @@
 mod accept;
 pub mod account;
 pub mod answer;
+mod arrival;
 pub mod body;
 pub mod carrier;
 pub mod client_address;
@@ -14,11 +15,13 @@ pub mod headers;
 pub mod http2;
 pub mod local;
 pub mod plane;
+pub mod proxy_protocol;
 pub mod receive;
 pub mod relay;
 pub mod request_id;
 pub mod server;
 pub mod settings;
+pub mod takeover;
 pub mod wire;
 
 pub use plane::{Live, Plane};

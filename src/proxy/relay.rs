@@ -22,7 +22,7 @@ use crate::proxy::handle::Trace;
 use crate::proxy::headers;
 use crate::proxy::plane::{Counted, UnderWay, Worker};
 use crate::telemetry::access_log::AccessLine;
-use crate::upstream::client::UpstreamBody;
+use crate::upstream::answer::UpstreamBody;
 
 const CLAMPED: HeaderName = HeaderName::from_static("x-keyward-clamped");
 
