@@ -7,12 +7,12 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::listen::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::listen::Stream;
 use crate::proxy::http2::conduct::PREFACE;
 use crate::proxy::plane::Worker;
 use crate::proxy::wire::{Paced, WireNotes};

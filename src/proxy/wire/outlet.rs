@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use crate::listen::Stream;
+
 /// A socket that is written to.
 pub trait Outlet {
     /// Bytes that were written and that the peer's kernel has not taken; 0 where that cannot be told.
@@ -45,6 +47,25 @@ impl Outlet for TcpStream {
 
 #[cfg(not(target_os = "linux"))]
 impl Outlet for TcpStream {}
+
+/// By a path there is no kernel of the peer's in between: what is written is in its queue, and closing is told at once.
+impl Outlet for Stream {
+    fn untaken(&self) -> u64 {
+        self.tcp_socket().map_or(0, Outlet::untaken)
+    }
+
+    fn give_up_after(&self, time: Duration) {
+        if let Some(socket) = self.tcp_socket() {
+            socket.give_up_after(time);
+        }
+    }
+
+    fn discard_on_close(&self) {
+        if let Some(socket) = self.tcp_socket() {
+            socket.discard_on_close();
+        }
+    }
+}
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
