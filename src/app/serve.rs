@@ -125,7 +125,7 @@ async fn run_planes(
         let plane = Arc::clone(&plane);
         move || Arc::clone(&plane.live.load().routes)
     };
-    tokio::spawn(probe::run(routes, plane.clock.clone(), Defaults::new(&tls)));
+    tokio::spawn(probe::run(routes, plane.clock.clone(), Defaults::new(&tls), plane.metrics.upstreams.clone()));
     tokio::spawn(async move { admin::serve(listener, &surface).await });
     let reloads = reloader.zip(seen).map(|(reloader, seen)| {
         tokio::spawn(mirror.follow(reloader.declared()));
