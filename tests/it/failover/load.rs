@@ -72,12 +72,11 @@ async fn one_of_two_is_killed_and_nothing_fails_that_could_be_retried() {
         killed
     })
     .await;
-    let failed = outcomes.failed.lock().unwrap();
+    let failed = std::mem::take(&mut *outcomes.failed.lock().unwrap());
     let late = failed.iter().filter(|(began, ..)| *began > killed).collect::<Vec<_>>();
     assert!(late.is_empty(), "of {} requests: {late:?}", outcomes.begun.load(Ordering::SeqCst));
     // Those it had read may have been served; what it had in its socket's buffer nobody can tell apart from that.
     assert!(failed.iter().all(|(_, status, text)| *status == 502 && text.contains("upstream_broken")), "{failed:?}");
-    drop(failed);
     is_quiet(&proxy).await;
     let shown = ["retries_total{upstream=\"openai\"} ", "ejections_total{upstream=\"openai\"} "];
     let endpoints = "keyward_upstream_endpoints{upstream=\"openai\",state=\"in_service\"} 2";
