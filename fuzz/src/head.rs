@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, request};
 use keyward::clock::{Clock, NS_PER_SECOND, Now};
 use keyward::dialect::credential::{CREDENTIAL_HEADERS, credential};
 use keyward::dialect::route::query_without_key;
+use keyward::proxy::carrier::Carrier;
 use keyward::proxy::deadline::Deadlines;
 use keyward::proxy::headers::request_headers;
 use keyward::proxy::receive::{Received, check_encoding, receive};
@@ -144,7 +145,7 @@ fn means(head: &request::Parts, settings: &Settings) {
     }
     let left = query.and_then(query_without_key);
     assert_eq!(credential(&passed, left.as_deref()), Ok(None), "a secret goes upstream");
-    if let Ok(received) = receive(head, &notes, PEER, settings) {
+    if let Ok(received) = receive(head, &Carrier::Connection(notes), PEER, settings) {
         is_in_the_head(&received, head, settings);
     }
 }

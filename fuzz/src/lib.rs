@@ -6,6 +6,7 @@ pub mod config;
 pub mod estimator;
 pub mod events;
 pub mod form;
+pub mod frames;
 pub mod head;
 pub mod house;
 pub mod journal;

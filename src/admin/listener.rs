@@ -21,11 +21,11 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::listen::{Open, Stream};
 use crate::telemetry::metrics::EdgeMetrics;
 use crate::tls::InForce;
 
@@ -66,14 +66,21 @@ pub struct Door {
     pub edge: EdgeMetrics,
 }
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, door: Door) {
+/// Serves until the process ends. While `is_open` is `false`, whoever connects waits in the kernel's queue; what runs goes on.
+pub async fn serve(listener: Open, router: Router, bounds: Bounds, door: Door, mut is_open: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let peers = Peers::default();
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
+        if is_open.wait_for(|is_open| *is_open).await.is_err() {
+            return; // nobody is there who could open it again: the program ends
+        }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = is_open.wait_for(|is_open| !*is_open) => continue,
+        };
+        match accepted {
             Ok((stream, peer)) => {
                 let Some(of_peer) = peers.enter(peer.ip(), bounds.of_one_address) else { continue };
                 let (router, door) = (router.clone(), door.clone());
@@ -121,7 +128,7 @@ impl Drop for OfPeer {
 }
 
 /// One connection, from its handshake, where there is one, to its end.
-async fn enter(stream: TcpStream, peer: SocketAddr, router: Router, bounds: Bounds, door: Door) {
+async fn enter(stream: Stream, peer: SocketAddr, router: Router, bounds: Bounds, door: Door) {
     let stream = Impatient { stream, patience: bounds.stall, until: None };
     let Some(identity) = door.tls.get() else { return converse(stream, peer, router, bounds).await };
     let shaking = TlsAcceptor::from(Arc::clone(identity.config())).accept(stream);
@@ -192,7 +199,7 @@ impl http_body::Body for Timed {
 
 /// A stream that ends when nobody takes what is written to it.
 struct Impatient {
-    stream: TcpStream,
+    stream: Stream,
     patience: Duration,
     until: Option<Pin<Box<Sleep>>>,
 }

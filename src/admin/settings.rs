@@ -1,16 +1,18 @@
 //! What the configuration says of the admin listener and of the operators.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::listen::Address;
 use crate::tls::Identity;
 
 /// `[admin]`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: Address,
+    /// The mode of a path among them.
+    pub socket_mode: u32,
     /// Who may log in; there is no token that was not given.
     pub tokens: Vec<TokenSettings>,
     /// `[admin.apig]`.

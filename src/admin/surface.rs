@@ -9,12 +9,14 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::admin::listener::{Bounds, Door};
 use crate::admin::operators::{LoginRefused, Operator, Operators};
 use crate::admin::service::Service;
 use crate::admin::vendors::Vendors;
 use crate::admin::{apig, listener, native, newapi, probes};
+use crate::listen::Open;
 use crate::tls::InForce;
 
 /// What every API of the admin listener is given.
@@ -41,6 +43,11 @@ impl Surface {
             self.service.program().metrics().admin_failed_logins.inc();
         }
         found
+    }
+
+    /// How connections come in.
+    fn door(&self) -> Door {
+        Door { tls: Arc::clone(&self.tls), edge: self.service.program().metrics().edge.clone() }
     }
 
     /// Every route. They want to know the peer: serve them with [`serve`], or with connect info of their own.
@@ -77,14 +84,13 @@ pub(in crate::admin) fn peer(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical())
 }
 
-/// Serves the admin listener until the process ends.
-pub async fn serve(listener: TcpListener, surface: &Surface) {
-    serve_within(listener, surface, Bounds::default()).await;
+/// Serves the admin listener until the process ends, but for the time in which `is_open` is `false`.
+pub async fn serve(listener: Open, surface: &Surface, is_open: watch::Receiver<bool>) {
+    listener::serve(listener, surface.router(), Bounds::default(), surface.door(), is_open).await;
 }
 
-/// The same, with other bounds of what connections may cost.
+/// The same all the time, with other bounds of what connections may cost.
 pub async fn serve_within(listener: TcpListener, surface: &Surface, bounds: Bounds) {
-    let edge = surface.service.program().metrics().edge.clone();
-    let door = Door { tls: Arc::clone(&surface.tls), edge };
-    listener::serve(listener, surface.router(), bounds, door).await;
+    let (_open, is_open) = watch::channel(true);
+    listener::serve(Open::Tcp(listener), surface.router(), bounds, surface.door(), is_open).await;
 }

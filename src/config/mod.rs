@@ -9,6 +9,7 @@ mod fault;
 mod item;
 mod keys;
 mod limits;
+mod listen;
 mod models;
 mod passthrough;
 mod quantity;
@@ -149,7 +150,8 @@ fn read(root: &Table<'_>) -> Config {
     let passthrough = passthrough::read(root, &upstreams);
     let server = proxy::Settings { passthrough, ..server::read(root) };
     let admin = admin::read(root);
-    if admin.listen.port() != 0 && server.listen.contains(&admin.listen) {
+    let is_any_port = admin.listen.tcp().is_some_and(|address| address.port() == 0);
+    if !is_any_port && server.listen.contains(&admin.listen) {
         let problem = format!("{} is an address of server.listen already", admin.listen);
         root.section("admin", admin::NAMES).fault_of("listen", problem);
     }

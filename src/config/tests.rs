@@ -195,10 +195,42 @@ fn quantities_have_units_and_bounds() {
 }
 
 #[test]
+fn a_path_to_listen_on_is_of_the_files_folder_and_has_a_mode() {
+    let config = good(
+        "[server]\nlisten = [\"unix:run/data.sock\", \"127.0.0.1:1\"]\nsocket_mode = \"666\"\n[admin]\nlisten = \"unix:/a\"",
+    );
+    assert_eq!(config.server.listen, ["unix:etc/run/data.sock".parse().unwrap(), "127.0.0.1:1".parse().unwrap()]);
+    assert_eq!((config.server.socket_mode, config.admin.socket_mode), (0o666, 0o600));
+    assert!(config.warnings.is_empty(), "a path is of this machine alone");
+    const IS: &str = "is not \"unix:PATH\" with the path of a socket, 103 bytes at most with the folder";
+    assert_eq!(fault("[server]\nlisten = \"unix:\""), format!("2:10: server.listen: \"unix:\" {IS}"));
+    assert!(fault(&format!("[server]\nlisten = \"unix:/{}\"", "a".repeat(103))).ends_with(IS));
+    assert_eq!(
+        fault("[server]\nlisten = [\"unix:/a\", \"unix:/a\"]"),
+        "2:22: server.listen[1]: unix:/a is listed twice"
+    );
+    for mode in ["\"0999\"", "\"rw\"", "\"01777\"", "\"7\"", "432"] {
+        let told = fault(&format!("[server]\nsocket_mode = {mode}"));
+        assert_eq!(told, format!("2:15: server.socket_mode: {mode} is not the mode of a file such as \"0660\""));
+    }
+}
+
+#[test]
+fn a_memory_limit_is_a_word_or_a_size() {
+    use crate::proxy::settings::MemoryLimit;
+    let of = |text: &str| good(&format!("[server]\nmemory_limit = \"{text}\"")).server.memory_limit;
+    assert_eq!(
+        (of("auto"), of("none"), of("2GiB")),
+        (MemoryLimit::Auto, MemoryLimit::None, MemoryLimit::Bytes(2 << 30))
+    );
+    assert!(fault("[server]\nmemory_limit = \"1KiB\"").contains("within 64MiB to 65536GiB"));
+}
+
+#[test]
 fn what_this_version_does_not_offer_is_refused() {
     assert_eq!(
         fault("[server]\nproxy_protocol = true"),
-        "2:18: server.proxy_protocol: this version does not offer the PROXY protocol yet; leave it at false"
+        "1:1: server.proxy_protocol: is only taken from an address in server.trusted_proxies, and none is listed there"
     );
     assert_eq!(
         fault("[storage]\nurl = \"postgres://me:S3CRET@db/keyward\""),

@@ -80,6 +80,21 @@ impl KeyLimits {
         self.quota.restore(count);
     }
 
+    /// Adds what another process has settled for the same key.
+    pub fn count_elsewhere(&self, counted: QuotaCount) {
+        self.quota.count_elsewhere(counted);
+    }
+
+    /// Holds units of the quota for requests that another process has admitted.
+    pub fn hold_elsewhere(&self, units: Units) {
+        self.quota.hold_elsewhere(units);
+    }
+
+    /// Lets go of units that were held so.
+    pub fn release_elsewhere(&self, units: Units) {
+        self.quota.release_elsewhere(units);
+    }
+
     /// Takes note of a new policy, so that requests still running under an old one settle by the new reset rule.
     pub fn adopt(&self, policy: &KeyPolicy) {
         self.quota.adopt(policy.quota.map_or(QuotaReset::None, |rule| rule.reset));

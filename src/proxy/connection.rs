@@ -12,7 +12,6 @@ use std::task::Poll;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::proxy::accept::Accepted;
@@ -28,7 +27,6 @@ use self::opening::{Line, Opened, Protocol, open};
 /// Serves one connection to its end.
 pub(super) async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch::Receiver<bool>) {
     let Accepted { stream, peer, _place } = accepted;
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
     let notes = WireNotes::new(worker.deadlines.register(), wire_times(&worker.plane));
     let socket = Paced::new(stream, Rc::clone(&notes));
     let Some(opened) = open(&worker, socket, peer, &notes, &mut draining).await else { return };

@@ -10,11 +10,12 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use crate::admission::{self, Admitted, Caller, Unidentified};
+use crate::clock::NS_PER_SECOND;
 use crate::dialect::Answer;
 use crate::dialect::describe::{self, BodyInput, Described};
 use crate::dialect::route::{self, Route};
 use crate::ledger::Outcome;
-use crate::policy::{self, Charge, OnDisconnect, Price, Refusal, RequestFacts};
+use crate::policy::{self, Charge, Fault, OnDisconnect, Price, Refusal, RequestFacts};
 use crate::proxy::account::Account;
 use crate::proxy::answer::{self, Stop};
 use crate::proxy::body::{self, HeldBody};
@@ -26,6 +27,7 @@ use crate::proxy::plane::{Live, Plane, UnderWay, Worker};
 use crate::proxy::receive::{self, Received};
 use crate::proxy::relay::{self, AnswerBody};
 use crate::telemetry::access_log::AccessLine;
+use crate::telemetry::metrics::Reason;
 use crate::units::ModelName;
 use crate::upstream::route::Way;
 
@@ -82,6 +84,7 @@ async fn decide(
 ) -> Result<Decision, Stop> {
     let plane = &worker.plane;
     let live = Arc::clone(&trace.live);
+    shed(plane, &live)?;
     let received = receive::receive(head, trace.under_way.carrier(), peer, &live.settings)?;
     trace.account.line.dialect = received.route.dialect;
     trace.account.line.endpoint = Some(received.route.endpoint);
@@ -105,6 +108,20 @@ async fn decide(
     let admitted = reserve(plane, &live, caller, &described, charge)?;
     let prepared = Prepared { route: &received.route, head, described, held, way, deadline };
     Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &trace.account.line.request_id))))
+}
+
+/// Sends away what there is no room for, before anything is done for it.
+fn shed(plane: &Plane, live: &Live) -> Result<(), Stop> {
+    // This one is among them already.
+    let reason = if plane.metrics.in_flight.get() > i64::from(live.settings.max_requests) {
+        "max_requests"
+    } else if plane.overload.is_short_of_memory() {
+        "memory_limit"
+    } else {
+        return Ok(());
+    };
+    plane.metrics.shed.get_or_create(&Reason { reason }).inc();
+    Err(Stop::Fault(Fault::Overloaded { retry_after_ns: NS_PER_SECOND }))
 }
 
 /// Forward, relay, settle. A key that wants its answers read to the end gets a task of its own, which a disconnect does not end.

@@ -3,6 +3,7 @@
 mod accept;
 pub mod account;
 pub mod answer;
+mod arrival;
 pub mod body;
 pub mod carrier;
 pub mod client_address;
@@ -14,6 +15,7 @@ pub mod headers;
 pub mod http2;
 pub mod local;
 pub mod plane;
+pub mod proxy_protocol;
 pub mod receive;
 pub mod relay;
 pub mod request_id;

@@ -8,6 +8,7 @@
 mod framing;
 pub mod head;
 mod notes;
+mod outlet;
 mod paced;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::policy::{DialectName, HeadFlaw};
 pub use framing::{Framing, Step};
 pub use notes::{WireNotes, WireTimes};
+pub use outlet::Outlet;
 pub use paced::Paced;
 
 /// The harmless request that stands in for one the wire refused. A client that asks for its path itself gets the 404 of any other.

@@ -188,7 +188,15 @@ pub struct Metrics {
     /// Open client connections.
     pub connections: Gauge<i64, AtomicI64>,
     /// Connections turned away by a cap.
-    pub connections_refused: Counter,
+    pub connections_refused: Labelled<Reason>,
+    /// Requests shed because too much is under way, by what there was too much of.
+    pub shed: Labelled<Reason>,
+    /// Connections that there are descriptors for.
+    pub connections_room: Gauge<i64, AtomicI64>,
+    /// Memory of the process as of the last look, bytes.
+    pub memory_bytes: Gauge<i64, AtomicI64>,
+    /// What it may have before requests are shed; 0 where there is no such bound.
+    pub memory_limit_bytes: Gauge<i64, AtomicI64>,
     /// Requests under way.
     pub in_flight: Gauge<i64, AtomicI64>,
     /// Bytes of request bodies held.
@@ -246,7 +254,11 @@ impl Metrics {
             units: Counter::default(),
             estimated: Counter::default(),
             connections: Gauge::default(),
-            connections_refused: Counter::default(),
+            connections_refused: Family::default(),
+            shed: Family::default(),
+            connections_room: Gauge::default(),
+            memory_bytes: Gauge::default(),
+            memory_limit_bytes: Gauge::default(),
             in_flight: Gauge::default(),
             body_bytes: Gauge::default(),
             keys: Gauge::default(),
@@ -306,7 +318,27 @@ impl Metrics {
         registry.register("quota_units", "Quota units charged", self.units.clone());
         registry.register("usage_estimated", "Answers charged by estimate", self.estimated.clone());
         registry.register("connections", "Open client connections", self.connections.clone());
-        registry.register("connections_refused", "Connections turned away by a cap", self.connections_refused.clone());
+        registry.register(
+            "connections_refused",
+            "Connections turned away, by reason",
+            self.connections_refused.clone(),
+        );
+        registry.register(
+            "requests_shed",
+            "Requests shed because too much is under way, by what there was too much of",
+            self.shed.clone(),
+        );
+        registry.register(
+            "connections_room",
+            "Connections that there are descriptors for",
+            self.connections_room.clone(),
+        );
+        registry.register("memory_bytes", "Memory of the process", self.memory_bytes.clone());
+        registry.register(
+            "memory_limit_bytes",
+            "Memory above which requests are shed; 0 where there is no such bound",
+            self.memory_limit_bytes.clone(),
+        );
         registry.register("requests_in_flight", "Requests under way", self.in_flight.clone());
         registry.register("body_bytes", "Bytes of request bodies held in memory", self.body_bytes.clone());
         registry.register("keys", "Keys in the table", self.keys.clone());

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::listen::Stream;
 use crate::proxy::http2::conduct::PREFACE;
 use crate::proxy::plane::Worker;
 use crate::proxy::wire::{Paced, WireNotes};
@@ -21,7 +21,7 @@ use crate::tls::{ALPN_H2, Identity};
 /// Bytes read at once to find out what a client speaks; the head of most requests fits.
 const FIRST_READ: usize = 4 * 1024;
 
-type Socket = Paced<TcpStream>;
+type Socket = Paced<Stream>;
 
 /// The bytes of a connection, in clear.
 #[derive(Debug)]

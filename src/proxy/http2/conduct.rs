@@ -10,7 +10,7 @@ use crate::proxy::http2::frames::{Frames, Head, Kind, Part};
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The most frames one head may be spread over, beside its first.
-const MAX_CONTINUATIONS: u32 = 8;
+const MAX_CONTINUATIONS: u32 = 4;
 /// The most bytes one head may have as it is sent, compressed.
 const MAX_BLOCK_BYTES: u32 = 32 * 1024;
 
@@ -256,3 +256,6 @@ impl Conduct {
 fn allow(allowance: &mut Allowance, now_ns: u64, misconduct: Misconduct) -> Result<(), Misconduct> {
     if allowance.take(now_ns) { Ok(()) } else { Err(misconduct) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,20 +8,22 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::WireNotes;
+use super::{Outlet, WireNotes};
 
 /// A socket whose peer has to take what is written within a time. `S` is the socket.
 #[derive(Debug)]
-pub struct Paced<S> {
+pub struct Paced<S: Outlet> {
     io: S,
+    /// Bytes, since it was opened.
+    written: u64,
     is_stalled: bool,
     notes: Rc<WireNotes>,
 }
 
-impl<S> Paced<S> {
+impl<S: Outlet> Paced<S> {
     /// Notes how the peer of `io` takes what is written.
     pub fn new(io: S, notes: Rc<WireNotes>) -> Self {
-        Self { io, is_stalled: false, notes }
+        Self { io, written: 0, is_stalled: false, notes }
     }
 
     /// A peer that takes nothing for too long loses the connection; one that takes something starts the time anew.
@@ -37,17 +39,39 @@ impl<S> Paced<S> {
             }
             _ => {}
         }
+        if let Poll::Ready(Ok(count)) = &result {
+            self.written += *count as u64;
+        }
         result
     }
-}
 
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+    /// What the peer has taken is looked at now and then: what the kernel still keeps for it was written without a stall.
+    fn look(&self) {
+        if self.notes.wants_a_look() {
+            let untaken = self.io.untaken();
+            self.notes.looked(self.written.saturating_sub(untaken), untaken);
+        }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+/// A peer that is cut for what it did not take is not kept in the kernel either.
+impl<S: Outlet> Drop for Paced<S> {
+    fn drop(&mut self) {
+        if self.notes.is_cut() && self.io.untaken() > 0 {
+            self.io.discard_on_close();
+        }
+    }
+}
+
+impl<S: AsyncRead + Outlet + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let paced = self.get_mut();
+        paced.look();
+        Pin::new(&mut paced.io).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Outlet + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let paced = self.get_mut();
         let result = Pin::new(&mut paced.io).poll_write(cx, bytes);
@@ -69,10 +93,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let paced = self.get_mut();
+        paced.look();
+        Pin::new(&mut paced.io).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let paced = self.get_mut();
+        if paced.io.untaken() > 0 {
+            // Nobody looks after it once it is closed.
+            paced.io.give_up_after(paced.notes.stall_time());
+        }
+        Pin::new(&mut paced.io).poll_shutdown(cx)
     }
 }

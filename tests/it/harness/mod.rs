@@ -4,8 +4,10 @@
 
 pub mod apis;
 pub mod backend;
+pub mod certificates;
 pub mod client;
 pub mod failing_store;
+pub mod h2;
 pub mod dice;
 pub mod log;
 pub mod program;

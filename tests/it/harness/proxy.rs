@@ -14,7 +14,7 @@ use keyward::keys::change::{KeyChange, KeyRecord};
 use keyward::keys::secret::{Digester, Pepper};
 use keyward::keys::table::{KeyEntry, KeyTable};
 use keyward::limits::attempts::Attempts;
-use keyward::proxy::plane::BodyBudget;
+use keyward::proxy::plane::{BodyBudget, Overload};
 use keyward::proxy::server::{self, Server};
 use keyward::proxy::{Live, Plane};
 use keyward::telemetry::Metrics;
@@ -76,13 +76,16 @@ impl Proxy {
             attempts: Attempts::default(),
             body_budget: BodyBudget::default(),
             clock,
+            overload: Overload::default(),
             metrics: Metrics::new(),
             ledger: None,
             is_draining: AtomicBool::new(false),
         });
         keys::apply(&plane.keys, &[], &records).expect("the test's keys");
-        let server = server::start(&plane, &tls::client_config().expect("tls")).expect("a port");
-        Self { address: server.addresses[0], plane, server: Some(server) }
+        let listeners = server::bind(&config.server).expect("a port");
+        let server = server::start(&plane, &tls::client_config().expect("tls"), listeners).expect("a port");
+        server.door().resume();
+        Self { address: server.addresses[0].tcp().expect("a port"), plane, server: Some(server) }
     }
 
     /// Probes the upstreams, as the control plane of a running program does, for as long as the test's runtime runs.
