@@ -11,6 +11,9 @@ use crate::units::KeyId;
 
 const FROM: &str = "FROM keys k LEFT JOIN states s ON s.key_number = k.number WHERE k.removed_at_ms IS NULL";
 
+/// To pass over more keys than this row by row takes longer than to read all blocks.
+const FAR: u64 = 10_000;
+
 /// Every key.
 ///
 /// # Errors
@@ -89,11 +92,9 @@ pub(super) fn page(
     from: PageFrom,
     limit: usize,
 ) -> Result<KeyPage, StoreFault> {
-    if search::is_for(filter) {
-        search::page(connection, filter, order, from, limit)
-    } else {
-        owned(connection, filter, order, from, limit)
-    }
+    let is_far = matches!(from, PageFrom::Offset(after) if after > FAR);
+    let find = if is_far || search::is_for(filter) { search::page } else { owned };
+    find(connection, filter, order, from, limit)
 }
 
 /// A page of all keys, or of those of an owner: both are counted already, and stand in their order.
