@@ -45,9 +45,9 @@ const ASKED_MS: i64 = 1_701_000_000_000;
 fn models(n: u64) -> ModelRules {
     let variant = format!("llama-{}-*", n % 40);
     let globs: &[&str] = match n {
-        _ if n % 5_003 == 0 => &["o1-pro"],
-        _ if n % 7 == 0 => &[],
-        _ if n % 3 == 0 => &["gpt-4o*", &variant],
+        _ if n.is_multiple_of(5_003) => &["o1-pro"],
+        _ if n.is_multiple_of(7) => &[],
+        _ if n.is_multiple_of(3) => &["gpt-4o*", &variant],
         _ => &["gpt-4o-mini", "claude-*", &variant],
     };
     ModelRules::new(globs.iter().copied().filter_map(Glob::new).collect())
@@ -57,15 +57,15 @@ fn key(n: u64, version: u64) -> StoredKey {
     let created_at_ms = 1_700_000_000_000 + i64::try_from(n * 7_919 % MANY).unwrap_or(0) * 1_000;
     let policy = KeyPolicy {
         org_id: Some(format!("org-{}", n % 1_000).into()),
-        team_id: Some(if n % 10 == 0 { "team-large".into() } else { format!("team-{}", n % 20_000).into() }),
+        team_id: Some(if n.is_multiple_of(10) { "team-large".into() } else { format!("team-{}", n % 20_000).into() }),
         rpm: Rpm::new(600),
         tpm: Tpm::new(100_000),
         max_parallel: Parallel::new(50),
         quota: Some(QuotaRule { limit: 1_000_000, reset: QuotaReset::Monthly }),
         models: models(n),
-        is_disabled: n % 23 == 0,
-        expires_at_ms: (n % 5 == 0).then_some(created_at_ms + 200_000_000),
-        is_sandbox: n % 101 == 0,
+        is_disabled: n.is_multiple_of(23),
+        expires_at_ms: n.is_multiple_of(5).then_some(created_at_ms + 200_000_000),
+        is_sandbox: n.is_multiple_of(101),
         allowed_ips: AddressRules::compile(&["10.0.0.0/8"]).unwrap_or_default(),
         ..KeyPolicy::unlimited(id(n), &format!("customer-{n:07}"), &format!("sk-kw-{:06}", n % 999_983))
     };

@@ -67,7 +67,7 @@ impl Marks {
         let ends = ends.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
         let (days, end) = days.split_at_checked(spent.count_ones() as usize * size_of::<i32>())?;
         let days = days.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect();
-        end.is_empty().then(|| Self {
+        end.is_empty().then_some(Self {
             live,
             disabled,
             sandbox,

@@ -27,7 +27,7 @@ pub(crate) fn replaced<'a>(data: &'a [u8], texts: impl Iterator<Item = (u32, &'a
 #[derive(Debug)]
 pub(crate) enum Sought {
     /// This anywhere in them, or, with [`BEFORE`], at their beginning.
-    Bytes(Finder<'static>),
+    Bytes(Box<Finder<'static>>),
     /// What SQL calls like this, with `%` alone.
     Like(Pattern),
 }
@@ -35,14 +35,14 @@ pub(crate) enum Sought {
 impl Sought {
     /// A text that contains this.
     pub(crate) fn part(part: &str) -> Self {
-        Self::Bytes(Finder::new(part.as_bytes()).into_owned())
+        Self::Bytes(Box::new(Finder::new(part.as_bytes()).into_owned()))
     }
 
     /// A text that begins so.
     pub(crate) fn beginning(beginning: &str) -> Self {
         let mut bytes = vec![BEFORE];
         bytes.extend_from_slice(beginning.as_bytes());
-        Self::Bytes(Finder::new(&bytes).into_owned())
+        Self::Bytes(Box::new(Finder::new(&bytes).into_owned()))
     }
 
     /// A text that is like this.
