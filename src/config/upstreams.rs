@@ -161,7 +161,8 @@ fn read_credentials(table: &Table<'_>) -> Vec<Credential> {
     item.each("a secret or a list of them", |_, item| {
         let Some(credential) = read_credential(&item) else { return };
         if credentials.contains(&credential) {
-            item.fault_unseen("is listed twice");
+            item.warn_unseen("is listed twice");
+            return;
         }
         credentials.push(credential);
     });

@@ -17,6 +17,7 @@ pub mod route;
 pub mod sandbox;
 pub mod seat;
 pub mod settings;
+pub mod tally;
 pub mod tls;
 pub mod websocket;
 
