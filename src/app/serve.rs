@@ -182,9 +182,9 @@ async fn run_planes(
     let service = Arc::clone(&surface.service);
     tokio::spawn(async move { admin::serve(admin_listener, &surface, is_open).await });
     tokio::spawn(memory::watch(Arc::clone(&plane)));
-    let clock = plane.clock.clone();
+    let (clock, metrics) = (plane.clock.clone(), plane.metrics.upstreams.clone());
     let routes = move || Arc::clone(&plane.live.load().routes);
-    tokio::spawn(probe::run(routes, clock, Defaults::new(&tls)));
+    tokio::spawn(probe::run(routes, clock, Defaults::new(&tls), metrics));
     tokio::spawn(service_manager::keep_alive());
     if let Some(reloader) = reloader {
         tokio::spawn(mirror.follow(reloader.declared()));

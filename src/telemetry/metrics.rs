@@ -47,6 +47,41 @@ pub struct UpstreamLabel {
     pub outcome: &'static str,
 }
 
+/// An upstream alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct UpstreamName {
+    /// Its name.
+    pub upstream: String,
+}
+
+/// Endpoints of an upstream by how they stand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EndpointsLabel {
+    /// The upstream's name.
+    pub upstream: String,
+    /// `in_service` or `ejected`.
+    pub state: &'static str,
+}
+
+/// How upstreams are, brought up to date every second; clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct UpstreamMetrics {
+    /// Endpoints by how they stand.
+    pub endpoints: Family<EndpointsLabel, Gauge<i64, AtomicI64>>,
+    /// Attempts after the first.
+    pub retries: Labelled<UpstreamName>,
+    /// Endpoints taken out of service.
+    pub ejections: Labelled<UpstreamName>,
+}
+
+impl UpstreamMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("upstream_endpoints", "Endpoints by how they stand", self.endpoints.clone());
+        registry.register("upstream_retries", "Attempts after the first", self.retries.clone());
+        registry.register("upstream_ejections", "Endpoints taken out of service", self.ejections.clone());
+    }
+}
+
 /// Which tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Kind {
@@ -140,6 +175,8 @@ pub struct Metrics {
     pub cuts: Labelled<Reason>,
     /// Requests sent upstream.
     pub upstream: Labelled<UpstreamLabel>,
+    /// How upstreams are.
+    pub upstreams: UpstreamMetrics,
     /// Tokens charged.
     pub tokens: Labelled<Kind>,
     /// Handles that every request counts with, looked up once.
@@ -211,6 +248,7 @@ impl Metrics {
             faults: Family::default(),
             cuts: Family::default(),
             upstream: Family::default(),
+            upstreams: UpstreamMetrics::default(),
             tokens: Family::default(),
             handles: Handles::default(),
             units: Counter::default(),
@@ -323,6 +361,7 @@ impl Metrics {
             "Requests under way at upstreams",
             self.upstream_in_flight.clone(),
         );
+        self.upstreams.register(registry);
         self.register_admin();
         let registry = &mut self.registry;
         self.ledger.register(registry);

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::Response;
@@ -120,6 +121,7 @@ pub async fn send(
         match failure.unsent.take() {
             Some(back) if may_retry && upstream.budget.spend(pool.clock.monotonic_ns()) => {
                 again += 1;
+                upstream.tally.retries.fetch_add(1, Ordering::Relaxed);
                 outgoing = *back;
                 last = Some(failure);
             }
@@ -128,7 +130,8 @@ pub async fn send(
     }
 }
 
-fn nobody(closed: Closed) -> Failure {
+/// No place at any endpoint.
+pub(super) fn nobody(closed: Closed) -> Failure {
     match closed {
         Closed::Busy => {
             let fault = Fault::UpstreamBusy { retry_after_ns: BUSY_RETRY_NS };

@@ -17,7 +17,9 @@ pub mod route;
 pub mod sandbox;
 pub mod seat;
 pub mod settings;
+pub mod tally;
 pub mod tls;
+pub mod websocket;
 
 pub use health::HealthSettings;
 pub use route::{Routes, Upstream};

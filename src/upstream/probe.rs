@@ -3,7 +3,7 @@
 //! Where the operator names a path, every endpoint is asked for it at each interval. Where not, those that are ejected are asked for a
 //! connection, so that one that has come back is found at once and not by a client's request.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,25 +14,36 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{interval, timeout};
 
 use crate::clock::Clock;
+use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::connect::{self, Opened, Stream};
 use crate::upstream::health::Finding;
 use crate::upstream::request::{Outgoing, Whole};
 use crate::upstream::route::{Endpoint, Routes, Upstream};
 use crate::upstream::seat::note;
 use crate::upstream::settings::{Kind, ProbeSettings};
+use crate::upstream::tally;
 use crate::upstream::tls::Defaults;
 
 /// How often it is looked whether a probe is due.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Probes the upstreams that `routes` gives, for ever.
-pub async fn run(routes: impl Fn() -> Arc<Routes>, clock: Clock, tls: Defaults) {
+/// How many looks after one another the metrics are left alone.
+const SHOW_LOOKS: u32 = 20;
+
+/// Probes the upstreams that `routes` gives, and shows how they are, for ever.
+pub async fn run(routes: impl Fn() -> Arc<Routes>, clock: Clock, tls: Defaults, metrics: UpstreamMetrics) {
     let rounds = Rounds::default();
     let mut looks = interval(LOOK);
+    let (mut until_shown, mut shown) = (0, HashSet::new());
     loop {
         looks.tick().await;
         let now_ns = clock.monotonic_ns();
         let routes = routes();
+        if until_shown == 0 {
+            until_shown = SHOW_LOOKS;
+            tally::show(&routes, &metrics, &mut shown);
+        }
+        until_shown -= 1;
         for upstream in routes.upstreams() {
             for index in 0..upstream.endpoints.len() {
                 if rounds.is_due(upstream, index, now_ns) {

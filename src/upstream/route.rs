@@ -17,6 +17,7 @@ use crate::upstream::resolve::Resolved;
 use crate::upstream::retry::Budget;
 use crate::upstream::sandbox;
 use crate::upstream::settings::{Address, Kind, UpstreamSettings};
+use crate::upstream::tally::Tally;
 
 /// A pool of endpoints that serve the same models, with everything about it that can be made once.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Upstream {
     pub budget: Budget,
     /// The operator's credentials for it.
     pub keyring: Keyring,
+    /// What happened there since it was last shown.
+    pub tally: Tally,
     /// Counts requests, for the choice between endpoints that are equal.
     pub tickets: AtomicU32,
     /// Counts its answers; looked up at the first.
@@ -77,11 +80,18 @@ impl Upstream {
             health: Health::new(endpoints.len(), settings.health.clone()),
             budget: Budget::new(settings.retry_budget_percent),
             keyring: Keyring::new(&settings.credentials),
+            tally: Tally::default(),
             tickets: AtomicU32::new(0),
             answers: OnceLock::new(),
             settings,
             endpoints,
         })
+    }
+
+    /// How many endpoints it has, and how many of them are ejected.
+    pub fn ejected(&self) -> (usize, usize) {
+        let count = self.endpoints.len();
+        (count, (0..count).filter(|index| self.health.is_ejected(*index)).count())
     }
 
     /// Whether it answers calls of `dialect`.
@@ -175,6 +185,15 @@ impl Routes {
     /// Every upstream, in the order in which they are asked.
     pub fn upstreams(&self) -> &[Arc<Upstream>] {
         &self.upstreams
+    }
+
+    /// As [`Routes::find`], among the upstreams that take websockets.
+    pub fn find_websocket(&self, dialect: DialectName, model: &ModelName) -> Option<Way> {
+        let target = self.aliases.get(model);
+        let name = target.unwrap_or(model).as_str();
+        let takes = |up: &&Arc<Upstream>| up.settings.websocket && up.speaks(dialect) && up.serves(name);
+        let upstream = self.upstreams.iter().find(takes)?;
+        Some(Way { upstream: Arc::clone(upstream), rename: target.cloned(), is_followed: false })
     }
 
     /// Whether the upstream of `way` serves `model` under that very name, so that it may stand in a body beside the one model. An

@@ -90,6 +90,7 @@ pub fn note(upstream: &Upstream, index: usize, change: Change) {
     match change {
         Change::None => {}
         Change::Ejected(ns) => {
+            upstream.tally.ejections.fetch_add(1, Ordering::Relaxed);
             let seconds = ns / crate::clock::NS_PER_SECOND;
             tracing::warn!(upstream = name, endpoint, seconds, "endpoint ejected");
         }

@@ -60,6 +60,8 @@ pub struct UpstreamSettings {
     pub connection_lifetime: Duration,
     /// How long the addresses of a name are believed.
     pub dns_refresh: Duration,
+    /// Whether it takes calls that are websockets.
+    pub websocket: bool,
 }
 
 impl UpstreamSettings {
@@ -88,6 +90,7 @@ impl UpstreamSettings {
             via: None,
             connection_lifetime: Duration::from_secs(600),
             dns_refresh: Duration::from_secs(30),
+            websocket: false,
         }
     }
 

@@ -33,21 +33,23 @@ enum Act {
     Close,
 }
 
+type Acts = Rc<RefCell<VecDeque<Act>>>;
+
 /// Where a test's connections come from: what each endpoint does, by its port, and what it was asked.
 #[derive(Debug, Default)]
 pub struct Script {
-    acts: RefCell<Vec<(u16, Rc<RefCell<VecDeque<Act>>>)>>,
+    acts: RefCell<Vec<(u16, Acts)>>,
     asked: Rc<RefCell<Vec<u16>>>,
     opened: Cell<usize>,
 }
 
 impl Script {
-    fn of(&self, port: u16) -> Rc<RefCell<VecDeque<Act>>> {
+    fn of(&self, port: u16) -> Acts {
         let mut acts = self.acts.borrow_mut();
         if let Some((_, acts)) = acts.iter().find(|(own, _)| *own == port) {
             return Rc::clone(acts);
         }
-        let own = Rc::default();
+        let own = Acts::default();
         acts.push((port, Rc::clone(&own)));
         own
     }
@@ -75,7 +77,7 @@ impl Script {
     }
 }
 
-async fn serve(mut stream: DuplexStream, port: u16, acts: Rc<RefCell<VecDeque<Act>>>, asked: Rc<RefCell<Vec<u16>>>) {
+async fn serve(mut stream: DuplexStream, port: u16, acts: Acts, asked: Rc<RefCell<Vec<u16>>>) {
     loop {
         if acts.borrow().front() == Some(&Act::Close) {
             acts.borrow_mut().pop_front();

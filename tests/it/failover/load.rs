@@ -72,13 +72,22 @@ async fn one_of_two_is_killed_and_nothing_fails_that_could_be_retried() {
         killed
     })
     .await;
-    let failed = outcomes.failed.lock().unwrap();
+    let failed = std::mem::take(&mut *outcomes.failed.lock().unwrap());
     let late = failed.iter().filter(|(began, ..)| *began > killed).collect::<Vec<_>>();
     assert!(late.is_empty(), "of {} requests: {late:?}", outcomes.begun.load(Ordering::SeqCst));
     // Those it had read may have been served; what it had in its socket's buffer nobody can tell apart from that.
     assert!(failed.iter().all(|(_, status, text)| *status == 502 && text.contains("upstream_broken")), "{failed:?}");
-    drop(failed);
     is_quiet(&proxy).await;
+    let shown = ["retries_total{upstream=\"openai\"} ", "ejections_total{upstream=\"openai\"} "];
+    let endpoints = "keyward_upstream_endpoints{upstream=\"openai\",state=\"in_service\"} 2";
+    while !proxy.metrics_text().contains(endpoints) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let metrics = proxy.metrics_text();
+    for name in shown {
+        let line = metrics.lines().find_map(|line| line.strip_prefix("keyward_upstream_")?.strip_prefix(name));
+        assert!(line.is_some_and(|count| count != "0"), "{name}: {metrics}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

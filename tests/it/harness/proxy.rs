@@ -92,8 +92,8 @@ impl Proxy {
     pub fn probing(&self) {
         let plane = Arc::clone(&self.plane);
         let tls = Defaults::new(&tls::client_config().expect("tls"));
-        let clock = plane.clock.clone();
-        tokio::spawn(probe::run(move || Arc::clone(&plane.live.load().routes), clock, tls));
+        let (clock, metrics) = (plane.clock.clone(), plane.metrics.upstreams.clone());
+        tokio::spawn(probe::run(move || Arc::clone(&plane.live.load().routes), clock, tls, metrics));
     }
 
     /// The state of the key with this secret.
