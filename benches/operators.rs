@@ -149,8 +149,18 @@ fn pages(program: &Program, filled: &Filled, rows: &mut Vec<(String, String)>) -
         ("a page of 100", "/api/v1/gateway/keys?limit=100".to_owned()),
         ("the page after it", format!("/api/v1/gateway/keys?limit=100&cursor={cursor}")),
         ("a page of one team", "/api/v1/gateway/keys?limit=100&team_id=team-7".to_owned()),
-        ("a page by status", "/api/v1/gateway/keys?limit=100&status=active".to_owned()),
+        ("a page of active keys", "/api/v1/gateway/keys?limit=100&status=active".to_owned()),
+        ("a page of disabled keys", "/api/v1/gateway/keys?limit=100&status=disabled".to_owned()),
+        ("a page of expired keys", "/api/v1/gateway/keys?limit=100&status=expired".to_owned()),
+        ("a page of exhausted keys", "/api/v1/gateway/keys?limit=100&status=exhausted".to_owned()),
         ("a page by name", "/api/v1/gateway/keys?limit=100&name=key-00012".to_owned()),
+        ("a page by a part of every name", "/api/v1/gateway/keys?limit=100&name=key".to_owned()),
+        ("a page by prefix", "/api/v1/gateway/keys?limit=100&prefix=sk-kw".to_owned()),
+        ("a page by model", "/api/v1/gateway/keys?limit=100&model=gpt-4o-mini".to_owned()),
+        (
+            "a page by model, name and status",
+            "/api/v1/gateway/keys?limit=100&model=o1&name=99&status=active".to_owned(),
+        ),
         ("one key", format!("/api/v1/gateway/keys/{}", filled.ids[0])),
     ];
     for (what, path) in paths {

@@ -14,7 +14,7 @@ const MOST_BYTES: u64 = 1024 * 1024;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 14] = [
+const TARGETS: [Target; 15] = [
     ("addresses", targets::addresses::check),
     ("config", targets::config::check),
     ("estimator", targets::estimator::check),
@@ -29,6 +29,7 @@ const TARGETS: [Target; 14] = [
     ("sandbox", targets::sandbox::check),
     ("scanner", targets::scanner::check),
     ("vendor_body", targets::vendor_body::check),
+    ("websocket", targets::websocket::check),
 ];
 
 fn fuzz() -> PathBuf {
@@ -62,7 +63,7 @@ macro_rules! replayed {
     };
 }
 
-replayed!(addresses config estimator events form frames head journal meter moment operator_body sandbox scanner vendor_body);
+replayed!(addresses config estimator events form frames head journal meter moment operator_body sandbox scanner vendor_body websocket);
 
 #[test]
 fn every_target_has_a_corpus_of_bearable_size_and_is_replayed() {

@@ -63,6 +63,8 @@ matrix!(head_flaws: HeadFlaw {
     HeadFlaw::HeadersTooLarge => ["head_headers_too_large": HeadFlaw::HeadersTooLarge],
     HeadFlaw::ConnectNotOffered => ["head_connect_not_offered": HeadFlaw::ConnectNotOffered],
     HeadFlaw::UpgradeNotOffered => ["head_upgrade_not_offered": HeadFlaw::UpgradeNotOffered],
+    HeadFlaw::WebsocketOnly => ["head_websocket_only": HeadFlaw::WebsocketOnly],
+    HeadFlaw::Handshake => ["head_handshake": HeadFlaw::Handshake],
     HeadFlaw::Expectation => ["head_expectation": HeadFlaw::Expectation],
     HeadFlaw::TooSlow => ["head_too_slow": HeadFlaw::TooSlow],
 });

@@ -45,6 +45,8 @@ enum Ended {
     Refused,
     /// A body's framing broke.
     Broken,
+    /// A head asked for a websocket, and something stands behind it.
+    Tunnel,
 }
 
 /// The first byte seeds the cuts, the second chooses the settings, the rest is what the peer sends.
@@ -75,6 +77,7 @@ fn through_the_wire(pieces: &[&[u8]], room: usize) -> Seen {
             Poll::Ready(Ok(())) if buf.filled().is_empty() => break Ended::Peer,
             Poll::Ready(Ok(())) => passed.extend_from_slice(buf.filled()),
             Poll::Ready(Err(_)) => break Ended::Broken,
+            Poll::Pending if wire.is_tunnel() => break Ended::Tunnel,
             Poll::Pending => break Ended::Refused,
         }
     };

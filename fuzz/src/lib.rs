@@ -17,3 +17,4 @@ pub mod pieces;
 pub mod sandbox;
 pub mod scanner;
 pub mod vendor_body;
+pub mod websocket;

@@ -11,7 +11,7 @@ use crate::config::item::Item;
 use crate::config::raw::{Names, Table};
 use crate::config::server::TIMEOUT;
 use crate::policy::{DialectName, Glob};
-use crate::upstream::{Credential, Kind, UpstreamSettings};
+use crate::upstream::{Credential, Kind, Protocol, UpstreamSettings};
 
 pub(super) const NAMES: Names = &[
     "name",
@@ -39,6 +39,7 @@ pub(super) const NAMES: Names = &[
     "proxy",
     "connection_lifetime",
     "dns_refresh",
+    "websocket",
 ];
 
 const DIALECTS: [(&str, Kind); 5] = [
@@ -126,7 +127,15 @@ fn read_one(table: &Table<'_>) -> Option<UpstreamSettings> {
         protocol,
         connection_lifetime: timeout("connection_lifetime", 600),
         dns_refresh: timeout("dns_refresh", 30),
+        websocket: table.boolean_or("websocket", false),
     };
+    let has_websockets = matches!(kind, Some(Kind::Http(DialectName::OpenAi | DialectName::Azure)) | None);
+    if let Some(item) = table.get("websocket").filter(|_| upstream.websocket && !has_websockets) {
+        item.fault("only openai and azure have calls that are websockets");
+    }
+    if let Some(item) = table.get("websocket").filter(|_| upstream.websocket && upstream.protocol != Protocol::Http1) {
+        item.fault("a websocket is opened over HTTP/1.1: this wants http = \"1.1\"");
+    }
     kind.map(|_| upstream)
 }
 

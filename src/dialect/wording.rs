@@ -9,7 +9,7 @@ pub(crate) mod times;
 use std::borrow::Cow;
 
 use http::header::{
-    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -243,6 +243,12 @@ pub(super) fn refusal_headers(refusal: &Refusal, headers: &mut HeaderMap) {
         // An authority is no resource, and has no method (RFC 9110 10.2.1).
         Refusal::Head(HeadFlaw::ConnectNotOffered) => {
             headers.insert(ALLOW, HeaderValue::from_static(""));
+        }
+        // RFC 6455 4.4 asks for the version that is spoken.
+        Refusal::Head(HeadFlaw::WebsocketOnly) => {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         Refusal::Head(HeadFlaw::UpgradeNotOffered) => {
             headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));

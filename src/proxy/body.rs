@@ -39,13 +39,33 @@ impl HeldBody {
     }
 }
 
+/// What somebody holds of the budget; given back when dropped.
 #[derive(Debug)]
-struct Share {
+pub(super) struct Share {
     plane: Arc<Plane>,
     bytes: u64,
 }
 
 impl Share {
+    /// Of nothing.
+    pub(super) fn new(plane: &Arc<Plane>) -> Self {
+        Self { plane: Arc::clone(plane), bytes: 0 }
+    }
+
+    /// Holds `bytes` from now on.
+    ///
+    /// # Errors
+    /// [`Fault::Overloaded`]; as much is held as before.
+    pub(super) fn hold(&mut self, bytes: u64, limit: u64) -> Result<(), Stop> {
+        if bytes > self.bytes {
+            return self.grow(bytes - self.bytes, limit);
+        }
+        if bytes < self.bytes {
+            self.resize(bytes);
+        }
+        Ok(())
+    }
+
     fn grow(&mut self, bytes: u64, limit: u64) -> Result<(), Stop> {
         if !self.plane.body_budget.take(bytes, limit) {
             return Err(Stop::Fault(Fault::Overloaded { retry_after_ns: BUDGET_RETRY_NS }));
@@ -87,7 +107,7 @@ pub async fn read(
     if declared.is_some_and(|length| length > settings.max_body) {
         return Err(too_large);
     }
-    let mut share = Share { plane: Arc::clone(plane), bytes: 0 };
+    let mut share = Share::new(plane);
     let pace = Pace::new(plane, settings);
     let mut gathered = BytesMut::new();
     let mut first: Option<Bytes> = None;

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, request};
+use http::{HeaderMap, HeaderValue, Method, Request, request};
 
 use crate::admission::{Admitted, Caller};
 use crate::dialect::describe::{Described, Edits};
@@ -202,7 +202,7 @@ pub async fn forward(
 }
 
 /// What `answering` comes to, unless the key that `deadline` watches is revoked first.
-async fn unless_revoked<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, CutReason> {
+pub(super) async fn unless_revoked<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, CutReason> {
     let mut answering = pin!(answering);
     poll_fn(|cx| match deadline.poll_due(cx) {
         Poll::Ready(Due::Revoked(reason)) => Poll::Ready(Err(reason)),
@@ -220,7 +220,7 @@ fn wants_usage_spliced(described: &Described) -> bool {
 }
 
 /// The client's headers as any upstream may have them. What is an upstream's own, its credential above all, is put in where that is chosen.
-fn outgoing_headers(head: &request::Parts, must_be_identity: bool, request_id: &str) -> http::HeaderMap {
+pub(super) fn outgoing_headers(head: &request::Parts, must_be_identity: bool, request_id: &str) -> HeaderMap {
     let mut passed = headers::request_headers(&head.headers);
     headers::set_accept_encoding(&mut passed, must_be_identity);
     if let Ok(id) = HeaderValue::from_str(request_id) {
@@ -232,8 +232,8 @@ fn outgoing_headers(head: &request::Parts, must_be_identity: bool, request_id: &
     passed
 }
 
-/// Path and query for the upstream: the client's own bytes, but for an alias in the path and the secret in the query.
-fn target(route: &Route, head: &request::Parts, rename: Option<&str>) -> String {
+/// Path and query for the upstream: the client's own bytes, but for an alias in the path or the query and the secret in the query.
+pub(super) fn target(route: &Route, head: &request::Parts, rename: Option<&str>) -> String {
     let path = head.uri.path();
     let mut target = match (rename, &route.model_range) {
         (Some(name), Some(range)) if path.is_char_boundary(range.start) && path.is_char_boundary(range.end) => {
@@ -243,7 +243,10 @@ fn target(route: &Route, head: &request::Parts, rename: Option<&str>) -> String 
     };
     if let Some(query) = head.uri.query().and_then(route::query_without_key) {
         target.push('?');
-        target.push_str(&query);
+        match (rename, route.model_parameter) {
+            (Some(name), Some(parameter)) => target.push_str(&route::query_with_model(&query, parameter, name)),
+            _ => target.push_str(&query),
+        }
     }
     target
 }

@@ -24,6 +24,7 @@ use crate::proxy::deadline::Deadline;
 use crate::proxy::forward::{self, Prepared, Sending};
 use crate::proxy::local;
 use crate::proxy::plane::{Live, Plane, UnderWay, Worker};
+use crate::proxy::realtime::{self, Door, Opening};
 use crate::proxy::receive::{self, Received};
 use crate::proxy::relay::{self, AnswerBody};
 use crate::telemetry::access_log::AccessLine;
@@ -45,11 +46,12 @@ pub struct Trace {
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer too. It is written down from here on, even if its client has gone
-/// by the time the answer is first asked for.
+/// by the time the answer is first asked for. A websocket leaves by `door`.
 pub fn handle(
     worker: Rc<Worker>,
     carrier: Carrier,
     peer: IpAddr,
+    door: Option<Rc<Door>>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Response<AnswerBody>> {
     let (head, body) = request.into_parts();
@@ -61,6 +63,7 @@ pub fn handle(
                 answer::finish(&worker, trace, answer, "allowed")
             }
             Ok(Decision::Forward(sending)) => exchange(worker, trace, sending).await,
+            Ok(Decision::Websocket(opening)) => realtime::open(&worker, trace, *opening, door).await,
             Err(stop) => answer::stop(&worker, trace, &stop),
         }
     }
@@ -72,6 +75,8 @@ enum Decision {
     Local(Answer),
     /// It goes upstream, and is paid for.
     Forward(Box<Sending>),
+    /// The same, of one that is to become a websocket.
+    Websocket(Box<Opening>),
 }
 
 /// Receive, identify, describe, authorize, reserve.
@@ -99,6 +104,10 @@ async fn decide(
     let caller = identified.map_err(|(_, refusal)| refusal)?;
     if received.route.endpoint.is_local() {
         return Ok(Decision::Local(local::answer(plane, &live, &caller, &received.route)?));
+    }
+    if let Some(offer) = received.offer {
+        let opening = realtime::prepare(worker, trace, head, &received.route, offer, caller)?;
+        return Ok(Decision::Websocket(Box::new(opening)));
     }
     let deadline = worker.deadlines.register();
     let (held, described) = describe(plane, &live, &deadline, &received.route, head, body).await?;

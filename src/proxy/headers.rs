@@ -46,8 +46,9 @@ static NEVER_UPSTREAM: [HeaderName; 22] = [
     HeaderName::from_static("request-id"),
 ];
 
-/// By headers of these kinds other gateways let a caller choose where the request goes, and with it the operator's credential.
-const STEERING: [&str; 4] = ["x-forwarded", "x-portkey-", "helicone-", "cf-aig-"];
+/// By headers of these kinds other gateways let a caller choose where the request goes, and with it the operator's credential. The last are of a
+/// handshake, which is ours to make.
+const STEERING: [&str; 5] = ["x-forwarded", "x-portkey-", "helicone-", "cf-aig-", "sec-websocket-"];
 
 /// The names a `Connection` header lists, lower case. Framing and credential headers are set after these are taken out and cannot be named
 /// away; nor can the content type, by which the body was read.
@@ -146,6 +147,7 @@ mod tests {
             ("cookie", "session=1"),
             ("x-litellm-api-key", "a"),
             ("request-id", "1"),
+            ("sec-websocket-protocol", "openai-insecure-api-key.a"),
             ("content-type", "application/json"),
             ("anthropic-version", "2023-06-01"),
             ("traceparent", "00-1-2-3"),

@@ -222,7 +222,7 @@ fn answer(
     let stream = StreamNotes::new(flaw, worker.deadlines.register(), Rc::clone(notes));
     newest.set(Some(Rc::clone(&stream)));
     let carrier = Carrier::Stream(Rc::clone(&stream));
-    let answering = handle(Rc::clone(worker), carrier, peer.ip(), Request::from_parts(parts, body));
+    let answering = handle(Rc::clone(worker), carrier, peer.ip(), None, Request::from_parts(parts, body));
     async move { Ok(stream::answer(answering.await, stream, is_head)) }
 }
 

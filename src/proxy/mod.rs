@@ -16,6 +16,7 @@ pub mod http2;
 pub mod local;
 pub mod plane;
 pub mod proxy_protocol;
+pub mod realtime;
 pub mod receive;
 pub mod relay;
 pub mod request_id;

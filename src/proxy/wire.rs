@@ -41,6 +41,8 @@ pub struct Wire<S> {
     framing: Framing,
     /// The start of a head that is not whole yet; hyper has not seen it.
     held: Vec<u8>,
+    /// What came behind a head that asks for a websocket, before its answer.
+    early: Vec<u8>,
     /// Checked bytes that did not fit, or the marker.
     replay: Vec<u8>,
     replayed: usize,
@@ -72,6 +74,7 @@ impl<S> Wire<S> {
             io,
             framing: Framing::default(),
             held: Vec::new(),
+            early: Vec::new(),
             replay: Vec::new(),
             replayed: 0,
             end: None,
@@ -79,6 +82,16 @@ impl<S> Wire<S> {
             start,
             notes,
         }
+    }
+
+    /// Whether a websocket was asked for.
+    pub fn is_tunnel(&self) -> bool {
+        self.framing == Framing::Tunnel
+    }
+
+    /// The socket itself, and what has come of the websocket already.
+    pub fn into_tunnel(self) -> (S, Vec<u8>) {
+        (self.io, [self.early, self.start].concat())
     }
 
     /// Checks the fresh bytes of `buf` from `start` and takes back what hyper must not see yet, or ever.
@@ -89,6 +102,8 @@ impl<S> Wire<S> {
             if matches!(step, Step::PartialHead { .. }) {
                 self.held.extend_from_slice(&buf.filled()[keep..]);
                 self.notes.head_began();
+            } else if matches!(step, Step::Tunnel { .. }) {
+                self.early.extend_from_slice(&buf.filled()[keep..]);
             }
             buf.set_filled(keep);
             step
@@ -103,7 +118,10 @@ impl<S> Wire<S> {
                 self.notes.head_ended();
             }
             if !matches!(step, Step::PartialHead { .. }) {
-                self.held = Vec::new();
+                let rest = std::mem::take(&mut self.held);
+                if matches!(step, Step::Tunnel { .. }) {
+                    self.early.extend_from_slice(&rest[passed..]);
+                }
             } else if passed > 0 {
                 self.held.drain(..passed);
                 self.notes.head_began();
@@ -111,7 +129,7 @@ impl<S> Wire<S> {
             step
         };
         match step {
-            Step::Passed { .. } | Step::PartialHead { .. } => {}
+            Step::Passed { .. } | Step::PartialHead { .. } | Step::Tunnel { .. } => {}
             Step::Refused { flaw, nearest, .. } => self.refuse(flaw, nearest),
             Step::Broken { .. } => self.end = Some(End::Broken),
         }
@@ -165,6 +183,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request body framing")));
                 }
                 None => {}
+            }
+            if wire.is_tunnel() {
+                return wire.poll_early(cx);
             }
             let start = buf.filled().len();
             if wire.start.is_empty() {
@@ -220,6 +241,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 }
 
 impl<S: AsyncRead + Unpin> Wire<S> {
+    /// Looks out for a client that goes away before its websocket is answered. What it sends meanwhile is kept, as far as one read goes.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0_u8; 8 * 1024];
+        while self.early.is_empty() && self.start.is_empty() {
+            let mut buf = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.early.extend_from_slice(buf.filled());
+        }
+        Poll::Pending
+    }
+
     fn read_away(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0_u8; 8 * 1024];
         loop {

@@ -130,7 +130,8 @@ pub async fn send(
     }
 }
 
-fn nobody(closed: Closed) -> Failure {
+/// No place at any endpoint.
+pub(super) fn nobody(closed: Closed) -> Failure {
     match closed {
         Closed::Busy => {
             let fault = Fault::UpstreamBusy { retry_after_ns: BUSY_RETRY_NS };

@@ -19,6 +19,7 @@ pub mod seat;
 pub mod settings;
 pub mod tally;
 pub mod tls;
+pub mod websocket;
 
 pub use health::HealthSettings;
 pub use route::{Routes, Upstream};

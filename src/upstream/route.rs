@@ -187,6 +187,15 @@ impl Routes {
         &self.upstreams
     }
 
+    /// As [`Routes::find`], among the upstreams that take websockets.
+    pub fn find_websocket(&self, dialect: DialectName, model: &ModelName) -> Option<Way> {
+        let target = self.aliases.get(model);
+        let name = target.unwrap_or(model).as_str();
+        let takes = |up: &&Arc<Upstream>| up.settings.websocket && up.speaks(dialect) && up.serves(name);
+        let upstream = self.upstreams.iter().find(takes)?;
+        Some(Way { upstream: Arc::clone(upstream), rename: target.cloned(), is_followed: false })
+    }
+
     /// Whether the upstream of `way` serves `model` under that very name, so that it may stand in a body beside the one model. An
     /// alias is no name an upstream knows, but for the built-in backend, which takes any.
     pub fn serves_as_named(&self, way: &Way, model: &ModelName) -> bool {

@@ -57,6 +57,8 @@ pub struct UpstreamSettings {
     pub connection_lifetime: Duration,
     /// How long the addresses of a name are believed.
     pub dns_refresh: Duration,
+    /// Whether it takes calls that are websockets.
+    pub websocket: bool,
 }
 
 impl UpstreamSettings {
@@ -84,6 +86,7 @@ impl UpstreamSettings {
             via: None,
             connection_lifetime: Duration::from_secs(600),
             dns_refresh: Duration::from_secs(30),
+            websocket: false,
         }
     }
 

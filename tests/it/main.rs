@@ -20,6 +20,7 @@ mod operating;
 mod prices;
 mod quickstart;
 mod refusals;
+mod realtime;
 mod relay;
 mod reload;
 mod revocation;
