@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch as watched};
 
 use crate::admin;
 use crate::admin::service::Service;
+use crate::app::books::Books;
 use crate::app::handover::{Giver, Handed, Predecessor};
 use crate::app::holds::Holds;
 use crate::app::open::{Files, Opened, StartFault, machine, open};
@@ -22,6 +23,7 @@ use crate::keys::secret::Secret;
 use crate::ledger::Ledger;
 use crate::listen::{Address, Inherited};
 use crate::proxy::server::{self, Server};
+use crate::store::Backend;
 use crate::upstream::tls;
 
 /// How long connections that wait for their next request may still bring one to a process that has handed over.
@@ -66,6 +68,10 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
     }
     let sockets = Sockets::of(&config, inherited).map_err(machine("a listener"))?;
     let held = predecessor.as_ref().map(Predecessor::let_go).transpose().map_err(hand_over)?;
+    if predecessor.is_some() {
+        let Backend::Sqlite(store) = &config.storage.backend;
+        Predecessor::until_free(&Books::journals_of(store));
+    }
     let opened = open(config, &keys, Some(Files { config: options.config.clone(), seen }), held)?;
     drop(keys);
     let start = Start { sockets, ready_file: options.ready_file.as_deref(), predecessor, can_hand_over: true };
@@ -225,6 +231,8 @@ async fn until_end(
             }
             Ok(Asked::HandOver) => {
                 if let Some(handed) = hand_over(&giver, signals).await {
+                    // The sockets are the new process's alone: should it end, whoever connects is refused and not left waiting here.
+                    drop(giver);
                     service_manager::main_process(handed.pid);
                     let outcome = drain(server, Some(LINGER), signals).await;
                     return Ok(Ended { outcome, _handed: Some(handed) });

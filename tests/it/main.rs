@@ -9,6 +9,7 @@ mod command_line;
 mod disconnect;
 mod edge;
 mod forwarding;
+mod handover;
 mod in_force;
 mod leaks;
 mod ledger;
