@@ -14,7 +14,7 @@ const MOST_BYTES: u64 = 1024 * 1024;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 14] = [
     ("addresses", targets::addresses::check),
     ("config", targets::config::check),
     ("estimator", targets::estimator::check),
@@ -25,6 +25,7 @@ const TARGETS: [Target; 13] = [
     ("meter", targets::meter::check),
     ("moment", targets::moment::check),
     ("operator_body", targets::operator_body::check),
+    ("proxy_protocol", targets::proxy_protocol::check),
     ("sandbox", targets::sandbox::check),
     ("scanner", targets::scanner::check),
     ("vendor_body", targets::vendor_body::check),
@@ -61,7 +62,7 @@ macro_rules! replayed {
     };
 }
 
-replayed!(addresses config estimator events form head journal meter moment operator_body sandbox scanner vendor_body);
+replayed!(addresses config estimator events form head journal meter moment operator_body proxy_protocol sandbox scanner vendor_body);
 
 #[test]
 fn every_target_has_a_corpus_of_bearable_size_and_is_replayed() {

@@ -43,6 +43,9 @@ async fn a_kill_of_either_process_at_any_moment_loses_and_doubles_nothing() {
             // It may have ended by itself.
             let _was_there = kill(*victim, "KILL");
         }
+        while victims.iter().flatten().any(|pid| is_alive(*pid)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         whole.extend(load.end());
         // Whoever is left serves, by itself; where nobody is, somebody starts it again.
         let began = Stopwatch::start();
