@@ -16,6 +16,9 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async, client_async};
 
 use super::raw_backend::RawBackend;
 
+/// What a backend answers to a handshake.
+type Noted = Result<server::Response, server::ErrorResponse>;
+
 pub type Socket = WebSocketStream<TcpStream>;
 
 /// How long a test waits for what must come; only a failure takes this long.
@@ -42,7 +45,7 @@ impl Brain {
         let raw = RawBackend::start(move |stream, _| {
             let (note, heard, ended) = (Arc::clone(&note), Arc::clone(&heard), Arc::clone(&ended));
             async move {
-                let note = |request: &server::Request, mut response: server::Response| {
+                let note = |request: &server::Request, mut response: server::Response| -> Noted {
                     note.lock().unwrap().push(format!("{request:?}"));
                     let offered = request.headers().get("sec-websocket-protocol").and_then(|v| v.to_str().ok());
                     if offered.is_some_and(|offered| offered.split(", ").any(|name| name == "realtime")) {
