@@ -16,9 +16,6 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async, client_async};
 
 use super::raw_backend::RawBackend;
 
-/// What a backend answers to a handshake.
-type Noted = Result<server::Response, server::ErrorResponse>;
-
 pub type Socket = WebSocketStream<TcpStream>;
 
 /// How long a test waits for what must come; only a failure takes this long.
@@ -37,6 +34,7 @@ pub struct Brain {
 }
 
 impl Brain {
+    #[expect(clippy::result_large_err, reason = "tungstenite's own type")]
     pub fn start() -> Self {
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
         let events: Arc<Mutex<Vec<Value>>> = Arc::default();
@@ -45,7 +43,7 @@ impl Brain {
         let raw = RawBackend::start(move |stream, _| {
             let (note, heard, ended) = (Arc::clone(&note), Arc::clone(&heard), Arc::clone(&ended));
             async move {
-                let note = |request: &server::Request, mut response: server::Response| -> Noted {
+                let note = |request: &server::Request, mut response: server::Response| {
                     note.lock().unwrap().push(format!("{request:?}"));
                     let offered = request.headers().get("sec-websocket-protocol").and_then(|v| v.to_str().ok());
                     if offered.is_some_and(|offered| offered.split(", ").any(|name| name == "realtime")) {
