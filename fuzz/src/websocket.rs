@@ -12,7 +12,11 @@ pub fn check(input: &[u8]) {
     let masking = if seed & 1 == 0 { Masking::Never } else { Masking::Always };
     let limit = u64::from(*limit) * 16;
     let whole = read(masking, limit, &[sent]);
-    assert_eq!(whole, read(masking, limit, &super::pieces::of(sent, *seed)), "where the bytes are cut changes the verdict");
+    assert_eq!(
+        whole,
+        read(masking, limit, &super::pieces::of(sent, *seed)),
+        "where the bytes are cut changes the verdict"
+    );
     let (items, flaw) = whole;
     let (plain, is_broken) = plainly(masking == Masking::Always, limit, sent);
     assert_eq!(items, plain, "a plain reader finds something else");

@@ -95,7 +95,9 @@ pub fn key_status(policy: &KeyPolicy, standing: &Standing, now: Now) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{EndpointGroup, EndpointRules, Glob, ModelRules, ParallelStanding, QuotaReset, QuotaRule, QuotaStanding};
+    use crate::policy::{
+        EndpointGroup, EndpointRules, Glob, ModelRules, ParallelStanding, QuotaReset, QuotaRule, QuotaStanding,
+    };
     use crate::units::KeyId;
     use serde_json::{Value, json};
     use uuid::Uuid;

@@ -6,10 +6,10 @@ mod told;
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::dialect::Notes;
 use crate::dialect::meter::BYTES_PER_TOKEN;
 use crate::dialect::openai::Error;
 use crate::dialect::wording::{self, Words};
-use crate::dialect::Notes;
 use crate::policy::{Fault, Refusal, Usage};
 use crate::units::Tokens;
 

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use http::{HeaderMap, Method};
 
-pub use self::target::{query_with_model, query_without_key};
 use self::target::{check_path, check_query, model_of, names_model};
+pub use self::target::{query_with_model, query_without_key};
 use crate::policy::{DialectName, Endpoint, HeadFlaw, Refusal};
 use crate::units::ModelName;
 

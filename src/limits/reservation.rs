@@ -134,13 +134,7 @@ pub fn reserve_within(
 
 /// For what a backend has begun unasked: takes nothing, so that nothing can refuse it, and leaves all of what it will have used to be
 /// settled as debt.
-pub fn owe(
-    state: &Arc<KeyLimits>,
-    policy: &Arc<KeyPolicy>,
-    charge: Charge,
-    clock: &Clock,
-    now: Now,
-) -> Reservation {
+pub fn owe(state: &Arc<KeyLimits>, policy: &Arc<KeyPolicy>, charge: Charge, clock: &Clock, now: Now) -> Reservation {
     let nothing = Charge { bills_quota: false, can_clamp: false, ..charge };
     // A charge of nothing is never refused.
     let held = state.quota.reserve(policy.quota, &nothing, false, now.unix_ms).ok();

@@ -88,9 +88,8 @@ pub async fn open(
     let mut driver = Some(driver);
     let limit = upstream.settings.first_byte_timeout;
     let asked = timeout(limit, ask(&mut sender, &mut driver, outgoing.request, &key, offer)).await;
-    let answer = asked.unwrap_or_else(|_elapsed| {
-        Err((Fault::UpstreamTimeout, format!("no answer to the handshake in {limit:?}")))
-    });
+    let answer = asked
+        .unwrap_or_else(|_elapsed| Err((Fault::UpstreamTimeout, format!("no answer to the handshake in {limit:?}"))));
     match &answer {
         Ok(_) => seat.answered(),
         Err(_) => seat.failed(Trouble::Unanswered),
@@ -136,7 +135,11 @@ async fn ask(
 }
 
 /// An answer that opens nothing. Only an error is one: a success would be of something that nobody asked for.
-async fn declined(parts: response::Parts, incoming: Incoming, driver: &mut Option<Driver>) -> Result<Answer, (Fault, String)> {
+async fn declined(
+    parts: response::Parts,
+    incoming: Incoming,
+    driver: &mut Option<Driver>,
+) -> Result<Answer, (Fault, String)> {
     let broken = |note: String| (Fault::UpstreamBroken, note);
     if parts.status.is_informational() || parts.status.is_success() {
         return Err(broken(format!("status {} to a handshake", parts.status)));

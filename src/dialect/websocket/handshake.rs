@@ -88,7 +88,8 @@ impl Offer {
             return Err("101 without `connection: upgrade`");
         }
         let expected = key.0.to_str().ok().and_then(accept_of);
-        if expected.is_none() || one(headers, &SEC_WEBSOCKET_ACCEPT) != expected.as_ref().and_then(|v| v.to_str().ok()) {
+        if expected.is_none() || one(headers, &SEC_WEBSOCKET_ACCEPT) != expected.as_ref().and_then(|v| v.to_str().ok())
+        {
             return Err("101 that does not accept our key");
         }
         if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {

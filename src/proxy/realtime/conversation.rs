@@ -13,9 +13,7 @@ use crate::admission::{self, Admitted};
 use crate::dialect::realtime::{self, Asked, Event, Heard, Said, Told};
 use crate::dialect::{self, Notes};
 use crate::ledger::Outcome;
-use crate::policy::{
-    self, BodyFlaw, Charge, Endpoint, Estimate, OnDisconnect, Price, Refusal, RequestFacts,
-};
+use crate::policy::{self, BodyFlaw, Charge, Endpoint, Estimate, OnDisconnect, Price, Refusal, RequestFacts};
 use crate::proxy::account::Account;
 use crate::proxy::answer;
 use crate::proxy::plane::{Live, Worker};
@@ -87,13 +85,7 @@ struct Turn {
 }
 
 impl Conversation {
-    pub(super) fn new(
-        worker: &Rc<Worker>,
-        open: Admitted,
-        way: Way,
-        model: ModelName,
-        request_id: Box<str>,
-    ) -> Self {
+    pub(super) fn new(worker: &Rc<Worker>, open: Admitted, way: Way, model: ModelName, request_id: Box<str>) -> Self {
         Self {
             turns: Vec::new(),
             worker: Rc::clone(worker),
@@ -367,10 +359,9 @@ impl Conversation {
         }
         let told = self.words(refusal, about);
         match refusal {
-            Refusal::InvalidKey
-            | Refusal::KeyDisabled
-            | Refusal::KeyExpired { .. }
-            | Refusal::GraceEnded { .. } => Verdict::End(told),
+            Refusal::InvalidKey | Refusal::KeyDisabled | Refusal::KeyExpired { .. } | Refusal::GraceEnded { .. } => {
+                Verdict::End(told)
+            }
             _ => Verdict::Refuse(told),
         }
     }

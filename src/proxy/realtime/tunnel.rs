@@ -211,7 +211,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
 
     /// Whether everybody has said and taken what there was.
     fn is_over(&self) -> bool {
-        let client = self.client.is_gone || (self.client.sent_close && self.client.got_close && self.client.is_flushed());
+        let client =
+            self.client.is_gone || (self.client.sent_close && self.client.got_close && self.client.is_flushed());
         let upstream = self.upstream.is_gone || (self.upstream.sent_close && self.upstream.is_flushed());
         self.is_ending() && client && upstream
     }

@@ -195,7 +195,8 @@ async fn a_drain_lets_the_running_response_end_and_the_ledger_has_everything() {
     assert!(running.ended_within(Duration::from_secs(9)).await.success());
     let records = records(&running.path("data/keyward.db"));
     let id = busy.request_id();
-    for (request, units) in [(idle.request_id(), 0), (id.clone(), 0), (format!("{id}.1"), 18), (format!("{id}.2"), 18)] {
+    for (request, units) in [(idle.request_id(), 0), (id.clone(), 0), (format!("{id}.1"), 18), (format!("{id}.2"), 18)]
+    {
         let found = records.iter().filter(|(of, ..)| *of == request).collect::<Vec<_>>();
         assert_eq!(found.len(), 1, "{request}: {records:?}");
         assert_eq!((found[0].1, found[0].2), (Endpoint::Realtime as i64, units), "{request}");

@@ -8,8 +8,7 @@ use crate::harness::raw_backend::{self, RawBackend};
 use crate::harness::websocket::{Brain, Talker};
 use crate::harness::{Client, Proxy, get, log};
 
-const GOOD: &str =
-    "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+const GOOD: &str = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 fn request(target: &str, lines: &str) -> Vec<u8> {
     format!("GET {target} HTTP/1.1\r\nhost: proxy\r\nauthorization: Bearer {ALICE}\r\n{lines}\r\n").into_bytes()
@@ -162,7 +161,8 @@ async fn only_the_upstreams_correct_101_opens_a_tunnel() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_that_does_not_answer_is_left_when_its_client_goes() {
-    let (gone, note) = (std::sync::Arc::new(tokio::sync::Notify::new()), std::sync::Arc::new(tokio::sync::Notify::new()));
+    let (gone, note) =
+        (std::sync::Arc::new(tokio::sync::Notify::new()), std::sync::Arc::new(tokio::sync::Notify::new()));
     let (told, asked) = (std::sync::Arc::clone(&gone), std::sync::Arc::clone(&note));
     let backend = RawBackend::start(move |mut stream, _| {
         let (told, asked) = (std::sync::Arc::clone(&told), std::sync::Arc::clone(&asked));

@@ -21,8 +21,9 @@ async fn each_response_is_charged_once_and_written_down() {
         assert_eq!(talker.turn().await, ["response.created", "response.output_text.delta", "response.done"]);
         assert_eq!(limits.quota_used(), turn * TURN, "before the client has it");
         let line = log::access(&format!("{}.{turn}", talker.request_id())).await;
-        let shown = ["endpoint", "model", "status", "decision", "input_tokens", "cached_tokens", "output_tokens", "estimated"]
-            .map(|name| &*line[name]);
+        let shown =
+            ["endpoint", "model", "status", "decision", "input_tokens", "cached_tokens", "output_tokens", "estimated"]
+                .map(|name| &*line[name]);
         assert_eq!(shown, ["realtime", "gpt-realtime", "200", "allowed", "11", "4", "7", "false"]);
     }
     assert_eq!(brain.kinds(), ["response.create"; 3]);
@@ -83,7 +84,8 @@ async fn messages_pass_as_they_are_in_both_directions() {
     let (proxy, _) = start(&brain, "");
     let mut talker = Talker::with_key(proxy.address, ALICE).await;
     let long = "ü".repeat(400_000);
-    let event = json!({ "type": "conversation.item.create", "item": { "content": long, "model": 1, "usage": usage() } });
+    let event =
+        json!({ "type": "conversation.item.create", "item": { "content": long, "model": 1, "usage": usage() } });
     talker.say(event.clone()).await;
     assert_eq!(talker.hear().await["of"], event);
     talker.send(Message::Ping(b"still there?"[..].into())).await;

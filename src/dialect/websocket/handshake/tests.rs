@@ -97,7 +97,8 @@ fn an_upstreams_101_accepts_what_was_offered_and_nothing_else() {
     let offer = read(&with("sec-websocket-protocol", "realtime, openai-insecure-api-key.sk-1")).unwrap();
     let key = Key::new([7; 16]);
     let accept = accept_of(key.0.to_str().unwrap()).unwrap();
-    let good = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", accept.to_str().unwrap())];
+    let good =
+        [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", accept.to_str().unwrap())];
     assert_eq!(offer.check_answer(&key, &map(&good)), Ok(None));
     let mut chosen = map(&good);
     chosen.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("realtime"));
