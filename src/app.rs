@@ -14,6 +14,7 @@ pub mod reload;
 mod service_manager;
 mod signals;
 pub mod sockets;
+pub mod time_mark;
 pub mod serve;
 
 pub use open::{StartFault, open};

@@ -64,7 +64,7 @@ struct Cli {
 enum Command {
     /// Run the proxy.
     #[command(
-        after_help = "Example:\n  keyward serve --config /etc/keyward/keyward.toml\n\nSIGHUP reloads, SIGTERM drains, a second one stops at once."
+        after_help = "Example:\n  keyward serve --config /etc/keyward/keyward.toml\n\nSIGHUP reloads, SIGTERM drains, a second one stops at once. SIGUSR2 hands over to a new process, of the binary that is there now, without a gap."
     )]
     Serve {
         /// The configuration file.

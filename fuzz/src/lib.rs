@@ -14,6 +14,7 @@ pub mod meter;
 pub mod moment;
 pub mod operator_body;
 pub mod pieces;
+pub mod proxy_protocol;
 pub mod sandbox;
 pub mod scanner;
 pub mod vendor_body;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::app::holds::Holds;
+use crate::app::time_mark::TimeMark;
 use crate::clock::Clock;
 use crate::keys::change::{ChangeRefused, KeyChange, Source};
 use crate::keys::secret::Digester;
@@ -159,6 +160,11 @@ impl Books {
             holds.settled(entry.key, entry.units);
         });
         Ok(Ledger::open(Opening { folder: &folder, settings, store, clock, metrics, counted, is_paused })?)
+    }
+
+    /// Where the latest time that was certain is kept.
+    pub fn time_mark(&self) -> TimeMark {
+        TimeMark::beside(&self.path)
     }
 
     /// Where the journals of the store at `path` are: beside the file itself, whatever links lead to it.

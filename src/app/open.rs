@@ -13,6 +13,7 @@ use crate::app::holds::{Held, Holds};
 use crate::app::mirror::Mirror;
 use crate::app::program::Running;
 use crate::app::reload::{self, Reloader, Told};
+use crate::app::time_mark::TimeMark;
 use crate::app::{keys, pepper};
 use crate::clock::Clock;
 use crate::config::{Config, Faults, FileKey, watch};
@@ -76,6 +77,8 @@ pub struct Opened {
     pub surface: Surface,
     /// What reloads; `None` for a program without files.
     pub reloader: Option<Arc<Reloader>>,
+    /// Where the latest time that was certain is kept.
+    pub time_mark: TimeMark,
     /// What the process before holds of quotas.
     pub holds: Arc<Holds>,
     /// The token of the first operator, when it was made just now.
@@ -94,8 +97,10 @@ pub struct Opened {
 pub fn open(config: Config, keys: &[FileKey], files: Option<Files>, held: Option<Held>) -> Result<Opened, StartFault> {
     let digester = Digester::new(&pepper::load(&config.storage.pepper)?);
     reload::log_warnings(&config, keys);
-    let (table, clock, metrics) = (Arc::new(KeyTable::new()), Clock::system(), Metrics::new());
+    let (table, metrics) = (Arc::new(KeyTable::new()), Metrics::new());
     let books = Books::open(&config.storage)?;
+    let time_mark = books.time_mark();
+    let clock = Clock::system().guarded(time_mark.read());
     books.recognise(&digester)?;
     let known = books.load_keys(&table)?;
     let stored = keys::stored(keys, &digester);
@@ -145,5 +150,5 @@ pub fn open(config: Config, keys: &[FileKey], files: Option<Files>, held: Option
         Arc::new(Running { plane: Arc::clone(&plane), store: Arc::clone(&store), reloader: reloader.clone() });
     let service = Arc::new(Service::new(Parts { store, keys: table, digester, clock, program, gate }));
     let surface = Surface { service, operators, vendors, tls: admin_tls };
-    Ok(Opened { plane, books, ledger, surface, reloader, holds, first_token, mirror, seen })
+    Ok(Opened { plane, books, ledger, surface, reloader, time_mark, holds, first_token, mirror, seen })
 }

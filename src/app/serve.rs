@@ -6,27 +6,34 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tokio::sync::{oneshot, watch as watched};
 
 use crate::admin;
 use crate::admin::service::Service;
+use crate::app::books::Books;
 use crate::app::handover::{Giver, Handed, Predecessor};
 use crate::app::holds::Holds;
 use crate::app::open::{Files, Opened, StartFault, machine, open};
 use crate::app::signals::{Asked, Reloads, Signals};
 use crate::app::sockets::Sockets;
-use crate::app::{descriptors, memory, pepper, service_manager};
+use crate::app::{descriptors, memory, pepper, service_manager, time_mark};
 use crate::background;
 use crate::config::{self, watch};
 use crate::keys::secret::Secret;
 use crate::ledger::Ledger;
 use crate::listen::{Address, Inherited};
+use crate::proxy::Plane;
 use crate::proxy::server::{self, Server};
+use crate::store::Backend;
 use crate::upstream::probe;
 use crate::upstream::tls::{self, Defaults};
 
 /// How long connections that wait for their next request may still bring one to a process that has handed over.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// The same of a process that ends: for what was on its way when it stopped accepting.
+const LINGER_AT_THE_END: Duration = Duration::from_millis(500);
 
 /// What the command line says of a start.
 #[derive(Debug, Clone)]
@@ -68,6 +75,10 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
     }
     let sockets = Sockets::of(&config, inherited).map_err(machine("a listener"))?;
     let held = predecessor.as_ref().map(Predecessor::let_go).transpose().map_err(hand_over)?;
+    if predecessor.is_some() {
+        let Backend::Sqlite(store) = &config.storage.backend;
+        Predecessor::until_free(&Books::journals_of(store));
+    }
     let opened = open(config, &keys, Some(Files { config: options.config.clone(), seen }), held)?;
     drop(keys);
     let start = Start { sockets, ready_file: options.ready_file.as_deref(), predecessor, can_hand_over: true };
@@ -115,6 +126,7 @@ pub struct Started {
 /// Why it did not start.
 pub fn run(opened: Opened, start: Start<'_>, started: impl AsyncFnOnce(&Started)) -> Result<Outcome, StartFault> {
     let (ledger, books) = (Arc::clone(&opened.ledger), opened.books.clone());
+    let (mark, clock) = (opened.time_mark.clone(), opened.plane.clock.clone());
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -122,6 +134,9 @@ pub fn run(opened: Opened, start: Start<'_>, started: impl AsyncFnOnce(&Started)
         .build();
     let control = control.map_err(machine("the control plane's runtime"))?;
     let ended = control.block_on(run_planes(opened, start, started));
+    if !books.store.is_closed() {
+        mark.note(&clock);
+    }
     match ledger.close() {
         // The file of a store that was handed over is another's.
         Ok(()) if books.store.is_closed() => {}
@@ -155,7 +170,7 @@ async fn run_planes(
     let admin_address = sockets.admin.address().map_err(machine("the admin listener"))?;
     let admin_listener = sockets.admin.open().map_err(machine("the admin listener"))?;
     let server = server::start(&opened.plane, &tls, sockets.data).map_err(machine("the data listener"))?;
-    let Opened { plane, surface, reloader, first_token, mirror, seen, holds, ledger, books } = opened;
+    let Opened { plane, surface, reloader, first_token, mirror, seen, time_mark, holds, ledger, books } = opened;
     let reloads = reloader.clone().zip(seen).map(|(reloader, seen)| Reloads::start(reloader, seen));
     let mut reloads = reloads.transpose().map_err(machine("the file watch"))?;
     // From here on this is the program on the store.
@@ -171,7 +186,8 @@ async fn run_planes(
         door: server.door(),
         admin_is_open,
         gate: surface.service.reload_gate().clone(),
-        books,
+        books: books.clone(),
+        time_mark: time_mark.clone(),
         ledger: Arc::clone(&ledger),
         plane: Arc::clone(&plane),
         next: Mutex::default(),
@@ -182,9 +198,8 @@ async fn run_planes(
     let service = Arc::clone(&surface.service);
     tokio::spawn(async move { admin::serve(admin_listener, &surface, is_open).await });
     tokio::spawn(memory::watch(Arc::clone(&plane)));
-    let (clock, metrics) = (plane.clock.clone(), plane.metrics.upstreams.clone());
-    let routes = move || Arc::clone(&plane.live.load().routes);
-    tokio::spawn(probe::run(routes, clock, Defaults::new(&tls), metrics));
+    probe_upstreams(Arc::clone(&plane), &tls);
+    tokio::spawn(time_mark::watch(plane, time_mark, move || !books.store.is_closed()));
     tokio::spawn(service_manager::keep_alive());
     if let Some(reloader) = reloader {
         tokio::spawn(mirror.follow(reloader.declared()));
@@ -200,6 +215,13 @@ async fn run_planes(
     }
     service_manager::ready();
     until_end(server, giver, &mut signals, &mut reloads).await
+}
+
+/// Asks ejected endpoints whether they are well again, on the control plane.
+fn probe_upstreams(plane: Arc<Plane>, tls: &Arc<ClientConfig>) {
+    let (clock, metrics) = (plane.clock.clone(), plane.metrics.upstreams.clone());
+    let routes = move || Arc::clone(&plane.live.load().routes);
+    tokio::spawn(probe::run(routes, clock, Defaults::new(tls), metrics));
 }
 
 /// Serves until the end, and drains.
@@ -226,18 +248,20 @@ async fn until_end(
                         () = signals.next_end() => {}
                     }
                 }
-                return Ok(Ended { outcome: drain(server, None, signals).await, _handed: None });
+                return Ok(Ended { outcome: drain(server, LINGER_AT_THE_END, signals).await, _handed: None });
             }
             Ok(Asked::HandOver) => {
                 if let Some(handed) = hand_over(&giver, signals).await {
+                    // The sockets are the new process's alone: should it end, whoever connects is refused and not left waiting here.
+                    drop(giver);
                     service_manager::main_process(handed.pid);
-                    let outcome = drain(server, Some(LINGER), signals).await;
+                    let outcome = drain(server, LINGER, signals).await;
                     return Ok(Ended { outcome, _handed: Some(handed) });
                 }
             }
             Err(thread) => {
                 tracing::error!(thread, "a thread of the data plane died; the program ends");
-                drain(server, None, signals).await;
+                drain(server, Duration::ZERO, signals).await;
                 return Ok(Ended { outcome: Outcome::Died, _handed: None });
             }
         }
@@ -302,15 +326,12 @@ fn write_ready(path: &Path, data: &[Address], admin: &Address) -> std::io::Resul
 }
 
 /// Lets running requests end; a second signal cuts them.
-async fn drain(server: Server, linger: Option<Duration>, signals: &mut Signals) -> Outcome {
+async fn drain(server: Server, linger: Duration, signals: &mut Signals) -> Outcome {
     tracing::info!("draining");
     let (tell, told) = oneshot::channel();
     // A thread that nothing waits for: a blocking task of the runtime would hold up an end that is to be at once.
     let draining = thread::Builder::new().name("keyward-drain".to_owned()).spawn(move || {
-        let _ = tell.send(match linger {
-            Some(linger) => server.drain_slowly(linger),
-            None => server.drain(),
-        });
+        let _ = tell.send(server.drain_slowly(linger));
     });
     if let Err(error) = draining {
         tracing::error!(%error, "cannot drain");

@@ -1,13 +1,33 @@
 //! What systemd is told (`Type=notify`): ready, reloading, going down, alive. Nothing where nobody asks (`NOTIFY_SOCKET`).
 
+use std::sync::LazyLock;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::time::interval;
 
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager hears nothing");
+/// Speaks from a thread of its own: a service manager that does not listen holds up nothing.
+static MOUTH: LazyLock<Sender<Vec<NotifyState<'static>>>> = LazyLock::new(|| {
+    let (say, said) = channel::<Vec<NotifyState<'static>>>();
+    let speaking = thread::Builder::new().name("keyward-notify".to_owned()).spawn(move || {
+        for states in said {
+            if let Err(error) = sd_notify::notify(&states) {
+                tracing::warn!(%error, "the service manager hears nothing");
+            }
+        }
+    });
+    if let Err(error) = speaking {
+        tracing::warn!(%error, "the service manager is told nothing");
+    }
+    say
+});
+
+fn tell(states: &[NotifyState<'static>]) {
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        // Where there is no thread to hear it, that was told.
+        let _unheard = MOUTH.send(states.to_vec());
     }
 }
 

@@ -110,11 +110,12 @@ impl Server {
         self.door.clone()
     }
 
-    /// Ends as [`Server::drain`] does, but leaves connections that wait for their next request up to `linger` for it: the answer says that it was
-    /// the last, and no request is lost that is on its way already.
+    /// Ends as [`Server::drain`] does, but leaves connections that wait for a request up to `linger` for it, and no longer than running ones have: the
+    /// answer says that it was the last, and no request is lost that is on its way already.
     pub fn drain_slowly(self, linger: Duration) -> bool {
         self.door.announce();
         self.door.pause();
+        let linger = linger.min(self.plane.live.load().settings.drain_timeout);
         let mut looks = linger.as_millis() / DRAIN_LOOK.as_millis();
         while looks > 0 && self.plane.metrics.connections.get() > 0 {
             thread::sleep(DRAIN_LOOK);
@@ -214,26 +215,18 @@ fn run_worker(
     });
 }
 
-/// Serves the connections that are handed over, until it is time to drain and the last request has ended.
-async fn serve(worker: &Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Handed>, mut draining: watch::Receiver<bool>) {
+/// Serves the connections that are handed over, until there are no more, and then until the last request has ended. The acceptor is the first to
+/// hear that it is time to drain: whatever it has accepted is served, with one request at least.
+async fn serve(worker: &Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Handed>, draining: watch::Receiver<bool>) {
     let connections = Rc::new(());
-    let told = draining.clone();
-    loop {
-        tokio::select! {
-            handed = taken.recv() => match handed {
-                Some(handed) => {
-                    let (worker, draining, open) = (Rc::clone(worker), told.clone(), Rc::clone(&connections));
-                    tokio::task::spawn_local(async move {
-                        if let Some(accepted) = arrive(&worker, handed).await {
-                            connection(worker, accepted, draining).await;
-                        }
-                        drop(open);
-                    });
-                }
-                None => break,
-            },
-            _ = draining.wait_for(|draining| *draining) => break,
-        }
+    while let Some(handed) = taken.recv().await {
+        let (worker, draining, open) = (Rc::clone(worker), draining.clone(), Rc::clone(&connections));
+        tokio::task::spawn_local(async move {
+            if let Some(accepted) = arrive(&worker, handed).await {
+                connection(worker, accepted, draining).await;
+            }
+            drop(open);
+        });
     }
     drained(worker, &connections).await;
 }

@@ -191,6 +191,8 @@ pub struct Metrics {
     pub connections_refused: Labelled<Reason>,
     /// Requests shed because too much is under way, by what there was too much of.
     pub shed: Labelled<Reason>,
+    /// How far the wall clock is ahead of the time that is certain; below 0 it is behind it, and not believed.
+    pub clock_lead_seconds: Gauge<i64, AtomicI64>,
     /// Connections that there are descriptors for.
     pub connections_room: Gauge<i64, AtomicI64>,
     /// Memory of the process as of the last look, bytes.
@@ -256,6 +258,7 @@ impl Metrics {
             connections: Gauge::default(),
             connections_refused: Family::default(),
             shed: Family::default(),
+            clock_lead_seconds: Gauge::default(),
             connections_room: Gauge::default(),
             memory_bytes: Gauge::default(),
             memory_limit_bytes: Gauge::default(),
@@ -328,17 +331,6 @@ impl Metrics {
             "Requests shed because too much is under way, by what there was too much of",
             self.shed.clone(),
         );
-        registry.register(
-            "connections_room",
-            "Connections that there are descriptors for",
-            self.connections_room.clone(),
-        );
-        registry.register("memory_bytes", "Memory of the process", self.memory_bytes.clone());
-        registry.register(
-            "memory_limit_bytes",
-            "Memory above which requests are shed; 0 where there is no such bound",
-            self.memory_limit_bytes.clone(),
-        );
         registry.register("requests_in_flight", "Requests under way", self.in_flight.clone());
         registry.register("body_bytes", "Bytes of request bodies held in memory", self.body_bytes.clone());
         registry.register("keys", "Keys in the table", self.keys.clone());
@@ -363,6 +355,7 @@ impl Metrics {
         );
         self.upstreams.register(registry);
         self.register_admin();
+        self.register_machine();
         let registry = &mut self.registry;
         self.ledger.register(registry);
         self.edge.register(registry);
@@ -371,6 +364,26 @@ impl Metrics {
             "log_lines_dropped",
             "Log lines lost because nobody read them in time",
             self.log_lines_dropped.clone(),
+        );
+    }
+
+    fn register_machine(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "connections_room",
+            "Connections that there are descriptors for",
+            self.connections_room.clone(),
+        );
+        registry.register("memory_bytes", "Memory of the process", self.memory_bytes.clone());
+        registry.register(
+            "memory_limit_bytes",
+            "Memory above which requests are shed; 0 where there is no such bound",
+            self.memory_limit_bytes.clone(),
+        );
+        registry.register(
+            "clock_lead_seconds",
+            "How far the wall clock is ahead of the time that is certain; below 0 it is behind it and not believed",
+            self.clock_lead_seconds.clone(),
         );
     }
 

@@ -15,6 +15,7 @@ use crate::app::books::Books;
 use crate::app::handover::line::{Line, VERSION, Word};
 use crate::app::handover::{STDIN, VARIABLE};
 use crate::app::holds;
+use crate::app::time_mark::TimeMark;
 use crate::ledger::Ledger;
 use crate::listen::{Given, Listener, Role};
 use crate::proxy::Plane;
@@ -48,6 +49,8 @@ pub struct Giver {
     pub gate: Gate,
     /// What outlives the process.
     pub books: Books,
+    /// Where the latest time that was certain is kept.
+    pub time_mark: TimeMark,
     /// Where settled requests are written down.
     pub ledger: Arc<Ledger>,
     /// The data plane.
@@ -150,6 +153,7 @@ impl Giver {
         self.admin_is_open.send_replace(false);
         let _no_change = self.gate.close();
         self.ledger.pause().map_err(|fault| format!("the store does not take what is settled: {fault}"))?;
+        self.time_mark.note(&self.plane.clock);
         self.books.store.close();
         self.ledger.release();
         Ok(())

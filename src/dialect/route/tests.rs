@@ -126,7 +126,7 @@ fn methods_are_compared_byte_for_byte() {
     assert_eq!(ask(method, "/v1/responses"), Err(Refusal::MethodNotAllowed { allowed: "POST" }));
 }
 
-const UNKNOWN: [&str; 57] = [
+const UNKNOWN: [&str; 62] = [
     "/",
     "/v1",
     "/v1/",
