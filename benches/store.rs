@@ -38,16 +38,34 @@ fn digest(n: u64) -> KeyDigest {
     KeyDigest(bytes)
 }
 
+/// When pages are asked for: all keys are made by then.
+const ASKED_MS: i64 = 1_701_000_000_000;
+
+/// One in seven may ask for any model; the others have one of forty lists, a few a rare one.
+fn models(n: u64) -> ModelRules {
+    let variant = format!("llama-{}-*", n % 40);
+    let globs: &[&str] = match n {
+        _ if n.is_multiple_of(5_003) => &["o1-pro"],
+        _ if n.is_multiple_of(7) => &[],
+        _ if n.is_multiple_of(3) => &["gpt-4o*", &variant],
+        _ => &["gpt-4o-mini", "claude-*", &variant],
+    };
+    ModelRules::new(globs.iter().copied().filter_map(Glob::new).collect())
+}
+
 fn key(n: u64, version: u64) -> StoredKey {
     let created_at_ms = 1_700_000_000_000 + i64::try_from(n * 7_919 % MANY).unwrap_or(0) * 1_000;
     let policy = KeyPolicy {
         org_id: Some(format!("org-{}", n % 1_000).into()),
-        team_id: Some(format!("team-{}", n % 20_000).into()),
+        team_id: Some(if n.is_multiple_of(10) { "team-large".into() } else { format!("team-{}", n % 20_000).into() }),
         rpm: Rpm::new(600),
         tpm: Tpm::new(100_000),
         max_parallel: Parallel::new(50),
         quota: Some(QuotaRule { limit: 1_000_000, reset: QuotaReset::Monthly }),
-        models: ModelRules::new(["gpt-4o*", "claude-*"].into_iter().filter_map(Glob::new).collect()),
+        models: models(n),
+        is_disabled: n.is_multiple_of(23),
+        expires_at_ms: n.is_multiple_of(5).then_some(created_at_ms + 200_000_000),
+        is_sandbox: n.is_multiple_of(101),
         allowed_ips: AddressRules::compile(&["10.0.0.0/8"]).unwrap_or_default(),
         ..KeyPolicy::unlimited(id(n), &format!("customer-{n:07}"), &format!("sk-kw-{:06}", n % 999_983))
     };
@@ -85,6 +103,14 @@ fn entry(n: u64) -> Entry {
     }
 }
 
+/// Spends the quota of every fortieth key.
+fn spend() -> Write {
+    let one = |n: u64| Entry { key: id(n * 40), units: 1_000_000, ..entry(n) };
+    let entries = (1..=MANY / 40 - 1).map(|n| (n, one(n))).collect();
+    let slices = vec![JournalSlice { journal: Uuid::from_u128(2), entries, is_last: false }];
+    Write::Usage(UsageBatch { slices })
+}
+
 fn slice(journal: u128, entries: u64) -> Write {
     let entries = (1..=entries).map(|n| (n, entry(n))).collect();
     let slices = vec![JournalSlice { journal: Uuid::from_u128(journal), entries, is_last: false }];
@@ -111,27 +137,42 @@ fn fill(path: &Path) -> Result<Embedded, StoreFault> {
 
 fn pages(c: &mut Criterion, store: &Embedded) {
     let mut group = c.benchmark_group("page of 100 and total at 1,000,000 keys");
-    group.sample_size(20);
-    let all = KeyFilter::default();
-    let org = KeyFilter { org_id: Some("org-7".into()), ..KeyFilter::default() };
-    let name = KeyFilter { name_contains: Some("er-09999".into()), ..KeyFilter::default() };
-    let model = KeyFilter { model: Some("gpt-4o-mini".into()), ..KeyFilter::default() };
-    let at_ms = 1_700_000_000_000;
-    let active = StatusFilter { status: KeyStatus::Active, at_ms };
-    let active = KeyFilter { status: Some(active), ..KeyFilter::default() };
-    let cursor = PageFrom::After { created_at_ms: at_ms + 500_000_000, number: 500_000 };
+    group.sample_size(10).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(300));
+    let all = KeyFilter::default;
+    let text = |text: &str| Some(text.into());
+    let org = KeyFilter { org_id: text("org-7"), ..all() };
+    let status = |status| KeyFilter { status: Some(StatusFilter { status, at_ms: ASKED_MS }), ..all() };
+    let cursor = PageFrom::After { created_at_ms: 1_700_500_000_000, number: 500_000 };
+    let start = PageFrom::Offset(0);
+    let (newest, by_number) = (Order::NewestFirst, Order::NumberDescending);
     for (what, filter, order, from) in [
-        ("newest first", &all, Order::NewestFirst, PageFrom::Offset(0)),
-        ("by number", &all, Order::NumberDescending, PageFrom::Offset(0)),
-        ("from a cursor", &all, Order::NewestFirst, cursor),
-        ("after 500,000", &all, Order::NewestFirst, PageFrom::Offset(500_000)),
-        ("of an organisation", &org, Order::NewestFirst, PageFrom::Offset(0)),
-        ("of an organisation by number", &org, Order::NumberDescending, PageFrom::Offset(0)),
-        ("by part of the name", &name, Order::NewestFirst, PageFrom::Offset(0)),
-        ("by model", &model, Order::NewestFirst, PageFrom::Offset(0)),
-        ("active ones", &active, Order::NewestFirst, PageFrom::Offset(0)),
+        ("newest first", all(), newest, start),
+        ("by number", all(), by_number, start),
+        ("from a cursor", all(), newest, cursor),
+        ("after 500,000", all(), newest, PageFrom::Offset(500_000)),
+        ("of an organisation", org.clone(), newest, start),
+        ("of an organisation by number", org.clone(), by_number, start),
+        ("by part of the name", KeyFilter { name_contains: text("er-09999"), ..all() }, newest, start),
+        ("by a part of every name", KeyFilter { name_contains: text("customer"), ..all() }, newest, start),
+        ("by a name like", KeyFilter { name_like: text("cust%999%"), ..all() }, by_number, start),
+        ("by prefix", KeyFilter { prefix: text("sk-kw-0999"), ..all() }, newest, start),
+        ("by every prefix", KeyFilter { prefix: text("sk-kw"), ..all() }, newest, start),
+        ("by model", KeyFilter { model: text("gpt-4o-mini"), ..all() }, newest, start),
+        ("by a rare model", KeyFilter { model: text("x"), ..all() }, newest, start),
+        ("sandbox", KeyFilter { is_sandbox: Some(true), ..all() }, newest, start),
+        ("active ones", status(KeyStatus::Active), newest, start),
+        ("active ones from a cursor", status(KeyStatus::Active), newest, cursor),
+        ("active ones by number, after 500,000", status(KeyStatus::Active), by_number, PageFrom::Offset(500_000)),
+        ("disabled ones", status(KeyStatus::Disabled), newest, start),
+        ("expired ones", status(KeyStatus::Expired), newest, start),
+        ("exhausted ones", status(KeyStatus::Exhausted), newest, start),
+        ("active, by model", KeyFilter { model: text("gpt-4o-mini"), ..status(KeyStatus::Active) }, newest, start),
+        ("expired, by name", KeyFilter { name_contains: text("99"), ..status(KeyStatus::Expired) }, newest, start),
+        ("active of an organisation", KeyFilter { org_id: text("org-7"), ..status(KeyStatus::Active) }, newest, start),
+        ("active of a small team", KeyFilter { team_id: text("team-7"), ..status(KeyStatus::Active) }, newest, start),
+        ("active of 100,000", KeyFilter { team_id: text("team-large"), ..status(KeyStatus::Active) }, newest, start),
     ] {
-        group.bench_function(what, |b| b.iter(|| black_box(store.keys(filter, order, from, 100))));
+        group.bench_function(what, |b| b.iter(|| black_box(store.keys(&filter, order, from, 100))));
     }
     group.finish();
 }
@@ -143,6 +184,22 @@ fn changes(c: &mut Criterion, store: &Embedded) {
         b.iter(|| {
             version += 1;
             black_box(store.write(put(key(4_321, version))))
+        });
+    });
+    let mut new = 2 * MANY;
+    c.bench_function("one new key at 1,000,000 keys, on disk", |b| {
+        b.iter(|| {
+            new += 1;
+            black_box(store.write(put(key(new, 1))))
+        });
+    });
+    let mut version = 1;
+    c.bench_function("one switched off or on at 1,000,000 keys, on disk", |b| {
+        b.iter(|| {
+            version += 1;
+            let mut changed = key(1_234, version);
+            changed.record.policy.is_disabled = version.is_multiple_of(2);
+            black_box(store.write(put(changed)))
         });
     });
     let mut journal = 100;
@@ -167,7 +224,9 @@ fn bench(c: &mut Criterion) {
     let write = slice(1, 100_000);
     timed("100,000 settled requests in one commit", || store.write(write))
         .map_or_else(|fault| println!("{fault}"), |_| ());
-    timed("the books of 100,000 records", || store.books()).map_or_else(|fault| println!("{fault}"), |_| ());
+    timed("25,000 quotas spent in one commit", || store.write(spend()))
+        .map_or_else(|fault| println!("{fault}"), |_| ());
+    timed("the books of 125,000 records", || store.books()).map_or_else(|fault| println!("{fault}"), |_| ());
     let query = |group_by| UsageQuery { from_ms: 0, to_ms: i64::MAX, group_by, key: None, team_id: None, org_id: None };
     c.bench_function("usage by key", |b| b.iter(|| black_box(store.usage(&query(GroupBy::Key)))));
     let copied = timed("a copy", || store.back_up(&folder.path().join("copy.db")));

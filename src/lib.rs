@@ -14,6 +14,7 @@ pub mod admission;
 pub mod background;
 pub mod listen;
 pub mod telemetry;
+pub mod tls;
 pub mod store;
 pub mod ledger;
 pub mod upstream;

@@ -46,7 +46,7 @@ pub fn fill(folder: &Path, count: usize) -> anyhow::Result<Filled> {
         };
         let id = Uuid::now_v7();
         ids.push(id);
-        changes.push(StoredChange::Put(Box::new(key(id, number, &made, &digester, clock.now().unix_ms))));
+        changes.push(StoredChange::Put(Box::new(key(id, number, stride, &made, &digester, clock.now().unix_ms))));
         if changes.len() == BATCH || number + 1 == count {
             let changes = std::mem::take(&mut changes);
             store.write(Write::Keys { changes, audit: Vec::new(), remember: None })?;
@@ -56,8 +56,16 @@ pub fn fill(folder: &Path, count: usize) -> anyhow::Result<Filled> {
     Ok(Filled { ids, secrets, took: Duration::from_nanos(clock.monotonic_ns() - began) })
 }
 
-fn key(id: Uuid, number: usize, secret: &secret::Secret, digester: &Digester, now_ms: i64) -> StoredKey {
-    let models = ["gpt-4o*", "text-embedding-3-*"].into_iter().filter_map(Glob::new).collect();
+fn key(id: Uuid, number: usize, stride: usize, secret: &secret::Secret, digester: &Digester, now_ms: i64) -> StoredKey {
+    // What the traffic uses may do anything; of the others some are switched off, over, or may ask for little.
+    let is_used = number.is_multiple_of(stride);
+    let models: &[&str] = match number {
+        _ if is_used || !number.is_multiple_of(3) => &["gpt-4o*", "text-embedding-3-*"],
+        _ if number.is_multiple_of(7) => &[],
+        _ => &["claude-*", "o1"],
+    };
+    let models = models.iter().copied().filter_map(Glob::new).collect();
+    let limit = if !is_used && number.is_multiple_of(50) { 0 } else { 1_000_000_000_000 };
     let policy = KeyPolicy {
         team_id: Some(format!("team-{}", number % 1000).into()),
         org_id: Some(format!("org-{}", number % 50).into()),
@@ -65,7 +73,9 @@ fn key(id: Uuid, number: usize, secret: &secret::Secret, digester: &Digester, no
         allowed_ips: AddressRules::compile(&["127.0.0.0/8", "10.0.0.0/8"]).unwrap_or_default(),
         rpm: Rpm::new(1_000_000),
         tpm: Tpm::new(1_000_000_000),
-        quota: Some(QuotaRule { limit: 1_000_000_000_000, reset: QuotaReset::Monthly }),
+        quota: Some(QuotaRule { limit, reset: QuotaReset::Monthly }),
+        is_disabled: !is_used && number.is_multiple_of(23),
+        expires_at_ms: (!is_used && number.is_multiple_of(11)).then_some(now_ms),
         ..KeyPolicy::unlimited(KeyId(id), &format!("key-{number:07}"), &secret::prefix(secret.expose()))
     };
     let current = digester.digest(secret.expose().as_bytes());

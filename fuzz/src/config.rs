@@ -59,7 +59,7 @@ fn verdict(text: &str, verdict: Result<String, Faults>) {
 }
 
 /// Names of tables and lists of tables: a string where one belongs may be a secret that belongs into it.
-const TABLES: [&str; 8] = ["keys", "previous", "tokens", "admin", "server", "storage", "limits", "upstreams"];
+const TABLES: [&str; 9] = ["tls", "keys", "previous", "tokens", "admin", "server", "storage", "limits", "upstreams"];
 
 /// What stands under the name of a secret, and under names that are not known at all: such a name may be a misspelled one.
 fn collect(table: &Table, is_in_order: bool, secrets: &mut Vec<String>) {
@@ -124,6 +124,8 @@ fn is_telling(secret: &str, text: &str) -> bool {
         && secret.bytes().all(|byte| byte.is_ascii_graphic())
         && !secret.starts_with("env:")
         && !secret.starts_with("file:")
+        // The name of a file of TLS is told, so that it can be found.
+        && ![".pem", ".crt", ".cer", ".key"].iter().any(|end| secret.ends_with(end))
         && !OURS.contains(secret)
         && text.matches(secret).count() == 1
 }

@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, request};
 use keyward::clock::{Clock, NS_PER_SECOND, Now};
 use keyward::dialect::credential::{CREDENTIAL_HEADERS, credential};
 use keyward::dialect::route::query_without_key;
+use keyward::proxy::carrier::Carrier;
 use keyward::proxy::deadline::Deadlines;
 use keyward::proxy::headers::request_headers;
 use keyward::proxy::receive::{Received, check_encoding, receive};
@@ -44,6 +45,8 @@ enum Ended {
     Refused,
     /// A body's framing broke.
     Broken,
+    /// A head asked for a websocket, and something stands behind it.
+    Tunnel,
 }
 
 /// The first byte seeds the cuts, the second chooses the settings, the rest is what the peer sends.
@@ -74,6 +77,7 @@ fn through_the_wire(pieces: &[&[u8]], room: usize) -> Seen {
             Poll::Ready(Ok(())) if buf.filled().is_empty() => break Ended::Peer,
             Poll::Ready(Ok(())) => passed.extend_from_slice(buf.filled()),
             Poll::Ready(Err(_)) => break Ended::Broken,
+            Poll::Pending if wire.is_tunnel() => break Ended::Tunnel,
             Poll::Pending => break Ended::Refused,
         }
     };
@@ -144,7 +148,7 @@ fn means(head: &request::Parts, settings: &Settings) {
     }
     let left = query.and_then(query_without_key);
     assert_eq!(credential(&passed, left.as_deref()), Ok(None), "a secret goes upstream");
-    if let Ok(received) = receive(head, &notes, PEER, settings) {
+    if let Ok(received) = receive(head, &Carrier::Connection(notes), PEER, settings) {
         is_in_the_head(&received, head, settings);
     }
 }

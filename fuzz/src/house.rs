@@ -149,7 +149,7 @@ impl House {
         }));
         let operators = Arc::new(Operators::new(&settings(), Vec::new()));
         let vendors = Arc::new(Vendors::new(&settings()));
-        let router = Surface { service, operators, vendors }.router();
+        let router = Surface { service, operators, vendors, tls: Arc::default() }.router();
         let runtime = Builder::new_current_thread().build().expect("a runtime");
         let house = Self { runtime: ManuallyDrop::new(runtime), router: ManuallyDrop::new(router), _folder: folder };
         for at in 0..STANDING {
@@ -213,6 +213,7 @@ fn settings() -> Settings {
         tokens: vec![token],
         apig: ApigSettings::default(),
         newapi: NewApiSettings::default(),
+        tls: None,
     }
 }
 

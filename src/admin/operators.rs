@@ -187,6 +187,7 @@ mod tests {
             tokens,
             apig: Default::default(),
             newapi: Default::default(),
+            tls: None,
         }
     }
 

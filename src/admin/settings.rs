@@ -1,8 +1,10 @@
 //! What the configuration says of the admin listener and of the operators.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::listen::Address;
+use crate::tls::Identity;
 
 /// `[admin]`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub struct Settings {
     pub apig: ApigSettings,
     /// `[admin.newapi]`.
     pub newapi: NewApiSettings,
+    /// What it shakes hands with; `None` where it speaks in clear.
+    pub tls: Option<Arc<Identity>>,
 }
 
 /// What the API of Huawei APIG's shape is told.

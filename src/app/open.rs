@@ -26,6 +26,7 @@ use crate::proxy::Plane;
 use crate::proxy::plane::{BodyBudget, Overload};
 use crate::store::{Store, StoreFault, Switch};
 use crate::telemetry::Metrics;
+use crate::tls::InForce;
 
 /// Why a program does not start.
 #[derive(Debug, thiserror::Error)]
@@ -136,12 +137,18 @@ pub fn open(config: Config, keys: &[FileKey], files: Option<Files>, held: Option
     let gate = Gate::default();
     let mirror = Mirror::new(Arc::clone(&store), clock.clone(), known);
     let vendors = Arc::new(Vendors::new(&config.admin));
-    let told = Told { gate: gate.clone(), operators: Arc::clone(&operators), vendors: Arc::clone(&vendors) };
+    let admin_tls = Arc::new(InForce::new(config.admin.tls.clone()));
+    let told = Told {
+        gate: gate.clone(),
+        operators: Arc::clone(&operators),
+        vendors: Arc::clone(&vendors),
+        admin_tls: Arc::clone(&admin_tls),
+    };
     let (path, seen) = files.map(|files| (files.config, files.seen)).unzip();
     let reloader = path.map(|path| Arc::new(Reloader::new(path, Arc::clone(&plane), config, stored, told)));
     let program =
         Arc::new(Running { plane: Arc::clone(&plane), store: Arc::clone(&store), reloader: reloader.clone() });
     let service = Arc::new(Service::new(Parts { store, keys: table, digester, clock, program, gate }));
-    let surface = Surface { service, operators, vendors };
+    let surface = Surface { service, operators, vendors, tls: admin_tls };
     Ok(Opened { plane, books, ledger, surface, reloader, time_mark, holds, first_token, mirror, seen })
 }

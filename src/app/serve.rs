@@ -24,7 +24,8 @@ use crate::ledger::Ledger;
 use crate::listen::{Address, Inherited};
 use crate::proxy::server::{self, Server};
 use crate::store::Backend;
-use crate::upstream::tls;
+use crate::upstream::probe;
+use crate::upstream::tls::{self, Defaults};
 
 /// How long connections that wait for their next request may still bring one to a process that has handed over.
 const LINGER: Duration = Duration::from_secs(5);
@@ -60,7 +61,8 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
     let mut inherited = Inherited::of_service_manager().map_err(machine("sockets of the service manager"))?;
     let predecessor = Predecessor::of_environment().map_err(machine("the process before this one"))?;
     // Looked at before they are read, so that a change during the start is seen as one.
-    let seen = watch::look(std::iter::once(options.config.clone()).chain(config::keys_file_of(&options.config)));
+    let named = config::keys_file_of(&options.config).into_iter().chain(config::tls_files_of(&options.config));
+    let seen = watch::look(std::iter::once(options.config.clone()).chain(named));
     let env = |name: &str| std::env::var(name).ok();
     let (config, keys) = config::load_all(&options.config, None, &env).map_err(StartFault::Config)?;
     let hand_over = machine("the process before this one");
@@ -194,7 +196,11 @@ async fn run_planes(
     let service = Arc::clone(&surface.service);
     tokio::spawn(async move { admin::serve(admin_listener, &surface, is_open).await });
     tokio::spawn(memory::watch(Arc::clone(&plane)));
-    tokio::spawn(time_mark::watch(plane, time_mark, move || !books.store.is_closed()));
+    let (clock, metrics) = (plane.clock.clone(), plane.metrics.upstreams.clone());
+    let keeping = Arc::clone(&plane);
+    let routes = move || Arc::clone(&plane.live.load().routes);
+    tokio::spawn(probe::run(routes, clock, Defaults::new(&tls), metrics));
+    tokio::spawn(time_mark::watch(keeping, time_mark, move || !books.store.is_closed()));
     tokio::spawn(service_manager::keep_alive());
     if let Some(reloader) = reloader {
         tokio::spawn(mirror.follow(reloader.declared()));

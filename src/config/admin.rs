@@ -10,9 +10,12 @@ use crate::admin::{Role, Settings, TokenDigest, TokenSettings};
 use crate::config::listen;
 use crate::config::raw::{Names, Table};
 use crate::config::secret::EXPECTED;
+use crate::config::tls;
 use crate::listen::Address;
+use crate::tls::Protocols;
 
-pub(super) const NAMES: Names = &["listen", "socket_mode", "tokens", "apig", "newapi"];
+pub(super) const NAMES: Names =
+    &["listen", "socket_mode", "tokens", "apig", "newapi", "tls", "client_ca", "client_auth"];
 
 pub(super) const TOKEN_NAMES: Names = &["name", "token", "role", "org_id", "team_id"];
 
@@ -27,8 +30,11 @@ pub(super) fn read(root: &Table<'_>) -> Settings {
     let listen = match admin.get("listen") {
         Some(item) => {
             let address = listen::read(&item);
-            if address.as_ref().is_some_and(|address| !address.is_local()) {
-                item.warn_unseen("the admin listener can be reached from other machines");
+            let is_open = address.as_ref().is_some_and(|address| !address.is_local());
+            match admin.has("tls") {
+                _ if !is_open => {}
+                true => item.warn_unseen("the admin listener can be reached from other machines"),
+                false => item.warn_unseen("the admin listener can be reached from other machines, and speaks in clear"),
             }
             address.unwrap_or(default)
         }
@@ -42,6 +48,7 @@ pub(super) fn read(root: &Table<'_>) -> Settings {
         tokens: read_tokens(&admin),
         apig: read_apig(&admin.section("apig", APIG_NAMES)),
         newapi: NewApiSettings { create_returns_data },
+        tls: tls::read(&admin, Protocols::Http1),
     }
 }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use crate::config::item::Item;
 use crate::config::listen;
 use crate::config::raw::{Names, Table};
+use crate::config::tls;
 use crate::policy::AddressRules;
 use crate::proxy;
 use crate::proxy::settings::MemoryLimit;
+use crate::tls::Protocols;
 
 pub(super) const NAMES: Names = &[
     "listen",
@@ -32,9 +34,9 @@ pub(super) const NAMES: Names = &[
     "cut_streams",
     "failed_attempts_per_minute",
     "tls",
+    "client_ca",
+    "client_auth",
 ];
-
-pub(super) const TLS_NAMES: Names = &["cert", "key"];
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -46,7 +48,6 @@ pub(super) const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=
 /// Reads the section; `passthrough` is left empty.
 pub(super) fn read(root: &Table<'_>) -> proxy::Settings {
     let server = root.section("server", NAMES);
-    refuse_what_is_not_offered(&server);
     let seconds = Duration::from_secs;
     let settings = proxy::Settings {
         listen: listen::read_list(&server),
@@ -70,6 +71,7 @@ pub(super) fn read(root: &Table<'_>) -> proxy::Settings {
         cut_streams: server.boolean_or("cut_streams", true),
         failed_attempts_per_minute: server.count_or("failed_attempts_per_minute", 60, 1..=1_000_000),
         passthrough: Vec::new(),
+        tls: tls::read(&server, Protocols::Both),
     };
     if settings.proxy_protocol && settings.trusted_proxies.is_empty() {
         let problem = "is only taken from an address in server.trusted_proxies, and none is listed there";
@@ -94,17 +96,6 @@ fn read_memory_limit(server: &Table<'_>) -> MemoryLimit {
         _ => item.size(64 * MIB..=64 * 1024 * GIB).map(MemoryLimit::Bytes),
     });
     limit.unwrap_or(MemoryLimit::Auto)
-}
-
-fn refuse_what_is_not_offered(server: &Table<'_>) {
-    if let Some(item) = server.get("tls") {
-        item.fault("this version does not offer TLS on its listeners yet; take the setting out");
-        if let Some(tls) = item.into_table(TLS_NAMES) {
-            for name in TLS_NAMES {
-                tls.require(name, "the path of a PEM file").and_then(|file| file.text("the path of a PEM file"));
-            }
-        }
-    }
 }
 
 /// Addresses and prefixes, each fault at its own element.

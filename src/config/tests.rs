@@ -233,10 +233,6 @@ fn what_this_version_does_not_offer_is_refused() {
         "1:1: server.proxy_protocol: is only taken from an address in server.trusted_proxies, and none is listed there"
     );
     assert_eq!(
-        fault("[server]\ntls = { cert = \"c.pem\", key = \"k.pem\" }"),
-        "2:7: server.tls: this version does not offer TLS on its listeners yet; take the setting out"
-    );
-    assert_eq!(
         fault("[storage]\nurl = \"postgres://me:S3CRET@db/keyward\""),
         "2:7: storage.url: this version does not offer Postgres yet; \"sqlite:PATH\" is expected"
     );
@@ -294,7 +290,7 @@ fn secrets_come_from_the_environment_or_a_file_or_with_a_warning() {
     );
     assert!(warning.render(false).starts_with("warning: upstreams[0].api_key"), "{}", warning.render(false));
     assert!(!format!("{config:?}{}", warning.render(true)).contains("S3CRET"));
-    assert_eq!(config.upstreams[0].credential, Credential::new("S3CRET"));
+    assert_eq!(config.upstreams[0].credentials.first().cloned(), Credential::new("S3CRET"));
 }
 
 #[test]
@@ -305,7 +301,7 @@ fn a_secrets_file_loses_one_newline_and_lies_beside_the_configuration() {
     let text =
         "[[upstreams]]\nname=\"a\"\ndialect=\"openai\"\nurl=\"http://h\"\nmodels=[\"*\"]\napi_key=\"file:secret\"";
     let config = parse(text, &path, &env).unwrap();
-    assert_eq!(config.upstreams[0].credential, Credential::new("S3CRET"));
+    assert_eq!(config.upstreams[0].credentials.first().cloned(), Credential::new("S3CRET"));
     for (content, told) in
         [(&b"\n"[..], "is empty"), (&b"\xff"[..], "is not text"), (&[b'a'; 65_537], "is larger than")]
     {
@@ -361,7 +357,7 @@ fn operators_have_a_name_a_long_token_and_a_role() {
     let open = good("[admin]\nlisten = \"0.0.0.0:8081\"");
     assert_eq!(
         open.warnings[0].to_string(),
-        "etc/keyward.toml:2:10: admin.listen: the admin listener can be reached from other machines"
+        "etc/keyward.toml:2:10: admin.listen: the admin listener can be reached from other machines, and speaks in clear"
     );
     assert!(good("[admin]\nlisten = \"[::1]:8081\"").warnings.is_empty());
 }

@@ -114,23 +114,47 @@ pub fn reserve(
     clock: &Clock,
     now: Now,
 ) -> Result<Reservation, Refusal> {
+    all_or_none(state, policy, charge, settings, clock, now, true)
+}
+
+/// The same for what happens within a request that is under way and holds the slot: everything but another one.
+///
+/// # Errors
+/// As [`reserve`], but for [`Refusal::TooManyParallel`].
+pub fn reserve_within(
+    state: &Arc<KeyLimits>,
+    policy: &Arc<KeyPolicy>,
+    charge: Charge,
+    settings: &LimitSettings,
+    clock: &Clock,
+    now: Now,
+) -> Result<Reservation, Refusal> {
+    all_or_none(state, policy, charge, settings, clock, now, false)
+}
+
+/// For what a backend has begun unasked: takes nothing, so that nothing can refuse it, and leaves all of what it will have used to be
+/// settled as debt.
+pub fn owe(state: &Arc<KeyLimits>, policy: &Arc<KeyPolicy>, charge: Charge, clock: &Clock, now: Now) -> Reservation {
+    let nothing = Charge { bills_quota: false, can_clamp: false, ..charge };
+    // A charge of nothing is never refused.
+    let held = state.quota.reserve(policy.quota, &nothing, false, now.unix_ms).ok();
+    Reservation::begin(state, policy, charge, clock, held)
+}
+
+fn all_or_none(
+    state: &Arc<KeyLimits>,
+    policy: &Arc<KeyPolicy>,
+    charge: Charge,
+    settings: &LimitSettings,
+    clock: &Clock,
+    now: Now,
+    takes_slot: bool,
+) -> Result<Reservation, Refusal> {
     let may_clamp = charge.can_clamp && settings.on_low_quota == OnLowQuota::Clamp;
     let held = state.quota.reserve(policy.quota, &charge, may_clamp, now.unix_ms)?;
     // From here on dropping it gives everything back.
-    let mut reservation = Reservation {
-        clamp: held.clamp(),
-        held: Some(held),
-        slot: false,
-        taken: None,
-        counted: None,
-        state: Arc::clone(state),
-        policy: Arc::clone(policy),
-        charge,
-        observed: None,
-        is_forwarded: false,
-        clock: clock.clone(),
-    };
-    match reservation.take_rates(now) {
+    let mut reservation = Reservation::begin(state, policy, charge, clock, Some(held));
+    match reservation.take_rates(takes_slot, now) {
         Ok(()) => Ok(reservation),
         Err(refusal) => {
             reservation.void(now);
@@ -174,6 +198,28 @@ pub struct Settled {
 }
 
 impl Reservation {
+    fn begin(
+        state: &Arc<KeyLimits>,
+        policy: &Arc<KeyPolicy>,
+        charge: Charge,
+        clock: &Clock,
+        held: Option<Held>,
+    ) -> Self {
+        Self {
+            clamp: held.as_ref().and_then(Held::clamp),
+            held,
+            slot: false,
+            taken: None,
+            counted: None,
+            state: Arc::clone(state),
+            policy: Arc::clone(policy),
+            charge,
+            observed: None,
+            is_forwarded: false,
+            clock: clock.clone(),
+        }
+    }
+
     /// When the quota covers only part of the output that was asked for: how many output tokens each answer (choice) may have.
     pub fn clamp(&self) -> Option<Tokens> {
         self.clamp
@@ -239,10 +285,10 @@ impl Reservation {
         self.state.standing(&self.policy, now)
     }
 
-    fn take_rates(&mut self, now: Now) -> Result<(), Refusal> {
+    fn take_rates(&mut self, takes_slot: bool, now: Now) -> Result<(), Refusal> {
         let (state, policy) = (&self.state, &self.policy);
-        self.slot = state.slots.take(policy.max_parallel);
-        if !self.slot {
+        self.slot = takes_slot && state.slots.take(policy.max_parallel);
+        if takes_slot && !self.slot {
             let limit = policy.max_parallel.map_or(u32::MAX, |limit| limit.get());
             return Err(Refusal::TooManyParallel { limit });
         }

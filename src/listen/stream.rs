@@ -63,6 +63,14 @@ impl Stream {
         })
     }
 
+    /// The socket, where it came by a port.
+    pub fn tcp_socket(&self) -> Option<&TcpStream> {
+        match &self.io {
+            Io::Tcp(stream) => Some(stream),
+            Io::Unix(_) => None,
+        }
+    }
+
     /// Gives back what was read and is somebody else's: it comes first with the next read.
     pub fn unread(&mut self, bytes: Vec<u8>) {
         self.unread = bytes;

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, request};
+use http::{HeaderMap, HeaderValue, Method, Request, request};
 
 use crate::admission::{Admitted, Caller};
 use crate::dialect::describe::{Described, Edits};
@@ -20,9 +20,11 @@ use crate::proxy::body::HeldBody;
 use crate::proxy::deadline::{Deadline, Due};
 use crate::proxy::headers;
 use crate::proxy::plane::{Live, Worker};
-use crate::telemetry::metrics::UpstreamLabel;
+use crate::proxy::takeover::{self, Wanted};
 use crate::units::{ModelName, Tokens};
-use crate::upstream::client::{self, Answered, Outgoing, Whole};
+use crate::upstream::answer::Answered;
+use crate::upstream::client::Failure;
+use crate::upstream::request::{Outgoing, Whole};
 use crate::upstream::route::Way;
 use crate::upstream::sandbox::Ask;
 use crate::upstream::{Kind, play};
@@ -125,8 +127,9 @@ impl Sending {
         });
         let mut request = Request::new(Whole::new(body));
         *request.method_mut() = head.method.clone();
-        *request.headers_mut() = outgoing_headers(head, &way, route.dialect, asks_usage, request_id);
-        let outgoing = Outgoing { path_and_query: target(route, head, rename), request };
+        *request.headers_mut() = outgoing_headers(head, asks_usage, request_id);
+        let plain_headers = way.is_followed.then(|| request.headers().clone());
+        let outgoing = Outgoing { path_and_query: target(route, head, rename), request, plain_headers };
         // The built-in backend reports what we tell it: learning that would be learning from ourselves.
         let size = (!is_sandbox).then_some(described.size);
         Self { admitted, outgoing, sandbox, way, deadline, strips_usage: asks_usage, size, _held: held }
@@ -149,19 +152,23 @@ pub async fn forward(
     account: &mut Account,
     sending: Box<Sending>,
 ) -> Result<Forwarded, Stop> {
-    let Sending { admitted, outgoing, sandbox, way, deadline, strips_usage, size, _held } = *sending;
+    let Sending { admitted, outgoing, sandbox, mut way, deadline, strips_usage, size, _held } = *sending;
     let (caller, clamp, facts) = (admitted.caller().clone(), admitted.clamp(), admitted.facts());
     let (dialect, endpoint, stream) = (facts.dialect, facts.endpoint, facts.stream);
+    let wanted = Wanted::of(&way, facts);
     account.owe(admitted, size);
     let is_watched = live.settings.cut_streams;
     if is_watched {
         deadline.watch(Arc::clone(caller.slot()));
     }
-    let settings = &way.upstream.settings;
     let answering = async {
         match &sandbox {
-            Some(sandbox) => play::send(&sandbox.ask(dialect, endpoint, stream), settings.first_byte_timeout).await,
-            None => client::send(&worker.pool, &way.upstream, outgoing).await,
+            Some(sandbox) => {
+                let patience = way.upstream.settings.first_byte_timeout;
+                let played = play::send(&sandbox.ask(dialect, endpoint, stream), patience).await;
+                played.map_err(|(fault, note)| Failure::lost(fault, note))
+            }
+            None => takeover::send(worker, live, &mut way, wanted, outgoing).await,
         }
     };
     let result = match unless_revoked(&deadline, answering).await {
@@ -172,20 +179,22 @@ pub async fn forward(
             return Err(Stop::Refusal(refusal));
         }
     };
-    let count = |outcome| {
-        let label = UpstreamLabel { upstream: settings.name.to_string(), outcome };
-        worker.plane.metrics.upstream.get_or_create(&label).clone()
-    };
-    match &result {
-        Ok(_) => way.upstream.answers.get_or_init(|| count("answered")).inc(),
-        Err((fault, _)) => count(fault.as_str()).inc(),
-    };
+    if way.is_followed {
+        account.line.upstream = Some(way.upstream.settings.name.clone());
+    }
     match result {
         Ok(answered) => {
+            way.upstream.answers.get_or_init(|| takeover::counter(worker, &way.upstream, "answered")).inc();
             Ok(Forwarded { caller, dialect, endpoint, clamp, answered, deadline, is_watched, strips_usage, way })
         }
-        Err((fault, note)) => {
-            tracing::warn!(upstream = &*settings.name, fault = fault.as_str(), note, "no answer from upstream");
+        Err(Failure { fault, note, .. }) => {
+            takeover::counter(worker, &way.upstream, fault.as_str()).inc();
+            tracing::warn!(
+                upstream = &*way.upstream.settings.name,
+                fault = fault.as_str(),
+                note,
+                "no answer from upstream"
+            );
             account.undo();
             Err(Stop::Fault(fault))
         }
@@ -193,7 +202,7 @@ pub async fn forward(
 }
 
 /// What `answering` comes to, unless the key that `deadline` watches is revoked first.
-async fn unless_revoked<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, CutReason> {
+pub(super) async fn unless_revoked<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, CutReason> {
     let mut answering = pin!(answering);
     poll_fn(|cx| match deadline.poll_due(cx) {
         Poll::Ready(Due::Revoked(reason)) => Poll::Ready(Err(reason)),
@@ -210,24 +219,12 @@ fn wants_usage_spliced(described: &Described) -> bool {
     has_option && facts.stream && !described.splices.asks_usage() && described.splices.can_splice_usage()
 }
 
-fn outgoing_headers(
-    head: &request::Parts,
-    way: &Way,
-    dialect: DialectName,
-    must_be_identity: bool,
-    request_id: &str,
-) -> http::HeaderMap {
+/// The client's headers as any upstream may have them. What is an upstream's own, its credential above all, is put in where that is chosen.
+pub(super) fn outgoing_headers(head: &request::Parts, must_be_identity: bool, request_id: &str) -> HeaderMap {
     let mut passed = headers::request_headers(&head.headers);
     headers::set_accept_encoding(&mut passed, must_be_identity);
     if let Ok(id) = HeaderValue::from_str(request_id) {
         passed.insert("x-request-id", id);
-    }
-    if let Some(credential) = &way.upstream.settings.credential {
-        let spoken = match way.upstream.settings.kind {
-            Kind::Http(own) => own,
-            Kind::Sandbox => dialect,
-        };
-        credential.put_into(&mut passed, spoken);
     }
     if head.method == Method::GET {
         passed.remove(CONTENT_TYPE);
@@ -235,8 +232,8 @@ fn outgoing_headers(
     passed
 }
 
-/// Path and query for the upstream: the client's own bytes, but for an alias in the path and the secret in the query.
-fn target(route: &Route, head: &request::Parts, rename: Option<&str>) -> String {
+/// Path and query for the upstream: the client's own bytes, but for an alias in the path or the query and the secret in the query.
+pub(super) fn target(route: &Route, head: &request::Parts, rename: Option<&str>) -> String {
     let path = head.uri.path();
     let mut target = match (rename, &route.model_range) {
         (Some(name), Some(range)) if path.is_char_boundary(range.start) && path.is_char_boundary(range.end) => {
@@ -246,7 +243,10 @@ fn target(route: &Route, head: &request::Parts, rename: Option<&str>) -> String 
     };
     if let Some(query) = head.uri.query().and_then(route::query_without_key) {
         target.push('?');
-        target.push_str(&query);
+        match (rename, route.model_parameter) {
+            (Some(name), Some(parameter)) => target.push_str(&route::query_with_model(&query, parameter, name)),
+            _ => target.push_str(&query),
+        }
     }
     target
 }

@@ -14,10 +14,10 @@ use crate::ledger::{Journal, Ledger};
 use crate::limits::LimitSettings;
 use crate::limits::attempts::Attempts;
 use crate::policy::PriceTable;
+use crate::proxy::carrier::Carrier;
 use crate::proxy::deadline::Deadlines;
 use crate::proxy::request_id::RequestIds;
 use crate::proxy::settings::Settings;
-use crate::proxy::wire::WireNotes;
 use crate::telemetry::Metrics;
 use crate::upstream::Routes;
 use crate::upstream::pool::Pool;
@@ -113,20 +113,20 @@ pub struct Counted {
 
 /// The request its connection is busy with.
 #[derive(Debug)]
-struct OnWire(Rc<WireNotes>);
+struct OnWire(Carrier);
 
 impl UnderWay {
     /// Counts a request whose head has just been read.
-    pub fn new(worker: &Worker, notes: Rc<WireNotes>) -> Self {
-        notes.request_began();
+    pub fn new(worker: &Worker, carrier: Carrier) -> Self {
+        carrier.request_began();
         worker.load.requests.fetch_add(1, Ordering::Relaxed);
         worker.plane.metrics.in_flight.inc();
         let counted = Counted { plane: Arc::clone(&worker.plane), load: Arc::clone(&worker.load), has_client: true };
-        Self { counted, on_wire: OnWire(notes) }
+        Self { counted, on_wire: OnWire(carrier) }
     }
 
-    /// What the wire says of its connection.
-    pub fn notes(&self) -> &WireNotes {
+    /// What carries it.
+    pub fn carrier(&self) -> &Carrier {
         &self.on_wire.0
     }
 

@@ -204,7 +204,7 @@ fn run_worker(
 ) {
     let clock = plane.clock.clone();
     let Own { ids, journal, load } = own;
-    let (pool, deadlines) = (Pool::new(tls, clock.clone()), Deadlines::new(clock));
+    let (pool, deadlines) = (Pool::new(&tls, clock.clone()), Deadlines::new(clock));
     let worker = Rc::new(Worker { pool, deadlines, ids, journal, load, plane });
     LocalSet::new().block_on(runtime, async {
         // Not a task of its own: without the tick no time limit is kept, so a panic in it ends the thread.
@@ -268,7 +268,7 @@ async fn tick(worker: &Worker) -> Infallible {
 /// Adds to the gauges, which sum up all workers, how far this worker's own numbers have moved.
 fn show(worker: &Worker, shown: [i64; 3]) -> [i64; 3] {
     let metrics = &worker.plane.metrics;
-    let counts = [worker.deadlines.count(), worker.pool.idle_count(), worker.pool.outstanding_count()];
+    let counts = [worker.deadlines.count(), worker.pool.idle_count(), worker.pool.in_flight.get()];
     let now = counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
     let gauges = [&metrics.time_limits, &metrics.upstream_idle, &metrics.upstream_in_flight];
     for ((gauge, now), shown) in gauges.into_iter().zip(now).zip(shown) {

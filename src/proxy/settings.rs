@@ -1,10 +1,12 @@
 //! What the configuration says of the data listener.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dialect::route::PassthroughRoute;
 use crate::listen::Address;
 use crate::policy::AddressRules;
+use crate::tls::Identity;
 
 /// How much memory the process may have before requests are shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,4 +64,6 @@ pub struct Settings {
     pub failed_attempts_per_minute: u32,
     /// Paths forwarded beside the dialects' own.
     pub passthrough: Vec<PassthroughRoute>,
+    /// What the listeners shake hands with; `None` where they speak in clear.
+    pub tls: Option<Arc<Identity>>,
 }

@@ -6,6 +6,7 @@ pub(crate) mod keys;
 pub(crate) mod listing;
 pub(crate) mod made;
 pub(crate) mod remembered;
+pub(crate) mod search;
 pub(crate) mod usage;
 
 use crate::store::Store;
@@ -49,6 +50,7 @@ macro_rules! hold_to_the_contract {
             listing: pages_hold_every_key_once_in_order,
             listing: every_filter_lets_through_what_it_says,
             listing: a_status_is_that_of_its_moment,
+            search: whatever_is_done_pages_are_those_of_a_plain_list,
             listing: an_organisation_is_known_as_long_as_a_key_names_it,
             usage: an_entry_counts_once_however_often_it_is_sent,
             usage: in_any_order_of_batches_the_count_is_the_same,

@@ -22,6 +22,8 @@ mod remembered;
 mod report;
 mod row;
 mod schema;
+mod search;
+mod sheet;
 mod tidy;
 mod writer;
 

@@ -1,5 +1,7 @@
 //! Every metric, each name in this one place. No label carries a key, a model or anything else a caller chooses.
 
+mod edge;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -14,6 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::policy::{DialectName, Usage};
 use crate::telemetry::lines;
 use crate::units::Units;
+
+pub use edge::EdgeMetrics;
 
 type Plain = Counter<u64, AtomicU64>;
 type Labelled<L> = Family<L, Plain>;
@@ -41,6 +45,41 @@ pub struct UpstreamLabel {
     pub upstream: String,
     /// `answered`, or the fault's name.
     pub outcome: &'static str,
+}
+
+/// An upstream alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct UpstreamName {
+    /// Its name.
+    pub upstream: String,
+}
+
+/// Endpoints of an upstream by how they stand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EndpointsLabel {
+    /// The upstream's name.
+    pub upstream: String,
+    /// `in_service` or `ejected`.
+    pub state: &'static str,
+}
+
+/// How upstreams are, brought up to date every second; clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct UpstreamMetrics {
+    /// Endpoints by how they stand.
+    pub endpoints: Family<EndpointsLabel, Gauge<i64, AtomicI64>>,
+    /// Attempts after the first.
+    pub retries: Labelled<UpstreamName>,
+    /// Endpoints taken out of service.
+    pub ejections: Labelled<UpstreamName>,
+}
+
+impl UpstreamMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("upstream_endpoints", "Endpoints by how they stand", self.endpoints.clone());
+        registry.register("upstream_retries", "Attempts after the first", self.retries.clone());
+        registry.register("upstream_ejections", "Endpoints taken out of service", self.ejections.clone());
+    }
 }
 
 /// Which tokens.
@@ -136,6 +175,8 @@ pub struct Metrics {
     pub cuts: Labelled<Reason>,
     /// Requests sent upstream.
     pub upstream: Labelled<UpstreamLabel>,
+    /// How upstreams are.
+    pub upstreams: UpstreamMetrics,
     /// Tokens charged.
     pub tokens: Labelled<Kind>,
     /// Handles that every request counts with, looked up once.
@@ -186,6 +227,8 @@ pub struct Metrics {
     pub panics: Counter,
     /// What becomes of settled requests on their way into the store.
     pub ledger: LedgerMetrics,
+    /// What the listeners count.
+    pub edge: EdgeMetrics,
     /// Log lines lost because nobody read them in time; all planes of a process share it.
     pub log_lines_dropped: Counter,
 }
@@ -207,6 +250,7 @@ impl Metrics {
             faults: Family::default(),
             cuts: Family::default(),
             upstream: Family::default(),
+            upstreams: UpstreamMetrics::default(),
             tokens: Family::default(),
             handles: Handles::default(),
             units: Counter::default(),
@@ -232,6 +276,7 @@ impl Metrics {
             store_faults: Family::default(),
             panics: Counter::default(),
             ledger: LedgerMetrics::default(),
+            edge: EdgeMetrics::default(),
             log_lines_dropped: lines::dropped(),
         };
         metrics.register();
@@ -308,10 +353,12 @@ impl Metrics {
             "Requests under way at upstreams",
             self.upstream_in_flight.clone(),
         );
+        self.upstreams.register(registry);
         self.register_admin();
         self.register_machine();
         let registry = &mut self.registry;
         self.ledger.register(registry);
+        self.edge.register(registry);
         registry.register("panics", "Requests ended by a panic; each is a bug", self.panics.clone());
         registry.register(
             "log_lines_dropped",

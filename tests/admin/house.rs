@@ -143,7 +143,7 @@ impl House {
         }));
         let operators = Arc::new(adjust(Operators::new(&settings(), Vec::new())));
         let vendors = Arc::new(Vendors::new(&settings()));
-        let surface = Surface { service: Arc::clone(&service), operators, vendors };
+        let surface = Surface { service: Arc::clone(&service), operators, vendors, tls: Arc::default() };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("its address");
         let served = surface.clone();
@@ -229,7 +229,8 @@ pub fn settings() -> Settings {
     ];
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let listen = keyward::listen::Address::Tcp(listen);
-    Settings { listen, socket_mode: 0o600, tokens, apig: ApigSettings::default(), newapi: NewApiSettings::default() }
+    let (apig, newapi) = (ApigSettings::default(), NewApiSettings::default());
+    Settings { listen, socket_mode: 0o600, tokens, apig, newapi, tls: None }
 }
 
 fn routes() -> Routes {

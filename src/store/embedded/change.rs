@@ -6,8 +6,10 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::limits::QuotaCount;
 use crate::store::embedded::intern::Interned;
-use crate::store::embedded::{integer, row};
+use crate::store::embedded::sheet::{Edit, Edits, Facts};
+use crate::store::embedded::{fold, integer, row};
 use crate::store::{SecretUse, StoreFault, StoredChange, StoredKey};
 use crate::units::{KeyDigest, KeyId};
 
@@ -34,13 +36,29 @@ pub(super) fn apply(
 ) -> Result<Vec<i64>, StoreFault> {
     let mut known = release(connection, changes)?;
     let mut numbers = Vec::with_capacity(changes.len());
+    let mut edits = Edits::default();
     for change in changes {
-        numbers.push(match change {
-            StoredChange::Put(key) => put(connection, interned, &mut known, key)?,
-            StoredChange::Remove { id, at_ms } => remove(connection, &mut known, *id, *at_ms)?,
-        });
+        let (number, edit) = match change {
+            StoredChange::Put(key) => {
+                let (number, owner) = put(connection, interned, &mut known, key)?;
+                (number, Edit::Put(facts(connection, key, number, owner)?))
+            }
+            StoredChange::Remove { id, at_ms } => (remove(connection, &mut known, *id, *at_ms)?, Edit::Remove),
+        };
+        numbers.push(number);
+        edits.add(number, edit);
     }
+    edits.write(connection)?;
     Ok(numbers)
+}
+
+fn facts(connection: &Connection, key: &StoredKey, number: i64, owner: i64) -> Result<Facts, StoreFault> {
+    let policy = &key.record.policy;
+    let counted = match policy.quota {
+        Some(_) => fold::state_of(connection, number)?.counted,
+        None => QuotaCount::default(),
+    };
+    Ok(Facts::new(policy, key.details.created_at_ms, owner, counted))
 }
 
 /// Looks every key up, and lets go of the secrets that will not be its current one.
@@ -90,12 +108,13 @@ fn take_old_secrets(connection: &Connection, number: i64) -> Result<Vec<SecretUs
     Ok(taken.collect::<Result<_, _>>()?)
 }
 
+/// Gives the key's number, and its owner's.
 fn put(
     connection: &Connection,
     interned: &mut Interned,
     known: &mut HashMap<KeyId, Known>,
     key: &StoredKey,
-) -> Result<i64, StoreFault> {
+) -> Result<(i64, i64), StoreFault> {
     let policy = &key.record.policy;
     let before = known.get_mut(&policy.id);
     let next = before.as_ref().filter(|known| !known.is_removed).map_or(1, |known| known.version.saturating_add(1));
@@ -139,7 +158,7 @@ fn put(
         uses: Vec::new(),
     });
     put_old_secrets(connection, known, key)?;
-    Ok(number)
+    Ok((number, owner))
 }
 
 fn put_old_secrets(connection: &Connection, known: &Known, key: &StoredKey) -> Result<(), StoreFault> {
@@ -193,17 +212,17 @@ fn count_live(connection: &Connection, owner: i64, by: i64) -> Result<(), StoreF
     Ok(())
 }
 
-const INSERT: &str = "INSERT INTO keys (id, owner, current, old_secrets, source, name, name_folded, key_prefix, org_id, team_id, \
+const INSERT: &str = "INSERT INTO keys (id, owner, current, old_secrets, source, name, key_prefix, org_id, team_id, \
     models, endpoints, rpm, tpm, max_parallel, quota_limit, quota_reset, allowed_ips, expires_at_ms, is_sandbox, on_disconnect, \
     is_disabled, version, created_at_ms, updated_at_ms, mask_head, mask_tail, extras) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, \
-    ?26, ?27, ?28)";
+    ?26, ?27)";
 
 const UPDATE: &str = "UPDATE keys SET removed_at_ms = NULL, owner = ?2, current = ?3, old_secrets = ?4, source = ?5, name = ?6, \
-    name_folded = ?7, key_prefix = ?8, org_id = ?9, team_id = ?10, models = ?11, endpoints = ?12, rpm = ?13, tpm = ?14, \
-    max_parallel = ?15, quota_limit = ?16, quota_reset = ?17, allowed_ips = ?18, expires_at_ms = ?19, is_sandbox = ?20, \
-    on_disconnect = ?21, is_disabled = ?22, version = ?23, created_at_ms = ?24, updated_at_ms = ?25, mask_head = ?26, \
-    mask_tail = ?27, extras = ?28 WHERE id = ?1";
+    key_prefix = ?7, org_id = ?8, team_id = ?9, models = ?10, endpoints = ?11, rpm = ?12, tpm = ?13, max_parallel = ?14, \
+    quota_limit = ?15, quota_reset = ?16, allowed_ips = ?17, expires_at_ms = ?18, is_sandbox = ?19, on_disconnect = ?20, \
+    is_disabled = ?21, version = ?22, created_at_ms = ?23, updated_at_ms = ?24, mask_head = ?25, mask_tail = ?26, \
+    extras = ?27 WHERE id = ?1";
 
 fn write_row(connection: &Connection, sql: &str, key: &StoredKey, owner: i64) -> Result<(), StoreFault> {
     let (policy, details) = (&key.record.policy, &key.details);
@@ -217,7 +236,6 @@ fn write_row(connection: &Connection, sql: &str, key: &StoredKey, owner: i64) ->
         old_secrets,
         key.record.source.as_str(),
         policy.name,
-        policy.name.to_lowercase(),
         policy.key_prefix,
         policy.org_id,
         policy.team_id,

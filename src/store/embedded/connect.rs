@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, Error, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::store::StoreFault;
 use crate::store::embedded::file::Files;
-use crate::store::embedded::{row, schema};
+use crate::store::embedded::schema;
 
 /// How the file is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +75,6 @@ pub(super) fn reader(files: &Files, options: Options) -> Result<Connection, Stor
     connection.busy_timeout(options.busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA trusted_schema = OFF;")?;
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
-    connection.create_scalar_function("allows_model", 2, flags, |call| {
-        let rules =
-            row::models(call.get_raw(0).as_str_or_null()?).map_err(|fault| Error::UserFunctionError(fault.into()))?;
-        Ok(rules.allows(call.get_raw(1).as_str()?))
-    })?;
     Ok(connection)
 }
 

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
+use crate::policy::QuotaRule;
 use crate::store::embedded::fold::{Fold, Group, MS_PER_HOUR};
-use crate::store::embedded::integer;
 use crate::store::embedded::intern::Interned;
+use crate::store::embedded::{integer, row};
 use crate::store::{Entry, JournalSlice, Outcome, StoreFault, UsageBatch};
 use crate::units::KeyId;
 
@@ -20,6 +21,7 @@ const MOST_NAMES: i64 = 10_000;
 struct Place {
     key: i64,
     owner: i64,
+    quota: Option<QuotaRule>,
 }
 
 /// Writes what of the batch was not drained before, and says how many entries that was.
@@ -77,28 +79,37 @@ impl Drain<'_> {
         };
         let hour = entry.at_unix_ms.div_euclid(MS_PER_HOUR);
         let group = Group { hour, key: place.key, owner: place.owner, model, endpoint };
-        self.fold.add(self.connection, group, reason, entry)
+        self.fold.add(self.connection, group, place.quota, reason, entry)
     }
 
-    /// The key's number, and its owner now. A key that is not known gets a number all the same: what it used is not lost.
+    /// The key's number, and its owner and quota now. A key that is not known gets a number all the same: what it used is not lost.
     fn place(&mut self, entry: &Entry) -> Result<Place, StoreFault> {
         if let Some(place) = self.places.get(&entry.key) {
             return Ok(*place);
         }
-        let id = entry.key.0.as_bytes();
-        let sql = "SELECT number, owner FROM keys WHERE id = ?1";
-        let read = |row: &rusqlite::Row<'_>| Ok(Place { key: row.get(0)?, owner: row.get(1)? });
-        let found = self.connection.prepare_cached(sql)?.query_row([id], read).optional()?;
-        let place = match found {
+        let place = match self.known_place(entry.key)? {
             Some(place) => place,
             None => {
                 let owner = self.interned.owner(self.connection, None, None)?;
-                let sql = "INSERT INTO keys (id, owner, removed_at_ms) VALUES (?1, ?2, ?3) RETURNING number, owner";
-                self.connection.prepare_cached(sql)?.query_row(params![id, owner, entry.at_unix_ms], read)?
+                let sql = "INSERT INTO keys (id, owner, removed_at_ms) VALUES (?1, ?2, ?3)";
+                self.connection.prepare_cached(sql)?.execute(params![
+                    entry.key.0.as_bytes(),
+                    owner,
+                    entry.at_unix_ms
+                ])?;
+                Place { key: self.connection.last_insert_rowid(), owner, quota: None }
             }
         };
         self.places.insert(entry.key, place);
         Ok(place)
+    }
+
+    fn known_place(&self, key: KeyId) -> Result<Option<Place>, StoreFault> {
+        let sql = "SELECT number, owner, quota_limit, quota_reset FROM keys WHERE id = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([key.0.as_bytes()])?;
+        let Some(found) = rows.next()? else { return Ok(None) };
+        Ok(Some(Place { key: found.get(0)?, owner: found.get(1)?, quota: row::quota(found, 2)? }))
     }
 
     fn model(&mut self, entry: &Entry) -> Result<i64, StoreFault> {

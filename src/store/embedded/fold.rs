@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use crate::limits::QuotaCount;
+use crate::policy::QuotaRule;
 use crate::store::embedded::histogram::Histogram;
+use crate::store::embedded::sheet::marks::spent_until;
+use crate::store::embedded::sheet::{Edit, Edits};
 use crate::store::embedded::{integer, row};
 use crate::store::{Entry, KeyState, Outcome, StoreFault};
 
@@ -104,10 +107,19 @@ impl Sums {
 /// The columns of [`Sums`].
 pub(super) const SUMS: &str = "requests, recorded, errors, estimated, input_tokens, cached_input_tokens, output_tokens, units, first_byte, duration";
 
+/// What is counted of a key.
+#[derive(Debug)]
+struct Counted {
+    state: KeyState,
+    rule: Option<QuotaRule>,
+    /// Until when its quota counted as spent before this batch.
+    was_spent_until: Option<i32>,
+}
+
 /// Everything a batch adds up to.
 #[derive(Debug, Default)]
 pub(super) struct Fold {
-    states: HashMap<i64, KeyState>,
+    states: HashMap<i64, Counted>,
     /// Requests and the time of the last, by key and the beginning of the digest.
     old_secrets: HashMap<(i64, [u8; 8]), (u64, i64)>,
     hours: HashMap<Group, Sums>,
@@ -115,7 +127,7 @@ pub(super) struct Fold {
 }
 
 impl Fold {
-    /// Adds one entry; `reason` is the number of a refusal's.
+    /// Adds one entry; `rule` is that of its key's quota, `reason` the number of a refusal's.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -123,12 +135,16 @@ impl Fold {
         &mut self,
         connection: &Connection,
         group: Group,
+        rule: Option<QuotaRule>,
         reason: Option<i64>,
         entry: &Entry,
     ) -> Result<(), StoreFault> {
-        let state = match self.states.entry(group.key) {
+        let Counted { state, .. } = match self.states.entry(group.key) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(free) => free.insert(state_of(connection, group.key)?),
+            std::collections::hash_map::Entry::Vacant(free) => {
+                let state = state_of(connection, group.key)?;
+                free.insert(Counted { was_spent_until: spent_until(rule, state.counted), state, rule })
+            }
         };
         state.counted.add(QuotaCount { used: entry.units, since_day: entry.since_day, touched_day: entry.touched_day });
         state.last_used_ms = state.last_used_ms.max(Some(entry.at_unix_ms));
@@ -150,9 +166,15 @@ impl Fold {
     /// # Errors
     /// The store cannot be written.
     pub(super) fn write(self, connection: &Connection) -> Result<(), StoreFault> {
-        for (key, state) in &self.states {
+        let mut edits = Edits::default();
+        for (key, Counted { state, rule, was_spent_until }) in &self.states {
             write_state(connection, *key, state)?;
+            let is_spent_until = spent_until(*rule, state.counted);
+            if is_spent_until != *was_spent_until {
+                edits.add(*key, Edit::Spend(is_spent_until));
+            }
         }
+        edits.write(connection)?;
         for ((key, tag), (uses, last)) in &self.old_secrets {
             count_old_secret(connection, *key, tag, *uses, *last)?;
         }
@@ -169,7 +191,11 @@ impl Fold {
     }
 }
 
-fn state_of(connection: &Connection, key: i64) -> Result<KeyState, StoreFault> {
+/// What is counted of a key, its old secrets apart.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn state_of(connection: &Connection, key: i64) -> Result<KeyState, StoreFault> {
     let sql = "SELECT used, since_day, touched_day, last_used_ms FROM states WHERE key_number = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([key])?;

@@ -164,7 +164,7 @@ fn policy(id: KeyId, row: &Row<'_>) -> Result<KeyPolicy, StoreFault> {
         rpm: limit(row, 11, Rpm::new)?,
         tpm: limit(row, 12, Tpm::new)?,
         max_parallel: limit(row, 13, Parallel::new)?,
-        quota: quota(row)?,
+        quota: quota(row, 14)?,
         allowed_ips: addresses(maybe_text(row, 16)?)?,
         expires_at_ms: row.get(17)?,
         is_sandbox: row.get(18)?,
@@ -194,9 +194,13 @@ fn details(row: &Row<'_>) -> Result<KeyDetails, StoreFault> {
     })
 }
 
-fn quota(row: &Row<'_>) -> Result<Option<QuotaRule>, StoreFault> {
-    let Some(limit) = row.get::<_, Option<i64>>(14)? else { return Ok(None) };
-    let reset = named(text(row, 15)?, QuotaReset::ALL, QuotaReset::as_str)?;
+/// The rule of a quota, from the columns `quota_limit, quota_reset` beginning at `from`.
+///
+/// # Errors
+/// A column holds what it should not.
+pub(super) fn quota(row: &Row<'_>, from: usize) -> Result<Option<QuotaRule>, StoreFault> {
+    let Some(limit) = row.get::<_, Option<i64>>(from)? else { return Ok(None) };
+    let reset = named(text(row, from + 1)?, QuotaReset::ALL, QuotaReset::as_str)?;
     Ok(Some(QuotaRule { limit: integer::read(limit), reset }))
 }
 
