@@ -102,6 +102,13 @@ fn the_configurations_in_the_readme_are_read() {
     let env = |_: &str| Some("a-secret-of-the-environment".to_owned());
     let readme = page("README.md");
     let shown = blocks(&readme, "toml");
+    // With the files that they name beside them.
+    let home = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    fs::create_dir(home.path().join("tls")).expect("a folder");
+    fs::write(home.path().join("tls/cert.pem"), made.cert.pem()).expect("written");
+    fs::write(home.path().join("tls/key.pem"), made.signing_key.serialize_pem()).expect("written");
+    let origin = home.path().join("README.md");
     assert!(shown.len() >= 2, "the README shows a configuration and a key");
     for text in shown {
         if text.contains("[[keys]]") {
@@ -112,7 +119,7 @@ fn the_configurations_in_the_readme_are_read() {
             let rest =
                 if is_part { "[[upstreams]]\nname = \"s\"\ndialect = \"sandbox\"\nmodels = [\"*\"]\n" } else { "" };
             let text = format!("{text}{rest}");
-            config::parse(&text, Path::new("README.md"), &env).unwrap_or_else(|faults| panic!("{faults}"));
+            config::parse(&text, &origin, &env).unwrap_or_else(|faults| panic!("{faults}"));
         }
     }
 }

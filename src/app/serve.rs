@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tokio::sync::{oneshot, watch as watched};
 
 use crate::admin;
@@ -22,6 +23,7 @@ use crate::config::{self, watch};
 use crate::keys::secret::Secret;
 use crate::ledger::Ledger;
 use crate::listen::{Address, Inherited};
+use crate::proxy::Plane;
 use crate::proxy::server::{self, Server};
 use crate::store::Backend;
 use crate::upstream::probe;
@@ -196,11 +198,8 @@ async fn run_planes(
     let service = Arc::clone(&surface.service);
     tokio::spawn(async move { admin::serve(admin_listener, &surface, is_open).await });
     tokio::spawn(memory::watch(Arc::clone(&plane)));
-    let (clock, metrics) = (plane.clock.clone(), plane.metrics.upstreams.clone());
-    let keeping = Arc::clone(&plane);
-    let routes = move || Arc::clone(&plane.live.load().routes);
-    tokio::spawn(probe::run(routes, clock, Defaults::new(&tls), metrics));
-    tokio::spawn(time_mark::watch(keeping, time_mark, move || !books.store.is_closed()));
+    probe_upstreams(Arc::clone(&plane), &tls);
+    tokio::spawn(time_mark::watch(plane, time_mark, move || !books.store.is_closed()));
     tokio::spawn(service_manager::keep_alive());
     if let Some(reloader) = reloader {
         tokio::spawn(mirror.follow(reloader.declared()));
@@ -216,6 +215,13 @@ async fn run_planes(
     }
     service_manager::ready();
     until_end(server, giver, &mut signals, &mut reloads).await
+}
+
+/// Asks ejected endpoints whether they are well again, on the control plane.
+fn probe_upstreams(plane: Arc<Plane>, tls: &Arc<ClientConfig>) {
+    let (clock, metrics) = (plane.clock.clone(), plane.metrics.upstreams.clone());
+    let routes = move || Arc::clone(&plane.live.load().routes);
+    tokio::spawn(probe::run(routes, clock, Defaults::new(tls), metrics));
 }
 
 /// Serves until the end, and drains.

@@ -113,7 +113,6 @@ fn read_one(table: &Table<'_>) -> Option<UpstreamSettings> {
         credentials,
         headers: if is_backend { connection::read_headers(table) } else { Vec::new() },
         models: read_models(table),
-        fallbacks: Vec::new(),
         connect_timeout: timeout("connect_timeout", 5),
         first_byte_timeout: timeout("first_byte_timeout", 600),
         request_timeout: table.get("request_timeout").and_then(|item| item.duration(TIMEOUT)),

@@ -62,17 +62,20 @@ pub fn choose(
     leave: Leave,
     now_ns: u64,
 ) -> Result<Chosen, Closed> {
-    let mut passed = Tried::default();
+    let (mut passed, mut on_trial) = (Tried::default(), Tried::default());
     let mut is_busy = false;
     loop {
-        let Some((rank, index)) = best(health, weights, start, tried, passed, leave, now_ns) else {
+        let seen = Seen { tried, passed, on_trial };
+        let Some((rank, index)) = best(health, weights, start, seen, leave, now_ns) else {
             return Err(if is_busy { Closed::Busy } else { Closed::Out });
         };
-        passed.add(index);
         let is_trial = rank == Rank::Trial;
         if is_trial && !health.begin_trial(index, now_ns) {
-            continue; // somebody else tries it
+            // Somebody else tries it: for this request it is ejected still.
+            on_trial.add(index);
+            continue;
         }
+        passed.add(index);
         if health.enter(index) {
             return Ok(Chosen { index, is_trial });
         }
@@ -93,22 +96,35 @@ enum Rank {
     EjectedRepeated,
 }
 
+/// What a request has found out while it chooses.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    tried: Tried,
+    /// Those that have no room.
+    passed: Tried,
+    /// Those that another request tries.
+    on_trial: Tried,
+}
+
 fn best(
     health: &Health,
     weights: &[u32],
     start: usize,
-    tried: Tried,
-    passed: Tried,
+    seen: Seen,
     leave: Leave,
     now_ns: u64,
 ) -> Option<(Rank, usize)> {
     let mut best: Option<(Rank, usize)> = None;
     for step in 0..weights.len() {
         let index = (start + step) % weights.len();
-        if passed.has(index) {
+        if seen.passed.has(index) {
             continue;
         }
-        let rank = match (health.state(index, now_ns), tried.has(index)) {
+        let state = match health.state(index, now_ns) {
+            State::TrialDue if seen.on_trial.has(index) => State::Ejected,
+            state => state,
+        };
+        let rank = match (state, seen.tried.has(index)) {
             (State::TrialDue, false) => Rank::Trial,
             (State::InService, false) => Rank::Fresh,
             (State::InService, true) if leave.to_repeat => Rank::Repeated,
@@ -222,6 +238,17 @@ mod tests {
         health.failed(0, Trouble::Unreachable, false, 0);
         assert_eq!(pick(&health, &[1], Tried::default(), REPEAT, 5), Err(Closed::Out));
         assert_eq!(pick(&health, &[1], Tried::default(), INSIST, 5), Ok(0));
+    }
+
+    #[test]
+    fn somebody_who_insists_does_not_wait_for_the_one_that_tries() {
+        let health = health(1, None);
+        health.failed(0, Trouble::Unreachable, false, 0);
+        let trial = choose(&health, &[1], 0, Tried::default(), INSIST, 10);
+        assert_eq!(trial, Ok(Chosen { index: 0, is_trial: true }));
+        assert_eq!(choose(&health, &[1], 0, Tried::default(), REPEAT, 10), Err(Closed::Out));
+        let beside = choose(&health, &[1], 0, Tried::default(), INSIST, 10);
+        assert_eq!(beside, Ok(Chosen { index: 0, is_trial: false }));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use http::{HeaderMap, StatusCode};
 
 use crate::dialect::credential::CREDENTIAL_HEADERS;
 use crate::policy::{DialectName, Glob};
-use crate::units::ModelName;
 use crate::upstream::health::HealthSettings;
 use crate::upstream::tls::ClientTls;
 
@@ -30,8 +29,6 @@ pub struct UpstreamSettings {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The models it serves, as clients name them (or as aliases name them).
     pub models: Vec<Glob>,
-    /// Models to try when none of its own can be served, in this order.
-    pub fallbacks: Vec<ModelName>,
     /// Time to connect, TLS included.
     pub connect_timeout: Duration,
     /// Time from the last byte of the request to the first byte of the answer, for each attempt.
@@ -75,7 +72,6 @@ impl UpstreamSettings {
             credentials: Vec::new(),
             headers: Vec::new(),
             models: Glob::new("*").into_iter().collect(),
-            fallbacks: Vec::new(),
             connect_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(600),
             request_timeout: None,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Attacks a running Keyward with tools anyone can install, beside a good client, and prints a verdict for each; exit code 0 when all hold.
 #
-#   tests/tools/attack.sh            every program below tests/tools/attack
+#   tests/tools/attack.sh            every program below tests/tools/attack, and tests/tools/tls.sh (h2load, sslyze)
 #   tests/tools/attack.sh slow       that one
 #   KEYWARD=target/debug/keyward     the binary to attack; without it a release is built
 #
@@ -29,4 +29,8 @@ for program in tests/tools/attack/"${1:-*}".py; do
     echo "== $(basename "$program" .py)"
     python3 "$program" || failed=1
 done
+if [ $# = 0 ]; then
+    echo "== tls"
+    tests/tools/tls.sh || failed=1
+fi
 exit "$failed"

@@ -346,7 +346,7 @@ pub const BAD_CONFIGS: [&str; 15] = [
     "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = \"https://example.com\"\napi_key = \"SECRET\nmodels = [\"*\"]\n",
     "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = [\"https://example.com/?key=SECRET\"]\nmodels = [\"*\"]\n",
     "[[upstreams]]\nname = \"a\"\ndialect = \"sandbox\"\napi_key = \"SECRET\"\nmodels = [\"*\"]\n",
-    "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = \"https://example.com\"\napi_key = [\"SECRET\"]\nmodels = [\"*\"]\n",
+    "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = \"https://example.com\"\napi_key = [[\"SECRET\"]]\nheaders = { authorization = \"SECRET\" }\nmodels = [\"*\"]\n",
     "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = \"https://example.com\"\napi_key = \"SECRET\\u0007\"\nmodels = [\"*\"]\n",
     "upstreams = [\"https://SECRET@example.com\"]\n",
     "[server]\napi_key = \"SECRET\"\n",

@@ -121,7 +121,9 @@ async fn readers_that_leave_a_written_answer_are_all_cut() {
     serves(&proxy).await;
     moving(&clock, 16, connections(&proxy, 1)).await;
     for one in &mut all {
-        assert!(!one.answer().await.is_whole, "what was left is thrown away, not kept in the kernel");
+        let answer = one.answer().await;
+        let whole = (answer.status, answer.body.len());
+        assert!(!answer.is_whole, "what was left is thrown away, not kept in the kernel: {whole:?}");
     }
     idle.send(line("GET /v1/models HTTP/1.1").as_bytes()).await;
     assert_eq!(idle.answer().await.status, 200, "who has read its answer may be idle");

@@ -31,12 +31,12 @@ dialect = "sandbox"
 models = ["*"]
 "#;
 
-/// As many streams as this machine has descriptors for, on either side.
+/// As many streams as this machine has descriptors for: the program keeps two for each connection, and some for itself.
 fn streams() -> usize {
     let most = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit { current: most, maximum: most };
     setrlimit(Resource::Nofile, raised).expect("up to what is allowed");
-    most.map_or(STREAMS, |most| STREAMS.min(usize::try_from(most).unwrap_or(STREAMS).saturating_sub(1_000)))
+    most.map_or(STREAMS, |most| STREAMS.min(usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(1_200) / 2))
 }
 
 fn resident(pid: u32) -> u64 {
