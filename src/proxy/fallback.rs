@@ -4,6 +4,8 @@
 //! What the model before had reserved is given back whole, its place in rpm too, before anything is taken for the next: so a request is
 //! counted once, and a fallback that is refused leaves every limit as it was.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri};
 
@@ -90,8 +92,8 @@ impl Spare {
     }
 }
 
-/// Tries the fallbacks of the model asked for, in the operator's order, after `first`: what became of that one. With all of them tried its
-/// ejected endpoints are better than none. What is written down is of the model that serves.
+/// Tries the fallbacks of the model asked for, in the operator's order, after `first`: what became of that one. With all of them tried
+/// ejected endpoints are better than none, those of the model asked for first. What is written down is of the model that serves.
 ///
 /// # Errors
 /// That of `first` where nobody accepted the request; else that of who did.
@@ -106,7 +108,8 @@ pub async fn serve(
     let Some(asked) = &spare.described.facts.model else { return Err(first.stop) };
     let first_upstream = account.line.upstream.clone();
     let fallbacks = live.routes.fallbacks(asked).iter().map(|model| (model, false));
-    for (model, insists) in fallbacks.chain(first.is_out.then_some((asked, true))) {
+    let mut turns = fallbacks.chain(first.is_out.then_some((asked, true))).collect::<VecDeque<_>>();
+    while let Some((model, insists)) = turns.pop_front() {
         if spare.limit.is_over() {
             break;
         }
@@ -120,6 +123,7 @@ pub async fn serve(
                 return Ok(Forwarded { fallback, ..forwarded });
             }
             Err(missed) if !missed.is_unsent => return Err(missed.stop),
+            Err(missed) if missed.is_out => turns.push_back((model, true)),
             Err(_nobody_accepted_it) => {}
         }
     }

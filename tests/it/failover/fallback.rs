@@ -253,3 +253,28 @@ async fn a_reload_brings_it_in_and_takes_it_out() {
     }
     is_clean(&proxy).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rules_that_hold_when_it_is_tried_decide() {
+    // It takes connections and says no word of TLS: the request waits for its connect timeout.
+    let stuck = raw_backend::RawBackend::start(|stream, _| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    });
+    let other = Backend::json(ANSWER);
+    let config = text(stuck.address, other.address, "connect_timeout = \"1s\"\nretries = 0", FALLBACKS);
+    let config = config.replacen("http://", "https://", 1);
+    for (change, status) in [("models_allowed = [\"gpt-4o\"]", 502), ("", 200)] {
+        let proxy = start(&config, "");
+        let changing = async {
+            while proxy.entry(ALICE).limits().in_use() == 0 {
+                tokio::task::yield_now().await;
+            }
+            proxy.put(&Proxy::keys_of(&[("alice", ALICE, change)]));
+        };
+        let (answer, ()) = tokio::join!(ask(&proxy, "gpt-4o"), changing);
+        assert_eq!(answer.status, status, "{change}: {}", answer.text());
+        is_clean(&proxy).await;
+    }
+    assert_eq!(other.seen_count(), 1);
+}
