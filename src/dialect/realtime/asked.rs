@@ -239,12 +239,15 @@ impl Event {
     }
 }
 
-/// A string without escapes and where it stands; `None` for null.
+/// What a string says, and where it stands.
+type Plain<'a> = (&'a [u8], Range<usize>);
+
+/// A string without escapes; `None` for null.
 fn plain<'a>(
     cursor: &mut Cursor<'a>,
     member: &'static str,
     expected: &'static str,
-) -> Result<Option<(&'a [u8], Range<usize>)>, BodyFlaw> {
+) -> Result<Option<Plain<'a>>, BodyFlaw> {
     if cursor.null()? {
         return Ok(None);
     }

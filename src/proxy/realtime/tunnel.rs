@@ -172,14 +172,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
                 && let Poll::Ready(got) = self.client.poll_item(cx)
             {
                 moved = true;
-                self.from_client(got);
+                self.client_said(got);
             }
             if self.client.has_room()
                 && self.upstream.is_heard()
                 && let Poll::Ready(got) = self.upstream.poll_item(cx)
             {
                 moved = true;
-                self.from_upstream(got);
+                self.upstream_said(got);
             }
             self.hold();
             if !moved {
@@ -227,7 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         false
     }
 
-    fn from_client(&mut self, got: Got) {
+    fn client_said(&mut self, got: Got) {
         match got {
             Got::Item(Item::Message { is_text: true, payload }) if !self.is_ending() => {
                 match self.conversation.asked(&payload) {
@@ -255,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         }
     }
 
-    fn from_upstream(&mut self, got: Got) {
+    fn upstream_said(&mut self, got: Got) {
         match got {
             Got::Item(Item::Message { is_text, payload }) => {
                 // Charged before the client has it.

@@ -34,6 +34,7 @@ pub struct Brain {
 }
 
 impl Brain {
+    #[expect(clippy::result_large_err, reason = "tungstenite's own type")]
     pub fn start() -> Self {
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
         let events: Arc<Mutex<Vec<Value>>> = Arc::default();

@@ -78,6 +78,7 @@ async fn rapid_reset_is_ended_and_every_request_settled() {
     .await;
     // One at a time, so that each is seen: then it is the watch that ends it.
     let mut client = H2::connect(proxy.address).await;
+    client.more().await; // by then it is counted as open
     while !client.is_closed {
         let (stream, bytes) = request(&mut client, true);
         let seen = backend.seen_count();

@@ -32,8 +32,18 @@ fn home() -> tempfile::TempDir {
     home
 }
 
+/// A process that does not outlive the test.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts the program as a service: with this socket, and told whom to tell.
-fn start(home: &Path, socket: Option<&TcpListener>) -> Child {
+fn start(home: &Path, socket: Option<&TcpListener>) -> Service {
     let line = match socket {
         Some(_) => r#"LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=data exec "$0" "$@" 3<&0 0</dev/null"#,
         None => r#"exec "$0" "$@" 0</dev/null"#,
@@ -43,18 +53,18 @@ fn start(home: &Path, socket: Option<&TcpListener>) -> Child {
     let mut shell = Command::new("sh");
     shell.args(["-c", line, env!("CARGO_BIN_EXE_keyward"), "serve", "--config", "keyward.toml"]);
     shell.env("NOTIFY_SOCKET", home.join("notify")).env("WATCHDOG_USEC", "100000");
-    shell.current_dir(home).stdin(stdin).stdout(Stdio::null()).stderr(log).spawn().expect("a shell")
+    Service(shell.current_dir(home).stdin(stdin).stdout(Stdio::null()).stderr(log).spawn().expect("a shell"))
 }
 
-fn signal(child: &Child, name: &str) {
-    let told = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+fn signal(child: &Service, name: &str) {
+    let told = Command::new("kill").args([&format!("-{name}"), &child.0.id().to_string()]).status();
     assert!(told.expect("kill runs").success());
 }
 
-fn ended(child: &mut Child, home: &Path) -> i32 {
+fn ended(child: &mut Service, home: &Path) -> i32 {
     let began = Stopwatch::start();
     loop {
-        if let Some(status) = child.try_wait().expect("a child") {
+        if let Some(status) = child.0.try_wait().expect("a child") {
             return status.code().unwrap_or(-1);
         }
         assert!(
@@ -132,7 +142,7 @@ fn a_service_manager_is_told_what_the_program_is_about() {
     heard(&manager, "RELOADING=1");
     let said = heard(&manager, "MAINPID=");
     let next: u32 = said.lines().find_map(|line| line.strip_prefix("MAINPID=")?.parse().ok()).expect("a number");
-    assert!(said.contains("READY=1") && next != first.id(), "{said}");
+    assert!(said.contains("READY=1") && next != first.0.id(), "{said}");
     assert_eq!(ended(&mut first, home.path()), 0);
     heard(&manager, "WATCHDOG=1");
     let told = Command::new("kill").args(["-TERM", &next.to_string()]).status();

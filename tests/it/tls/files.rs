@@ -43,9 +43,16 @@ async fn until_shown(authority: &Authority, address: SocketAddr, issued: &Issued
     }
 }
 
-async fn ready(admin: SocketAddr) -> (u16, String) {
-    let answer = Client::once(admin, b"GET /readyz HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").await;
-    (answer.status, answer.text())
+async fn ready(admin: SocketAddr) -> String {
+    Client::once(admin, b"GET /readyz HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").await.text()
+}
+
+async fn until(is_so: impl AsyncFn() -> bool) {
+    let began = Stopwatch::start();
+    while !is_so().await {
+        assert!(began.elapsed() < PATIENCE, "it never becomes so");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 async fn metrics(admin: SocketAddr) -> String {
@@ -90,14 +97,14 @@ async fn a_new_pair_is_shown_and_a_bad_one_is_not() {
         log.contains("live/proxy.key") && log.contains("keyward.toml:4") && log.contains("server.tls.key"),
         "{log}"
     );
-    let (_, told) = ready(program.admin).await;
-    assert!(told.contains("another certificate"), "{told}");
-    assert!(metrics(program.admin).await.contains("keyward_config_in_force 0"));
+    // Logged, then shown.
+    until(async || ready(program.admin).await.contains("another certificate")).await;
+    until(async || metrics(program.admin).await.contains("keyward_config_in_force 0")).await;
     // With the certificate that belongs to it, both are good again.
     write(&program.path("two"), "proxy.pem", &third.cert);
     until_shown(&authority, program.data, &third).await;
+    until(async || metrics(program.admin).await.contains("keyward_config_in_force 1")).await;
     let text = metrics(program.admin).await;
-    assert!(text.contains("keyward_config_in_force 1"), "{text}");
     assert!(text.contains("keyward_tls_certificate_expires_timestamp_seconds{listener=\"data\"} 2208988800"), "{text}");
 }
 
@@ -110,13 +117,9 @@ async fn a_fault_elsewhere_does_not_keep_a_renewed_certificate_out() {
     program.until_log(|log| log.contains("reload refused")).await;
     second.write(&program.path("one"), "proxy");
     until_shown(&authority, program.data, &second).await;
-    assert!(metrics(program.admin).await.contains("keyward_config_in_force 0"), "the key file is still bad");
+    until(async || metrics(program.admin).await.contains("keyward_config_in_force 0")).await; // the key file is still bad
     program.write("keys.toml", &keys());
-    let began = Stopwatch::start();
-    while !metrics(program.admin).await.contains("keyward_config_in_force 1") {
-        assert!(began.elapsed() < PATIENCE);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until(async || metrics(program.admin).await.contains("keyward_config_in_force 1")).await;
     assert_eq!(shown(&[&authority], program.data).await.as_deref(), Some(&second.der()[..]));
 }
 
