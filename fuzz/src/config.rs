@@ -116,7 +116,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 /// Whether finding it in what is printed proves that it came from the text: it stands there once, and in no sentence of ours.
 fn is_telling(secret: &str, text: &str) -> bool {
-    const OURS: &str = "sha256: 2030-01-01T00:00:00Z 0123456789 /nowhere/keyward.toml A-Za-z0-9";
+    const OURS: &str = "sha256: 2030-01-01T00:00:00Z 0123456789 /nowhere/keyward.toml A-Za-z0-9 /v1/files /v1/embeddings http://proxy.example.com:3128";
     let has = |test: fn(&u8) -> bool| secret.as_bytes().iter().any(test);
     secret.len() >= 8
         && has(u8::is_ascii_digit)
