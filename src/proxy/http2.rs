@@ -13,6 +13,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -151,10 +152,14 @@ pub(super) async fn serve(
     let notes = ConnectionNotes::new(worker, wire);
     let io = TokioIo::new(Watched::new(start, line, Rc::clone(&notes)));
     let newest = Rc::new(Cell::new(None));
-    let service = service_fn(|request| answer(worker, &notes, peer, request, &newest));
+    let asked = Cell::new(false);
+    let service = service_fn(|request| {
+        asked.set(true);
+        answer(worker, &notes, peer, request, &newest)
+    });
     let mut serving = pin!(builder(Spawner { newest: Rc::clone(&newest) }).serve_connection(io, service));
     let mut is_draining = pin!(draining.wait_for(|draining| *draining));
-    let (mut told, mut parting) = (false, false);
+    let (mut told, mut announced, mut parting) = (false, false, false);
     let outcome = poll_fn(|cx| {
         if !told && is_draining.as_mut().poll(cx).is_ready() {
             told = true;
@@ -163,6 +168,12 @@ pub(super) async fn serve(
         // What has arrived is read before it is judged to be late.
         if let Poll::Ready(ended) = serving.as_mut().poll(cx) {
             return Poll::Ready(ended.map_err(|error| tracing::debug!(%error, %peer, "client connection ended")));
+        }
+        // No answer over HTTP/2 can say that it is the last, so the connection does. Not before a first request: hyper would drop it unheard.
+        if !announced && asked.get() && worker.plane.is_draining.load(Ordering::Relaxed) {
+            announced = true;
+            serving.as_mut().graceful_shutdown();
+            cx.waker().wake_by_ref();
         }
         // A peer that was told to go and has nothing to wait for is not waited for.
         if told && !parting && notes.running.get() == 0 {
