@@ -78,7 +78,7 @@ impl Trunks {
         let trunks = open.get_mut(&endpoint)?;
         // Those that are over live on as long as their requests do.
         trunks.retain(|trunk| !trunk.sender.is_closed() && now_ns < trunk.until_ns);
-        trunks.iter().find(|trunk| trunk.streams.get() < STREAMS_MAX).map(|trunk| Line::on(trunk.clone(), now_ns))
+        trunks.iter().find(|trunk| trunk.has_room()).map(|trunk| Line::on(trunk.clone(), now_ns))
     }
 
     /// Takes a new connection in, and a place on it.
@@ -107,6 +107,15 @@ impl Trunks {
     /// Open connections without a request.
     pub fn idle_count(&self) -> usize {
         self.open.borrow().values().flatten().filter(|trunk| trunk.streams.get() == 0).count()
+    }
+}
+
+impl Trunk {
+    /// Whether the other side takes one more request at once: what is beyond that would wait unsent for as long as the others last, and look like
+    /// an endpoint that does not answer.
+    fn has_room(&self) -> bool {
+        let streams = self.streams.get();
+        streams < STREAMS_MAX && (streams as usize) < self.sender.current_max_send_streams()
     }
 }
 
