@@ -187,6 +187,19 @@ impl Event {
         Ok(has_type)
     }
 
+    fn limit(&mut self, cursor: &mut Cursor<'_>, name: &'static str) -> Result<(), BodyFlaw> {
+        // "inf" is none.
+        let limit = if cursor.peek() == Some(b'"') {
+            cursor.skip()?;
+            None
+        } else {
+            cursor.integer(name, TOKENS, TOKENS_EXPECTED)?
+        };
+        self.is_endless |= limit.is_none();
+        self.output = self.output.max(limit.filter(|limit| *limit > 0));
+        Ok(())
+    }
+
     fn member(&mut self, cursor: &mut Cursor<'_>, name: &'static str, member: Member) -> Result<(), BodyFlaw> {
         match member {
             Member::Type => {
@@ -231,17 +244,7 @@ impl Event {
                 }
                 self.other_models.push(model);
             }
-            Member::Limit => {
-                // "inf" is none.
-                let limit = if cursor.peek() == Some(b'"') {
-                    cursor.skip()?;
-                    None
-                } else {
-                    cursor.integer(name, TOKENS, TOKENS_EXPECTED)?
-                };
-                self.is_endless |= limit.is_none();
-                self.output = self.output.max(limit.filter(|limit| *limit > 0));
-            }
+            Member::Limit => self.limit(cursor, name)?,
             Member::Input => {
                 if !cursor.null()? {
                     self.is_apart = true;
