@@ -119,8 +119,9 @@ fn run() -> anyhow::Result<()> {
         let traffic = scope.spawn(|| traffic::run(&program.data, &filled.secrets, None, &under_traffic));
         let measured = pages(&program, &filled, &mut rows).and_then(|()| changes(&program, &filled, &mut rows));
         under_traffic.store(false, Ordering::Relaxed);
-        traffic.join().map_err(|_| anyhow::anyhow!("the traffic panicked"))??;
-        measured
+        let requests = traffic.join().map_err(|_| anyhow::anyhow!("the traffic panicked"))?;
+        measured?;
+        requests.map(drop)
     })?;
     storms(&program, &filled, Storm { on: &program, ids: &filled.ids, name: "storm" }, &mut rows)?;
     // What a storm costs a machine whose cores it shares, whatever program it is made on.
