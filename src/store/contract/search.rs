@@ -98,12 +98,12 @@ impl Pair<'_> {
 
     /// What a page should be.
     fn page(&self, filter: &KeyFilter, order: Order, from: PageFrom, limit: usize) -> KeyPage {
+        let lets = |known: &&Known| known.key.as_ref().is_some_and(|key| matches(filter, key, &known.state));
         let numbered = |known: &Known| {
             let key = StoredKey { number: known.number, ..known.key.clone()? };
             Some((key, known.state.clone()))
         };
-        let all = self.known.values().filter_map(numbered).filter(|(key, state)| matches(filter, key, state));
-        let mut keys = all.collect::<Vec<_>>();
+        let mut keys = self.known.values().filter(lets).filter_map(numbered).collect::<Vec<_>>();
         keys.sort_by_key(|(key, _)| std::cmp::Reverse(rank(key, order)));
         let total = keys.len() as u64;
         match from {

@@ -1,7 +1,7 @@
 //! A text of each key of a block, one behind the other: a byte that no text has, then the text.
 
 use memchr::memmem::Finder;
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::store::embedded::sheet::PLACES;
 
@@ -25,58 +25,73 @@ pub(crate) fn replaced<'a>(data: &'a [u8], texts: impl Iterator<Item = (u32, &'a
 
 /// What is looked for in texts.
 #[derive(Debug)]
-pub(crate) enum Sought {
-    /// This anywhere in them, or, with [`BEFORE`], at their beginning.
-    Bytes(Box<Finder<'static>>),
-    /// What SQL calls like this, with `%` alone.
-    Like(Pattern),
+pub(crate) struct Sought {
+    /// Each must be in a text: these bytes, which begin with [`BEFORE`] where they must be at its beginning.
+    parts: Vec<Finder<'static>>,
+    /// What a text that has them must also be like.
+    pattern: Option<Pattern>,
 }
 
 impl Sought {
     /// A text that contains this.
     pub(crate) fn part(part: &str) -> Self {
-        Self::Bytes(Box::new(Finder::new(part.as_bytes()).into_owned()))
+        Self { parts: vec![Finder::new(part.as_bytes()).into_owned()], pattern: None }
     }
 
     /// A text that begins so.
     pub(crate) fn beginning(beginning: &str) -> Self {
-        let mut bytes = vec![BEFORE];
-        bytes.extend_from_slice(beginning.as_bytes());
-        Self::Bytes(Box::new(Finder::new(&bytes).into_owned()))
+        Self { parts: vec![Finder::new(&[&[BEFORE], beginning.as_bytes()].concat()).into_owned()], pattern: None }
     }
 
-    /// A text that is like this.
+    /// A text that SQL calls like this, with `%` alone.
     pub(crate) fn like(pattern: &str) -> Self {
-        Self::Like(Pattern::new(pattern))
+        let pattern = Pattern::new(pattern);
+        let mut parts = pattern.middle.clone();
+        parts.extend(pattern.last.as_deref().map(|last| Finder::new(last).into_owned()));
+        parts.extend(Self::beginning(&pattern.first).parts);
+        Self { parts, pattern: Some(pattern) }
     }
 
     /// The keys among `wanted` whose texts are so.
     pub(crate) fn which(&self, data: &[u8], wanted: u128) -> u128 {
-        match self {
-            Self::Bytes(finder) => containing(finder, data),
-            Self::Like(pattern) => {
-                let texts = data.split(|byte| *byte == BEFORE).skip(1).take(PLACES as usize);
-                let is =
-                    |(place, text)| if wanted >> place & 1 == 1 && pattern.fits(text) { 1_u128 << place } else { 0 };
-                (0_u32..).zip(texts).map(is).sum()
+        let mut found = wanted;
+        for part in &self.parts {
+            if found != 0 {
+                found &= containing(part, data);
             }
+        }
+        match &self.pattern {
+            Some(pattern) if found != 0 => pattern.which(data, found),
+            _ => found,
         }
     }
 }
 
-/// All texts are searched as one: what is sought has no [`BEFORE`] inside, so it lies in one of them.
+/// All texts are searched as one: what is sought has no [`BEFORE`] but its first byte, so it lies in one of them.
 fn containing(finder: &Finder<'_>, data: &[u8]) -> u128 {
-    if finder.needle().is_empty() {
+    let needle = finder.needle();
+    if needle.is_empty() {
         return u128::MAX;
     }
-    let (mut found, mut begun, mut from) = (0, 0_usize, 0);
-    while let Some(at) = finder.find(&data[from..]) {
-        let at = from + at;
-        begun += memchr_iter(BEFORE, &data[from..=at]).count();
+    // What begins the text at `from` was not counted yet. Many names are alike: it is often where it was in the last one.
+    let (mut found, mut begun, mut from, mut usual) = (0, 0_usize, 0, 0);
+    loop {
+        let rest = &data[from..];
+        let is_usual = rest.get(usual..).is_some_and(|rest| rest.starts_with(needle))
+            && (usual == 0 || memchr(BEFORE, &rest[1..usual]).is_none());
+        let at = if is_usual {
+            begun += 1;
+            usual
+        } else {
+            let Some(at) = finder.find(rest) else { break };
+            begun += memchr_iter(BEFORE, &rest[..=at]).count();
+            usual = at - memrchr(BEFORE, &rest[..=at]).unwrap_or(0);
+            at
+        };
         found |= begun.checked_sub(1).and_then(|place| 1_u128.checked_shl(u32::try_from(place).ok()?)).unwrap_or(0);
         // On with the next text.
-        match memchr(BEFORE, &data[at + 1..]) {
-            Some(next) => from = at + 1 + next,
+        match memchr(BEFORE, &rest[at + 1..]) {
+            Some(next) => from += at + 1 + next,
             None => break,
         }
     }
@@ -85,8 +100,8 @@ fn containing(finder: &Finder<'_>, data: &[u8]) -> u128 {
 
 /// A pattern in which `%` stands for anything.
 #[derive(Debug)]
-pub(crate) struct Pattern {
-    first: Box<[u8]>,
+struct Pattern {
+    first: Box<str>,
     middle: Vec<Finder<'static>>,
     /// `None` when there is no `%`.
     last: Option<Box<[u8]>>,
@@ -95,20 +110,36 @@ pub(crate) struct Pattern {
 impl Pattern {
     fn new(pattern: &str) -> Self {
         let Some((first, rest)) = pattern.split_once('%') else {
-            return Self { first: pattern.as_bytes().into(), middle: Vec::new(), last: None };
+            return Self { first: pattern.into(), middle: Vec::new(), last: None };
         };
         let (middle, last) = rest.rsplit_once('%').unwrap_or(("", rest));
         let middle = middle.split('%').filter(|part| !part.is_empty());
         Self {
-            first: first.as_bytes().into(),
+            first: first.into(),
             middle: middle.map(|part| Finder::new(part.as_bytes()).into_owned()).collect(),
             last: Some(last.as_bytes().into()),
         }
     }
 
+    /// The keys among `wanted` whose texts are like it.
+    fn which(&self, data: &[u8], wanted: u128) -> u128 {
+        let mut found = 0;
+        let mut ends = memchr_iter(BEFORE, data).skip(1).chain(std::iter::once(data.len()));
+        let mut begin = 1;
+        for place in 0..PLACES {
+            let Some(end) = ends.next() else { break };
+            if wanted >> place & 1 == 1 && self.fits(&data[begin..end]) {
+                found |= 1 << place;
+            }
+            begin = end + 1;
+        }
+        found
+    }
+
     fn fits(&self, text: &[u8]) -> bool {
-        let Some(last) = &self.last else { return *text == *self.first };
-        let rest = text.strip_prefix(&*self.first).and_then(|rest| rest.strip_suffix(&**last));
+        let first = self.first.as_bytes();
+        let Some(last) = &self.last else { return text == first };
+        let rest = text.strip_prefix(first).and_then(|rest| rest.strip_suffix(&**last));
         let Some(mut rest) = rest else { return false };
         self.middle.iter().all(|part| match part.find(rest) {
             Some(at) => {
