@@ -88,6 +88,12 @@ impl Clock {
         self.guard.as_ref().map(|guard| guard.line_ms(self.monotonic_ns()))
     }
 
+    /// What of `now` is certain, milliseconds since 1970: a wall clock that was set forward just now does not count. Quota periods turn by this, since a
+    /// period that a mistake has begun cannot be taken back.
+    pub fn certain_ms(&self, now: Now) -> i64 {
+        self.guard.as_ref().map_or(now.unix_ms, |guard| now.unix_ms.min(guard.most_ms(now.monotonic_ns)))
+    }
+
     /// Reads the time.
     pub fn now(&self) -> Now {
         let raw = self.raw();

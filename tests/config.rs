@@ -135,7 +135,7 @@ fn said(text: &str) -> BTreeSet<String> {
         if let Some((name, value)) = line.split_once(" = ")
             && !name.contains([' ', '{'])
         {
-            let name = if section == "models." { "*" } else { name };
+            let name = if ["models.", "fallbacks."].contains(&section.as_str()) { "*" } else { name };
             open = format!("{section}{name}");
             said.insert(open.clone());
             open += if value.starts_with('[') { "[]." } else { "." };

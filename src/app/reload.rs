@@ -219,10 +219,11 @@ fn files_of(config: &Config) -> Vec<PathBuf> {
 /// What the data plane reads of a configuration. What did not change of its TLS goes on.
 pub fn live(config: &Config, old: Option<&Live>) -> Live {
     let tls = Identity::keep(old.and_then(|old| old.settings.tls.as_ref()), config.server.tls.as_ref());
+    let routes = Routes::new(config.upstreams.clone(), config.aliases.clone(), old.map(|old| &*old.routes));
     Live {
         settings: proxy::Settings { tls, ..config.server.clone() },
         limits: config.limits,
-        routes: Arc::new(Routes::new(config.upstreams.clone(), config.aliases.clone(), old.map(|old| &*old.routes))),
+        routes: Arc::new(routes.with_fallbacks(config.fallbacks.clone())),
         prices: config.prices.clone(),
     }
 }

@@ -192,9 +192,8 @@ async fn run_planes(
         plane: Arc::clone(&plane),
         next: Mutex::default(),
     });
-    if let Some(predecessor) = predecessor {
-        follow(predecessor, holds, ledger).map_err(machine("a thread"))?;
-    }
+    let before = predecessor.map(|predecessor| follow(predecessor, holds, ledger));
+    let before = before.transpose().map_err(machine("a thread"))?;
     let service = Arc::clone(&surface.service);
     tokio::spawn(async move { admin::serve(admin_listener, &surface, is_open).await });
     tokio::spawn(memory::watch(Arc::clone(&plane)));
@@ -214,7 +213,7 @@ async fn run_planes(
         write_ready(path, &server.addresses, &admin_address).map_err(machine("the ready file"))?;
     }
     service_manager::ready();
-    until_end(server, giver, &mut signals, &mut reloads).await
+    until_end(server, giver, before, &mut signals, &mut reloads).await
 }
 
 /// Asks ejected endpoints whether they are well again, on the control plane.
@@ -228,6 +227,7 @@ fn probe_upstreams(plane: Arc<Plane>, tls: &Arc<ClientConfig>) {
 async fn until_end(
     mut server: Server,
     giver: Arc<Giver>,
+    before: Option<oneshot::Receiver<()>>,
     signals: &mut Signals,
     reloads: &mut Option<Reloads>,
 ) -> Result<Ended, StartFault> {
@@ -245,23 +245,30 @@ async fn until_end(
                     server.door().announce();
                     tokio::select! {
                         () = tokio::time::sleep(delay) => {}
-                        () = signals.next_end() => {}
+                        () = signals.next_end_reading(reloads) => {}
                     }
                 }
-                return Ok(Ended { outcome: drain(server, LINGER_AT_THE_END, signals).await, _handed: None });
+                return Ok(Ended { outcome: drain(server, LINGER_AT_THE_END, signals, reloads).await, _handed: None });
             }
             Ok(Asked::HandOver) => {
                 if let Some(handed) = hand_over(&giver, signals).await {
                     // The sockets are the new process's alone: should it end, whoever connects is refused and not left waiting here.
                     drop(giver);
                     service_manager::main_process(handed.pid);
-                    let outcome = drain(server, LINGER, signals).await;
+                    let outcome = drain(server, LINGER, signals, &mut None).await;
+                    if let Some(before) = before {
+                        // What the process before this one holds of quotas is held by the next one until this one is gone.
+                        tokio::select! {
+                            _ = before => {}
+                            () = signals.next_end() => {}
+                        }
+                    }
                     return Ok(Ended { outcome, _handed: Some(handed) });
                 }
             }
             Err(thread) => {
                 tracing::error!(thread, "a thread of the data plane died; the program ends");
-                drain(server, Duration::ZERO, signals).await;
+                drain(server, Duration::ZERO, signals, reloads).await;
                 return Ok(Ended { outcome: Outcome::Died, _handed: None });
             }
         }
@@ -281,17 +288,26 @@ async fn hand_over(giver: &Arc<Giver>, signals: &mut Signals) -> Option<Handed> 
         return None;
     }
     service_manager::reloading();
+    let (tell, mut given) = oneshot::channel();
     let giving = Arc::clone(giver);
-    let mut giving = tokio::task::spawn_blocking(move || giving.hand_over());
+    // Started by this thread and not by one of the runtime's: those give way to the workers, and the new process would inherit that, for good.
+    let started = thread::Builder::new().name("keyward-giver".to_owned()).spawn(move || {
+        let _ = tell.send(giving.hand_over());
+    });
+    if let Err(error) = started {
+        tracing::error!(%error, "no thread for the hand-over; this process goes on");
+        service_manager::ready();
+        return None;
+    }
     let given = tokio::select! {
-        given = &mut giving => given,
+        given = &mut given => given,
         () = signals.next_end() => {
             giver.give_up();
             signals.again();
-            giving.await
+            given.await
         }
     };
-    match given.unwrap_or_else(|error| Err(format!("a bug: {error}"))) {
+    match given.unwrap_or_else(|_| Err("a bug: nobody says how it went".to_owned())) {
         Ok(handed) => {
             tracing::info!(pid = handed.pid, "a new process serves; this one drains");
             Some(handed)
@@ -304,16 +320,19 @@ async fn hand_over(giver: &Arc<Giver>, signals: &mut Signals) -> Option<Handed> 
     }
 }
 
-/// Lets go of what is held for the requests of the process before, once that is gone and everything it settled is counted.
-fn follow(predecessor: Predecessor, holds: Arc<Holds>, ledger: Arc<Ledger>) -> std::io::Result<()> {
+/// Lets go of what is held for the requests of the process before, once that is gone and everything it settled is counted. Tells when.
+fn follow(predecessor: Predecessor, holds: Arc<Holds>, ledger: Arc<Ledger>) -> std::io::Result<oneshot::Receiver<()>> {
+    let (tell, told) = oneshot::channel();
     thread::Builder::new().name("keyward-before".to_owned()).spawn(move || {
         predecessor.until_gone();
         // What it settled last is looked for, whatever the store says to it.
         let _tried_again_later = ledger.flush();
         holds.end();
         tracing::info!("the process before this one has ended");
+        // Only one that has handed over in turn still listens.
+        let _ = tell.send(());
     })?;
-    Ok(())
+    Ok(told)
 }
 
 fn write_ready(path: &Path, data: &[Address], admin: &Address) -> std::io::Result<()> {
@@ -326,7 +345,7 @@ fn write_ready(path: &Path, data: &[Address], admin: &Address) -> std::io::Resul
 }
 
 /// Lets running requests end; a second signal cuts them.
-async fn drain(server: Server, linger: Duration, signals: &mut Signals) -> Outcome {
+async fn drain(server: Server, linger: Duration, signals: &mut Signals, reloads: &mut Option<Reloads>) -> Outcome {
     tracing::info!("draining");
     let (tell, told) = oneshot::channel();
     // A thread that nothing waits for: a blocking task of the runtime would hold up an end that is to be at once.
@@ -342,6 +361,6 @@ async fn drain(server: Server, linger: Duration, signals: &mut Signals) -> Outco
             Ok(true) => Outcome::Drained,
             Ok(false) | Err(_) => Outcome::Cut,
         },
-        () = signals.next_end() => Outcome::Cut,
+        () = signals.next_end_reading(reloads) => Outcome::Cut,
     }
 }

@@ -47,6 +47,15 @@ impl Signals {
         }
     }
 
+    /// The same for a process that is going down: its files are read again meanwhile, since a key that is revoked by file is still to be refused.
+    pub(super) async fn next_end_reading(&mut self, reloads: &mut Option<Reloads>) {
+        // What was asked before is under way.
+        self.is_to_end = false;
+        while self.next(reloads).await != Asked::End {
+            tracing::warn!("this process is going down and hands over to nobody");
+        }
+    }
+
     /// The end that was just asked for is told again by the next [`Signals::next`].
     pub(super) fn again(&mut self) {
         self.is_to_end = true;

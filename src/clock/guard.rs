@@ -5,7 +5,7 @@
 //! | the wall clock | the time | the line |
 //! |---|---|---|
 //! | runs | the wall clock's | follows it |
-//! | is set forward | the wall clock's: what has expired by it is refused | stays as it was, and follows once the wall clock has stood by it for an hour |
+//! | is set forward | the wall clock's: what has expired by it is refused; quota periods turn by the line | stays as it was, and follows once the wall clock has stood by it for an hour |
 //! | is set back again within that hour | the wall clock's: the mistake has left nothing | - |
 //! | is set back | the line's: it goes on as if nothing had happened | goes on for a day; then it stands still until the wall clock has caught up |
 //!
@@ -77,6 +77,11 @@ impl Guard {
     /// The earliest that the time can be.
     pub(super) fn least_ms(&self, monotonic_ns: u64) -> i64 {
         self.line_ms(monotonic_ns).saturating_sub(SLACK_MS)
+    }
+
+    /// The latest that the time can be, as far as is certain.
+    pub(super) fn most_ms(&self, monotonic_ns: u64) -> i64 {
+        self.line_ms(monotonic_ns).saturating_add(SLACK_MS)
     }
 
     /// Looks how the wall clock stands, and moves the line.

@@ -43,7 +43,7 @@ pub use restart::needs_restart;
 use raw::{Names, Table};
 
 const NAMES: Names =
-    &["keys_file", "server", "admin", "storage", "limits", "upstreams", "models", "prices", "passthrough"];
+    &["keys_file", "server", "admin", "storage", "limits", "upstreams", "models", "fallbacks", "prices", "passthrough"];
 
 /// `keyward.toml`, checked. Its `Debug` holds no secret.
 #[derive(Debug, Clone)]
@@ -62,6 +62,8 @@ pub struct Config {
     pub upstreams: Vec<UpstreamSettings>,
     /// `[models]`: alias, and the name sent upstream for it, which is no alias.
     pub aliases: Vec<(ModelName, ModelName)>,
+    /// `[fallbacks]`: a name that clients ask for, and the names tried in its place, in this order; never itself.
+    pub fallbacks: Vec<(ModelName, Vec<ModelName>)>,
     /// `[prices]`.
     pub prices: PriceTable,
     /// Where keys are declared by file.
@@ -158,13 +160,15 @@ fn read(root: &Table<'_>) -> Config {
     let keys_file = root.get("keys_file").and_then(|item| {
         item.parsed("the path of a file", |path| (!path.is_empty()).then(|| item.reader.resolve(path)))
     });
+    let aliases = models::read_aliases(root, &upstreams);
     Config {
         server,
         admin,
         storage: storage::read(root),
         ledger: storage::read_ledger(root),
         limits: limits::read(root),
-        aliases: models::read_aliases(root, &upstreams),
+        fallbacks: models::read_fallbacks(root, &upstreams, &aliases),
+        aliases,
         prices: models::read_prices(root),
         upstreams,
         keys_file,
@@ -174,7 +178,7 @@ fn read(root: &Table<'_>) -> Config {
 
 /// Every setting of `keyward.toml` by its path; `[]` stands for a list's index and `*` for a name that is the operator's.
 pub fn setting_names() -> Vec<String> {
-    let sections: [(&str, Names); 17] = [
+    let sections: [(&str, Names); 18] = [
         ("", NAMES),
         ("server.", server::NAMES),
         ("server.tls.", tls::NAMES),
@@ -190,6 +194,7 @@ pub fn setting_names() -> Vec<String> {
         ("upstreams[].probe.", upstreams::service::PROBE_NAMES),
         ("upstreams[].tls.", upstreams::connection::TLS_NAMES),
         ("models.", &["*"]),
+        ("fallbacks.", &["*"]),
         ("prices.*.", models::PRICE_NAMES),
         ("passthrough[].", passthrough::NAMES),
     ];

@@ -137,7 +137,7 @@ pub fn reserve_within(
 pub fn owe(state: &Arc<KeyLimits>, policy: &Arc<KeyPolicy>, charge: Charge, clock: &Clock, now: Now) -> Reservation {
     let nothing = Charge { bills_quota: false, can_clamp: false, ..charge };
     // A charge of nothing is never refused.
-    let held = state.quota.reserve(policy.quota, &nothing, false, now.unix_ms).ok();
+    let held = state.quota.reserve(policy.quota, &nothing, false, clock.certain_ms(now)).ok();
     Reservation::begin(state, policy, charge, clock, held)
 }
 
@@ -151,7 +151,7 @@ fn all_or_none(
     takes_slot: bool,
 ) -> Result<Reservation, Refusal> {
     let may_clamp = charge.can_clamp && settings.on_low_quota == OnLowQuota::Clamp;
-    let held = state.quota.reserve(policy.quota, &charge, may_clamp, now.unix_ms)?;
+    let held = state.quota.reserve(policy.quota, &charge, may_clamp, clock.certain_ms(now))?;
     // From here on dropping it gives everything back.
     let mut reservation = Reservation::begin(state, policy, charge, clock, Some(held));
     match reservation.take_rates(takes_slot, now) {
@@ -326,7 +326,7 @@ impl Reservation {
             }
         }
         let counted = match self.held.take() {
-            Some(held) => self.state.quota.settle(held, self.charge.units_of(&usage), now.unix_ms),
+            Some(held) => self.state.quota.settle(held, self.charge.units_of(&usage), self.clock.certain_ms(now)),
             None => QuotaCount::default(),
         };
         self.free_slot();
@@ -338,7 +338,7 @@ impl Reservation {
             self.state.tokens.settle(taken, 0, now.monotonic_ns);
         }
         if let Some(held) = self.held.take() {
-            let _nothing = self.state.quota.settle(held, 0, now.unix_ms);
+            let _nothing = self.state.quota.settle(held, 0, self.clock.certain_ms(now));
         }
         self.free_slot();
     }

@@ -37,6 +37,12 @@ impl HeldBody {
         self.bytes = bytes;
         self.share.resize(self.share.bytes.saturating_sub(old) + new);
     }
+
+    /// Counts `original` and, where that is a copy, what was made of it to be `sent`. As in [`HeldBody::replace`], whatever the budget.
+    pub fn count_both(&mut self, original: &Bytes, sent: &Bytes) {
+        let is_copy = original.as_ptr() != sent.as_ptr();
+        self.share.resize(original.len() as u64 + if is_copy { sent.len() as u64 } else { 0 });
+    }
 }
 
 /// What somebody holds of the budget; given back when dropped.

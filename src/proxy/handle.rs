@@ -116,7 +116,7 @@ async fn decide(
     trace.account.line.upstream = Some(way.upstream.settings.name.clone());
     let admitted = reserve(plane, &live, caller, &described, charge)?;
     let prepared = Prepared { route: &received.route, head, described, held, way, deadline };
-    Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &trace.account.line.request_id))))
+    Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &live, &trace.account.line.request_id))))
 }
 
 /// Sends away what there is no room for, before anything is done for it.
@@ -213,7 +213,12 @@ async fn describe(
 }
 
 /// May it, and who serves it.
-fn authorize(live: &Live, caller: &Caller, route: &Route, facts: &RequestFacts) -> Result<(Charge, Way), Refusal> {
+pub(super) fn authorize(
+    live: &Live,
+    caller: &Caller,
+    route: &Route,
+    facts: &RequestFacts,
+) -> Result<(Charge, Way), Refusal> {
     let passthrough = route.passthrough.and_then(|index| live.settings.passthrough.get(index));
     let way = match (passthrough, &facts.model) {
         _ if caller.policy().is_sandbox => live.routes.sandbox(),

@@ -13,6 +13,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use crate::clock::NS_PER_SECOND;
 use crate::dialect::route;
 use crate::proxy::carrier::Carrier;
 use crate::proxy::handle::handle;
@@ -53,6 +55,8 @@ const MAX_OWN_RESETS: usize = 64;
 /// How often a peer is asked whether it is there, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a peer that was told to go may begin streams: what was on its way, and what it sends until it has heard.
+const GOODBYE_NS: u64 = 5 * NS_PER_SECOND;
 
 /// What is noted about a connection, for all of its streams.
 #[derive(Debug)]
@@ -65,6 +69,8 @@ pub struct ConnectionNotes {
     write_stall_ns: u64,
     /// Set when the peer has done something too often: nothing more is taken from it.
     misconduct: Cell<Option<Misconduct>>,
+    /// When the peer was told to go, nanoseconds of the monotonic clock.
+    goodbye_ns: Cell<Option<u64>>,
 }
 
 impl ConnectionNotes {
@@ -77,6 +83,7 @@ impl ConnectionNotes {
             running: Cell::new(0),
             write_stall_ns: u64::try_from(stall.as_nanos()).unwrap_or(u64::MAX),
             misconduct: Cell::new(None),
+            goodbye_ns: Cell::new(None),
         })
     }
 
@@ -115,6 +122,22 @@ impl ConnectionNotes {
         let _ = self.judge(|conduct, now_ns| conduct.head_refused(now_ns));
     }
 
+    fn said_goodbye(&self) {
+        if self.goodbye_ns.get().is_none() {
+            self.goodbye_ns.set(Some(self.worker.plane.clock.monotonic_ns()));
+        }
+    }
+
+    /// A stream has begun. What was on its way when the peer was told to go is served. Whoever acknowledges nothing could go on for as long as
+    /// another stream runs, by keys and quotas that are another process's by then.
+    fn stream_began(&self) {
+        if let Some(goodbye_ns) = self.goodbye_ns.get() {
+            let is_late = |now_ns: u64| now_ns.saturating_sub(goodbye_ns) > GOODBYE_NS;
+            // It is met at its next frame.
+            let _ = self.judge(|_, now_ns| if is_late(now_ns) { Err(Misconduct::Stays) } else { Ok(()) });
+        }
+    }
+
     fn received(&self, bytes: &[u8]) -> Result<(), Misconduct> {
         self.judge(|conduct, now_ns| conduct.receive(bytes, now_ns))?;
         match self.conduct.borrow().head_is_open() {
@@ -151,18 +174,31 @@ pub(super) async fn serve(
     let notes = ConnectionNotes::new(worker, wire);
     let io = TokioIo::new(Watched::new(start, line, Rc::clone(&notes)));
     let newest = Rc::new(Cell::new(None));
-    let service = service_fn(|request| answer(worker, &notes, peer, request, &newest));
+    let asked = Cell::new(false);
+    let service = service_fn(|request| {
+        asked.set(true);
+        notes.stream_began();
+        answer(worker, &notes, peer, request, &newest)
+    });
     let mut serving = pin!(builder(Spawner { newest: Rc::clone(&newest) }).serve_connection(io, service));
     let mut is_draining = pin!(draining.wait_for(|draining| *draining));
-    let (mut told, mut parting) = (false, false);
+    let (mut told, mut announced, mut parting) = (false, false, false);
     let outcome = poll_fn(|cx| {
         if !told && is_draining.as_mut().poll(cx).is_ready() {
             told = true;
+            notes.said_goodbye();
             serving.as_mut().graceful_shutdown();
         }
         // What has arrived is read before it is judged to be late.
         if let Poll::Ready(ended) = serving.as_mut().poll(cx) {
             return Poll::Ready(ended.map_err(|error| tracing::debug!(%error, %peer, "client connection ended")));
+        }
+        // No answer over HTTP/2 can say that it is the last, so the connection does. Not before a first request: hyper would drop it unheard.
+        if !announced && asked.get() && worker.plane.is_draining.load(Ordering::Relaxed) {
+            announced = true;
+            notes.said_goodbye();
+            serving.as_mut().graceful_shutdown();
+            cx.waker().wake_by_ref();
         }
         // A peer that was told to go and has nothing to wait for is not waited for.
         if told && !parting && notes.running.get() == 0 {

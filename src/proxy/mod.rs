@@ -9,6 +9,7 @@ pub mod carrier;
 pub mod client_address;
 mod connection;
 pub mod deadline;
+pub mod fallback;
 pub mod forward;
 pub mod handle;
 pub mod headers;

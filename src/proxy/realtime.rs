@@ -99,7 +99,7 @@ pub fn prepare(
     let admitted = admission::admit(caller, facts, charge, &live.limits, &plane.clock, now).map_err(|(_, why)| why)?;
     let rename = way.rename.as_ref().map(ModelName::as_str);
     let headers = outgoing_headers(head, true, &trace.account.line.request_id);
-    let (path_and_query, deadline) = (target(route, head, rename), worker.deadlines.register());
+    let (path_and_query, deadline) = (target(route, &head.uri, rename), worker.deadlines.register());
     Ok(Opening { admitted, way, model, offer, path_and_query, headers, deadline })
 }
 

@@ -26,6 +26,8 @@ use crate::telemetry::access_log::AccessLine;
 use crate::upstream::answer::UpstreamBody;
 
 const CLAMPED: HeaderName = HeaderName::from_static("x-keyward-clamped");
+/// Which model served in the place of the one asked for.
+const MODEL: HeaderName = HeaderName::from_static("x-keyward-model");
 
 /// The answer to a forwarded request.
 pub fn answer(worker: &Rc<Worker>, trace: Box<Trace>, mut forwarded: Forwarded) -> Response<AnswerBody> {
@@ -66,6 +68,9 @@ fn headers(
     let mut headers = passed_headers(worker, line, &forwarded.caller, from_upstream);
     if let Some(output) = forwarded.clamp {
         headers.insert(CLAMPED, HeaderValue::from(output));
+    }
+    if let Some(model) = forwarded.fallback.as_ref().and_then(|model| HeaderValue::from_str(model.as_str()).ok()) {
+        headers.insert(MODEL, model);
     }
     if strips {
         headers.remove(CONTENT_LENGTH);

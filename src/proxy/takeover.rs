@@ -33,21 +33,23 @@ impl Wanted {
     }
 }
 
-/// Asks the upstream of `way`, and those that take over for it; `way` leads to the one that answered, or was asked last.
+/// Asks the upstream of `way`, and those that take over for it; `way` leads to the one that answered, or was asked last. `insists` says
+/// whether ejected endpoints are asked where no better ones are left, rather than none.
 ///
 /// # Errors
-/// Why none did.
+/// Why none did, with the request where nobody accepted it.
 pub async fn send(
     worker: &Worker,
     live: &Live,
     way: &mut Way,
     wanted: Option<Wanted>,
     outgoing: Outgoing,
+    limit: Limit,
+    insists: bool,
 ) -> Result<Answered, Failure> {
-    let limit = Limit::of(&way.upstream);
-    let leave = if wanted.is_some() { Leave::default() } else { Leave { to_repeat: true, to_insist: true } };
+    let leave = if wanted.is_some() { Leave::default() } else { Leave { to_repeat: true, to_insist: insists } };
     match (client::send(&worker.pool, &way.upstream, outgoing, limit, leave).await, wanted) {
-        (Err(failure), Some(wanted)) => Box::pin(take_over(worker, live, way, &wanted, limit, failure)).await,
+        (Err(failure), Some(wanted)) => Box::pin(take_over(worker, live, way, &wanted, limit, insists, failure)).await,
         (Err(Failure { answer: Some(answer), .. }), None) => Ok(*answer),
         (outcome, _) => outcome,
     }
@@ -59,6 +61,7 @@ async fn take_over(
     way: &mut Way,
     wanted: &Wanted,
     limit: Limit,
+    insists: bool,
     mut failure: Failure,
 ) -> Result<Answered, Failure> {
     // Who said that it does nothing now, and who was not asked because all of its endpoints are ejected.
@@ -76,9 +79,13 @@ async fn take_over(
         let (next, to_insist) = match following {
             Some(next) => (next, false),
             None if turned_down.is_some() => break,
-            None => match passed_over.take() {
-                Some(first) => (first, true),
-                None => break,
+            None => match (insists, passed_over.take()) {
+                (true, Some(first)) => (first, true),
+                (_, out) => {
+                    failure.is_out = out.is_some();
+                    failure.unsent = Some(outgoing);
+                    break;
+                }
             },
         };
         counter(worker, &way.upstream, failure.fault.as_str()).inc();

@@ -69,7 +69,8 @@ impl Limit {
         self.0.map_or(own, |end| own.min(end.saturating_duration_since(Instant::now())))
     }
 
-    fn is_over(self) -> bool {
+    /// Whether it is over.
+    pub fn is_over(self) -> bool {
         self.0.is_some_and(|end| Instant::now() >= end)
     }
 }

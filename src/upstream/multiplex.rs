@@ -4,6 +4,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -53,6 +55,8 @@ pub struct Trunks {
 pub struct Trunk {
     sender: SendRequest<Whole>,
     streams: Rc<Cell<u32>>,
+    /// Requests at once that the other side takes.
+    most_streams: Rc<Cell<usize>>,
     /// When it is not to be used any more, nanoseconds of the monotonic clock.
     until_ns: u64,
     /// When its last request ended.
@@ -78,7 +82,7 @@ impl Trunks {
         let trunks = open.get_mut(&endpoint)?;
         // Those that are over live on as long as their requests do.
         trunks.retain(|trunk| !trunk.sender.is_closed() && now_ns < trunk.until_ns);
-        trunks.iter().find(|trunk| trunk.streams.get() < STREAMS_MAX).map(|trunk| Line::on(trunk.clone(), now_ns))
+        trunks.iter().find(|trunk| trunk.has_room()).map(|trunk| Line::on(trunk.clone(), now_ns))
     }
 
     /// Takes a new connection in, and a place on it.
@@ -107,6 +111,15 @@ impl Trunks {
     /// Open connections without a request.
     pub fn idle_count(&self) -> usize {
         self.open.borrow().values().flatten().filter(|trunk| trunk.streams.get() == 0).count()
+    }
+}
+
+impl Trunk {
+    /// Whether the other side takes one more request at once: what is beyond that would wait unsent for as long as the others last, and look like
+    /// an endpoint that does not answer.
+    fn has_room(&self) -> bool {
+        let streams = self.streams.get();
+        streams < STREAMS_MAX && (streams as usize) < self.most_streams.get()
     }
 }
 
@@ -148,13 +161,23 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(std::io::Error::other)?;
+    let most_streams = Rc::new(Cell::new(STREAMS_MAX as usize));
+    let told = Rc::clone(&most_streams);
     tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
+        let mut connection = pin!(connection);
+        let ended = poll_fn(|cx| {
+            let ended = connection.as_mut().poll(cx);
+            if ended.is_pending() {
+                told.set(connection.current_max_send_streams());
+            }
+            ended
+        });
+        if let Err(error) = ended.await {
             tracing::debug!(%error, "upstream connection ended");
         }
     });
     let idle_since_ns = Rc::new(Cell::new(now_ns));
-    Ok(Trunk { sender, streams: Rc::default(), until_ns, idle_since_ns })
+    Ok(Trunk { sender, streams: Rc::default(), most_streams, until_ns, idle_since_ns })
 }
 
 /// Whether `error` says that nothing of the request was processed (RFC 9113 8.7): its stream was refused, or lies beyond the last

@@ -125,6 +125,7 @@ pub struct Routes {
     upstreams: Vec<Arc<Upstream>>,
     sandbox: Option<Arc<Upstream>>,
     aliases: HashMap<ModelName, ModelName>,
+    fallbacks: HashMap<ModelName, Vec<ModelName>>,
     /// Whether there is more than one priority.
     is_ranked: bool,
 }
@@ -148,7 +149,18 @@ impl Routes {
         let sandbox = Upstream::new(UpstreamSettings::sandbox()).map(Arc::new);
         let priority = |up: &Arc<Upstream>| up.settings.priority;
         let is_ranked = upstreams.first().map(priority) != upstreams.last().map(priority);
-        Self { upstreams, sandbox, aliases: aliases.into_iter().collect(), is_ranked }
+        Self { upstreams, sandbox, aliases: aliases.into_iter().collect(), fallbacks: HashMap::new(), is_ranked }
+    }
+
+    /// The same with these models tried in the place of others; none is its own.
+    #[must_use]
+    pub fn with_fallbacks(self, fallbacks: Vec<(ModelName, Vec<ModelName>)>) -> Self {
+        Self { fallbacks: fallbacks.into_iter().collect(), ..self }
+    }
+
+    /// The models to be tried, in this order, where no upstream can take a request for `model`, as the client wrote it.
+    pub fn fallbacks(&self, model: &ModelName) -> &[ModelName] {
+        self.fallbacks.get(model).map_or(&[], Vec::as_slice)
     }
 
     /// The way of `model` for callers of `dialect`; the first upstream that serves it, or what it is an alias of.

@@ -87,12 +87,15 @@ pub async fn open(
     offer.put_request_headers(&key, outgoing.request.headers_mut());
     let mut driver = Some(driver);
     let limit = upstream.settings.first_byte_timeout;
-    let asked = timeout(limit, ask(&mut sender, &mut driver, outgoing.request, &key, offer)).await;
+    let mut is_heard = false;
+    let asked = timeout(limit, ask(&mut sender, &mut driver, outgoing.request, (&key, offer), &mut is_heard)).await;
     let answer = asked
         .unwrap_or_else(|_elapsed| Err((Fault::UpstreamTimeout, format!("no answer to the handshake in {limit:?}"))));
-    match &answer {
-        Ok(_) => seat.answered(),
-        Err(_) => seat.failed(Trouble::Unanswered),
+    // An answer is one, whatever it says: what a client offers may well be the cause of it.
+    if is_heard {
+        seat.answered()
+    } else {
+        seat.failed(Trouble::Unanswered)
     }
     match answer? {
         Answer::Opened { io, headers, chosen } => {
@@ -118,12 +121,13 @@ async fn ask(
     sender: &mut Sender,
     driver: &mut Option<Driver>,
     request: Request<Whole>,
-    key: &Key,
-    offer: &Offer,
+    (key, offer): (&Key, &Offer),
+    is_heard: &mut bool,
 ) -> Result<Answer, (Fault, String)> {
     let broken = |note: String| (Fault::UpstreamBroken, note);
     let sent = along(driver, sender.send_request(request)).await;
     let (parts, incoming) = sent.map_err(|error| broken(error.to_string()))?.into_parts();
+    *is_heard = true;
     if parts.status != StatusCode::SWITCHING_PROTOCOLS {
         return declined(parts, incoming, driver).await;
     }

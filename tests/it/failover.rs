@@ -1,6 +1,7 @@
 //! Several backends, one of them gone: killed, hung, or pools of which one takes over from another. What could be retried safely is.
 
 mod connections;
+mod fallback;
 mod load;
 mod pools;
 

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::time::Duration;
 
+use crate::harness::h2::H2;
 use crate::harness::program::command;
 use crate::harness::{Client, get, post};
 use crate::ledger::{found, keys_file, secrets};
@@ -85,9 +86,11 @@ async fn restarts_under_load_refuse_nobody_cut_no_stream_and_charge_everything_o
     let (requests, streams) = if rounds > 10 { (16, 200) } else { (6, 20) };
     let mut house = house(CONFIG).await;
     let load = Load::start(house.data, requests, streams);
+    let niceness = house.niceness();
     for round in 0..rounds {
         load.until_more(requests + streams).await;
         house.hand_over().await;
+        assert_eq!(house.niceness(), niceness, "whoever serves gives way to nobody");
         assert!(load.is_well(), "round {round}");
     }
     load.until_more(requests + streams).await;
@@ -141,6 +144,8 @@ async fn a_quota_is_not_overdrawn_by_what_the_old_process_still_runs() {
     let mut running = Client::connect(house.data).await;
     running.send(&post("/v1/chat/completions", "handover-secret-1", body)).await;
     house.until_metric("keyward_requests_in_flight 1").await;
+    // Twice: what the first process runs is held by the third, although the second has nothing to wait for.
+    house.hand_over().await;
     house.hand_over().await;
     let told = Client::once(house.data, &get("/v1/key", "handover-secret-1")).await.json();
     assert_eq!(told["quota_used"], 0, "{told}");
@@ -160,6 +165,22 @@ async fn a_quota_is_not_overdrawn_by_what_the_old_process_still_runs() {
     )
     .await;
     assert_eq!(again.status, 200, "nothing is held for ever: {}", again.text());
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http_2_the_old_process_takes_one_request_more_and_says_goodbye() {
+    let mut house = house(CONFIG).await;
+    let secret = &secrets()[0];
+    let mut client = H2::connect(house.data).await;
+    let first = client.get("/v1/key", secret).await;
+    assert_eq!(client.answer(first).await.status(), 200);
+    house.hand_over().await;
+    let last = client.get("/v1/key", secret).await;
+    assert_eq!(client.answer(last).await.status(), 200, "what was on its way is answered");
+    client.until_closed().await;
+    assert_eq!(client.goaway, Some(0));
+    house.until_alone().await;
     house.end().await;
 }
 

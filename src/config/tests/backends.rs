@@ -238,3 +238,26 @@ fn a_fault_in_an_upstream_is_not_told_again_where_it_is_named() {
                 [[upstreams]]\nname=\"a\"\ndialect=\"opnai\"\nmodels=[\"*\"]\n";
     assert_eq!(faults(text).len(), 1);
 }
+
+#[test]
+fn fallbacks_are_lists_of_other_names() {
+    let told = fault("[fallbacks]\na = [\"b\", \"a\"]");
+    assert_eq!(told, "2:11: fallbacks.a[1]: \"a\" is no fallback for itself");
+    assert!(fault("[fallbacks]\na = [\"b\", \"b\"]").contains("\"b\" is listed twice"));
+    assert!(fault("[fallbacks]\na = []").contains("is empty"));
+    assert!(fault("[fallbacks]\na = \"b\"").contains("is not a list of model names"));
+    assert!(fault("[fallbacks]\na = [\"gpt-*\"]").contains("\"gpt-*\" is not a model name"));
+    assert!(fault("[fallbacks]\n\"a*\" = [\"b\"]").contains("what has fallbacks is not a model name"));
+    let name = |name| ModelName::new(name).unwrap();
+    let config = good("[fallbacks]\na = [\"c\", \"b\"]\nb = [\"a\"]");
+    assert_eq!(config.fallbacks, [(name("a"), vec![name("c"), name("b")]), (name("b"), vec![name("a")])]);
+    let http = HTTP.replace("[\"*\"]", "[\"gpt-*\"]");
+    assert_ne!(http, HTTP);
+    let text = format!(
+        "[models]\nfast = \"gpt-4o-mini\"\n[fallbacks]\ngpt-4o = [\"fast\", \"slow\"]\no3 = [\"fast\"]\n{http}"
+    );
+    let warnings = parse_text(&text).unwrap().warnings;
+    let told = warnings.iter().map(|warning| (warning.path.as_str(), warning.problem.as_str())).collect::<Vec<_>>();
+    let never = "no upstream serves the model these stand in for, so they are never tried";
+    assert_eq!(told, [("fallbacks.gpt-4o[1]", "no upstream serves this fallback"), ("fallbacks.o3", never)]);
+}

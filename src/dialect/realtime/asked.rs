@@ -40,8 +40,12 @@ pub struct Event {
     pub own_model: Option<ModelName>,
     /// Further models it names, which the key must be allowed too: those that write down what was said.
     pub other_models: Vec<ModelName>,
-    /// The most output it allows.
+    /// The most output it allows; the largest where it says so twice.
     pub output: Option<Tokens>,
+    /// It takes back whatever bound there was to the output.
+    pub is_endless: bool,
+    /// The response is read from something else than the conversation, or does not become a part of it.
+    pub is_apart: bool,
     /// What it adds to the conversation.
     pub said: Said,
     own_places: Vec<Range<usize>>,
@@ -69,6 +73,8 @@ enum Member {
     OwnModel,
     OtherModel,
     Limit,
+    Input,
+    Conversation,
     Refused,
 }
 
@@ -83,11 +89,15 @@ static EVENT: Names<Member> = Names::new(&[
 ]);
 static TERMS: Names<Member> = Names::new(&[
     ("audio", Member::Within(Place::Audio)),
+    ("input", Member::Input),
     ("model", Member::OwnModel),
     ("models", Member::Refused),
+    // One that is stored may carry a model of its own.
+    ("prompt", Member::Refused),
     ("api_base", Member::Refused),
     ("base_url", Member::Refused),
     ("fallbacks", Member::Refused),
+    ("conversation", Member::Conversation),
     ("max_output_tokens", Member::Limit),
     ("input_audio_transcription", Member::Within(Place::Transcription)),
     ("max_response_output_tokens", Member::Limit),
@@ -121,6 +131,8 @@ impl Event {
             own_model: None,
             other_models: Vec::new(),
             output: None,
+            is_endless: false,
+            is_apart: false,
             said: Said::default(),
             own_places: Vec::new(),
             start: cursor.offset(),
@@ -175,6 +187,19 @@ impl Event {
         Ok(has_type)
     }
 
+    fn limit(&mut self, cursor: &mut Cursor<'_>, name: &'static str) -> Result<(), BodyFlaw> {
+        // "inf" is none.
+        let limit = if cursor.peek() == Some(b'"') {
+            cursor.skip()?;
+            None
+        } else {
+            cursor.integer(name, TOKENS, TOKENS_EXPECTED)?
+        };
+        self.is_endless |= limit.is_none();
+        self.output = self.output.max(limit.filter(|limit| *limit > 0));
+        Ok(())
+    }
+
     fn member(&mut self, cursor: &mut Cursor<'_>, name: &'static str, member: Member) -> Result<(), BodyFlaw> {
         match member {
             Member::Type => {
@@ -219,15 +244,16 @@ impl Event {
                 }
                 self.other_models.push(model);
             }
-            Member::Limit => {
-                // "inf" is none.
-                let limit = if cursor.peek() == Some(b'"') {
+            Member::Limit => self.limit(cursor, name)?,
+            Member::Input => {
+                if !cursor.null()? {
+                    self.is_apart = true;
                     cursor.skip()?;
-                    None
-                } else {
-                    cursor.integer(name, TOKENS, TOKENS_EXPECTED)?
-                };
-                self.output = limit.filter(|limit| *limit > 0).or(self.output);
+                }
+            }
+            Member::Conversation => {
+                let named = plain(cursor, name, "\"auto\", \"none\" or null, without escapes")?;
+                self.is_apart |= named.is_some_and(|(named, _)| named != b"auto");
             }
             Member::Refused => {
                 if !cursor.null()? {

@@ -15,6 +15,16 @@ fn a_clients_event_says_what_it_asks_for() {
     assert_eq!((event.asked, event.id.as_deref(), event.output), (Asked::Response, Some("e1"), Some(50)));
     let endless = read(r#"{"response":{"max_output_tokens":"inf"},"type":"response.create"}"#).unwrap();
     assert_eq!((endless.asked, endless.output), (Asked::Response, None));
+    assert!(endless.is_endless && !event.is_endless);
+    let twice = read(r#"{"type":"a","response":{"max_output_tokens":9,"max_response_output_tokens":5}}"#).unwrap();
+    assert_eq!(twice.output, Some(9));
+    for (text, is_apart) in [
+        (r#"{"type":"response.create","response":{"conversation":"auto","input":null,"prompt":null}}"#, false),
+        (r#"{"type":"response.create","response":{"conversation":"none"}}"#, true),
+        (r#"{"type":"response.create","response":{"input":[]}}"#, true),
+    ] {
+        assert_eq!(read(text).unwrap().is_apart, is_apart, "{text}");
+    }
     let sound = read(r#"{"type":"input_audio_buffer.append","audio":"AAAA"}"#).unwrap();
     assert_eq!((sound.asked, sound.said.sound), (Asked::Other, 6));
     let terms = r#"{"type":"session.update","session":{"model":"m","audio":{"input":{"transcription":{"model":"w"}},"output":{"model":1}},"input_audio_transcription":{"model":"v"},"tools":[{"model":"x"}]}}"#;
@@ -34,6 +44,7 @@ fn what_two_readers_could_read_differently_is_refused() {
         (r#"{"type":"a","session":{"model":"a","model":"b"}}"#, DuplicateMember { member: "model" }),
         (r#"{"type":"a","session":{"model":"a"},"response":{"model":"b"}}"#, ModelDisagrees),
         (r#"{"type":"a","session":{"models":["b"]}}"#, MemberNotAllowed { member: "models" }),
+        (r#"{"type":"a","session":{"prompt":{"id":"pmpt_1"}}}"#, MemberNotAllowed { member: "prompt" }),
         (r#"{"type":"a","session":{"base_url":"http://x"}}"#, MemberNotAllowed { member: "base_url" }),
     ] {
         assert_eq!(read(text), Err(flaw), "{text}");

@@ -37,6 +37,8 @@ pub enum Misconduct {
     EmptyData,
     /// Sent a head in too many pieces, or too large a one.
     HeaderBlock,
+    /// Began a stream long after it was told to go.
+    Stays,
 }
 
 impl Misconduct {
@@ -53,6 +55,7 @@ impl Misconduct {
             Self::Priorities => "priorities",
             Self::EmptyData => "empty_data",
             Self::HeaderBlock => "header_block",
+            Self::Stays => "stays",
         }
     }
 }

@@ -13,7 +13,9 @@ use crate::admission::{self, Admitted};
 use crate::dialect::realtime::{self, Asked, Event, Heard, Said, Told};
 use crate::dialect::{self, Notes};
 use crate::ledger::Outcome;
-use crate::policy::{self, BodyFlaw, Charge, Endpoint, Estimate, OnDisconnect, Price, Refusal, RequestFacts};
+use crate::policy::{
+    self, BodyFlaw, Charge, CutReason, Endpoint, Estimate, OnDisconnect, Price, Refusal, RequestFacts,
+};
 use crate::proxy::account::Account;
 use crate::proxy::answer;
 use crate::proxy::plane::{Live, Worker};
@@ -24,6 +26,8 @@ use crate::upstream::route::Way;
 
 /// Responses at once on one websocket.
 const MOST_TURNS: u32 = 32;
+/// The same with those that the upstream has begun unasked.
+const MOST_TURNS_UNASKED: usize = 128;
 
 /// What becomes of a client's message.
 #[derive(Debug)]
@@ -82,6 +86,8 @@ struct Turn {
     prompt: Tokens,
     /// What had been said when it was asked for.
     said: Said,
+    /// What it reports to have read is not the conversation.
+    is_apart: bool,
 }
 
 impl Conversation {
@@ -136,7 +142,8 @@ impl Conversation {
         let mut said = self.said;
         said.add(event.said);
         let prompt = self.told.saturating_add(said.tokens());
-        let estimate = self.estimate(prompt, event.output);
+        let stated = if event.is_endless { None } else { event.output.or(self.output) };
+        let estimate = self.estimate(prompt, stated);
         let facts = self.facts(event.other_models.clone(), estimate);
         let charge = match self.authorize(&live, &facts) {
             Ok(charge) => charge,
@@ -154,11 +161,14 @@ impl Conversation {
                     let named = event.id.clone().unwrap_or_else(|| format!("event_kw_{}", self.calls).into());
                     id = Some(named.clone());
                     self.begin(admitted, prompt, said, Some(named));
+                    if let Some(turn) = self.turns.last_mut() {
+                        turn.is_apart = event.is_apart;
+                    }
                 }
                 Err(refusal) => return self.refuse(&refusal, event.id.as_deref(), true),
             }
         } else if event.asked == Asked::Session {
-            self.output = event.output.or(self.output);
+            self.output = stated;
             self.scribe = event.other_models.last().cloned().or(self.scribe.take());
         }
         self.said = said;
@@ -206,6 +216,10 @@ impl Conversation {
             turn.response = Some(response);
             return None;
         }
+        if self.turns.len() >= MOST_TURNS_UNASKED {
+            // Only an upstream that is broken begins so many and ends none.
+            self.turns.remove(0).end(Some(CutReason::Upstream.as_str()));
+        }
         let interrupt = self.begin_unasked(&response);
         if let Some(turn) = self.turns.last_mut() {
             turn.response = Some(response);
@@ -216,7 +230,7 @@ impl Conversation {
     fn begin_unasked(&mut self, response: &str) -> Option<Interrupt> {
         let live = self.worker.plane.live.load_full();
         let prompt = self.told.saturating_add(self.said.tokens());
-        let facts = self.facts(Vec::new(), self.estimate(prompt, None));
+        let facts = self.facts(Vec::new(), self.estimate(prompt, self.output));
         let plane = Arc::clone(&self.worker.plane);
         let now = plane.clock.now();
         let admitted = self.authorize(&live, &facts).and_then(|charge| {
@@ -245,7 +259,7 @@ impl Conversation {
                 // Its beginning was not told; its end is charged all the same.
                 let live = self.worker.plane.live.load_full();
                 let prompt = self.told.saturating_add(self.said.tokens());
-                let facts = self.facts(Vec::new(), self.estimate(prompt, None));
+                let facts = self.facts(Vec::new(), self.estimate(prompt, self.output));
                 let owed = self.owed(&live, facts, None);
                 self.begin(owed, prompt, self.said, None);
                 let Some(turn) = self.turns.pop() else { return };
@@ -254,8 +268,12 @@ impl Conversation {
         };
         match usage.and_then(|usage| realtime::usage(usage, turn.prompt)) {
             Some(usage) => {
-                self.told = usage.total();
-                self.said.forget(turn.said);
+                if turn.is_apart {
+                    self.told = self.told.max(usage.total());
+                } else {
+                    self.told = usage.total();
+                    self.said.forget(turn.said);
+                }
                 turn.account.charge(usage, None);
             }
             None if has_failed => turn.account.refused_upstream(),
@@ -282,7 +300,15 @@ impl Conversation {
         let mut account = self.account(&admitted);
         account.owe(admitted, None);
         answer::count(&self.worker, account.line.dialect, StatusCode::OK);
-        self.turns.push(Turn { account, event, response: None, heard: Heard::default(), prompt, said });
+        self.turns.push(Turn {
+            account,
+            event,
+            response: None,
+            heard: Heard::default(),
+            prompt,
+            said,
+            is_apart: false,
+        });
     }
 
     /// The account of one more call that goes upstream.
@@ -307,7 +333,6 @@ impl Conversation {
     }
 
     fn estimate(&self, prompt: Tokens, stated: Option<Tokens>) -> Estimate {
-        let stated = stated.or(self.output);
         let assumed = || self.worker.plane.estimator.output_default(Some(self.model.as_str()));
         Estimate { prompt, output: stated.unwrap_or_else(assumed), choices: 1, output_is_stated: stated.is_some() }
     }

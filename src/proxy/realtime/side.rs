@@ -34,6 +34,8 @@ pub(super) struct Side<S> {
     out: BytesMut,
     /// Whether we are the client here, and so mask.
     masks: bool,
+    /// Something of our own, by which we answered it, waits to be taken.
+    owes: bool,
     /// It broke the protocol: what it still says is read away.
     is_deaf: bool,
     /// It reads or writes no more.
@@ -60,6 +62,7 @@ impl<S> Side<S> {
             input: BytesMut::from(early),
             out: BytesMut::new(),
             masks,
+            owes: false,
             is_deaf: false,
             is_gone: false,
             got_close: false,
@@ -70,6 +73,12 @@ impl<S> Side<S> {
     /// Whether something more may be put to be taken.
     pub(super) fn has_room(&self) -> bool {
         self.out.len() < ROOM
+    }
+
+    /// Whether it takes what we say to it ourselves. Whoever does not is not listened to either, or each of its messages would leave another
+    /// answer waiting.
+    pub(super) fn takes_words(&self) -> bool {
+        !self.owes || self.has_room()
     }
 
     /// Whether all of it has been taken.
@@ -103,6 +112,12 @@ impl<S> Side<S> {
             return;
         }
         frame::write(&mut self.out, opcode, payload, self.masks.then_some(mask));
+    }
+
+    /// Puts a frame of our own that answers one of its.
+    pub(super) fn answer(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.put(opcode, payload);
+        self.owes = true;
     }
 
     /// Puts the last frame.
@@ -171,6 +186,7 @@ impl<S: AsyncWrite + Unpin> Side<S> {
         } else if wrote && let Poll::Ready(Err(_)) = Pin::new(&mut self.io).poll_flush(cx) {
             self.is_gone = true;
         }
+        self.owes &= !self.out.is_empty();
         self.shrink();
     }
 
@@ -180,5 +196,25 @@ impl<S: AsyncWrite + Unpin> Side<S> {
             return Poll::Ready(());
         }
         Pin::new(&mut self.io).poll_shutdown(cx).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_no_answers_is_not_listened_to() {
+        let waker = std::task::Waker::noop();
+        let mut cx = Context::from_waker(waker);
+        let (near, far) = tokio::io::duplex(2 * ROOM);
+        let mut side = Side::client(near, &[], 1024);
+        side.put(Opcode::Text, &[b'a'; ROOM]);
+        assert!(side.takes_words(), "what the upstream said is no answer");
+        side.answer(Opcode::Text, b"no");
+        assert!(!side.takes_words());
+        side.write(&mut cx);
+        assert!(side.is_flushed() && side.takes_words());
+        drop(far);
     }
 }

@@ -37,6 +37,9 @@ const FAREWELL_NS: u64 = NS_PER_SECOND;
 /// How long before the end of the drain a websocket is told, at most.
 const EARLY: Duration = Duration::from_secs(1);
 
+/// Rounds of one message each way after which the worker's other connections get their turn.
+const MOST_ROUNDS: u32 = 32;
+
 const CLIENT_GONE: &str = "client_gone";
 const IDLE: &str = "idle";
 const DRAINED: &str = "drained";
@@ -154,11 +157,14 @@ struct Relay<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            match self.deadline.poll_due(cx) {
-                Poll::Ready(Due::Revoked(reason)) => self.revoked(reason),
-                Poll::Ready(Due::TimeUp) if self.is_left() => return Poll::Ready(()),
-                Poll::Ready(Due::TimeUp) | Poll::Pending => {}
+        for _ in 0..MOST_ROUNDS {
+            // Asked again after each: what is set anew must wake us, too, where both sides are silent.
+            while let Poll::Ready(due) = self.deadline.poll_due(cx) {
+                match due {
+                    Due::Revoked(reason) => self.revoked(reason),
+                    Due::TimeUp if self.is_left() => return Poll::Ready(()),
+                    Due::TimeUp => {}
+                }
             }
             self.client.write(cx);
             self.upstream.write(cx);
@@ -168,6 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             let mut moved = false;
             // One after the other, so that neither side starves the other.
             if self.upstream.has_room()
+                && self.client.takes_words()
                 && self.client.is_heard()
                 && let Poll::Ready(got) = self.client.poll_item(cx)
             {
@@ -175,6 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
                 self.client_said(got);
             }
             if self.client.has_room()
+                && self.upstream.takes_words()
                 && self.upstream.is_heard()
                 && let Poll::Ready(got) = self.upstream.poll_item(cx)
             {
@@ -190,6 +198,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             }
             self.stir();
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Something came or the end began: the times begin anew.
@@ -232,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
             Got::Item(Item::Message { is_text: true, payload }) if !self.is_ending() => {
                 match self.conversation.asked(&payload) {
                     Verdict::Pass(event) => self.upstream.put(Opcode::Text, &event),
-                    Verdict::Refuse(event) => self.client.put(Opcode::Text, &event),
+                    Verdict::Refuse(event) => self.client.answer(Opcode::Text, &event),
                     Verdict::End(event) => {
                         self.client.put(Opcode::Text, &event);
                         self.end(1008, "the API key works no longer", CutReason::Disabled.as_str());
@@ -262,14 +272,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
                 let interrupt = self.conversation.told(&payload);
                 self.client.put(if is_text { Opcode::Text } else { Opcode::Binary }, &payload);
                 if let Some(interrupt) = interrupt {
-                    self.upstream.put(Opcode::Text, &interrupt.cancel);
+                    self.upstream.answer(Opcode::Text, &interrupt.cancel);
                     self.client.put(Opcode::Text, &interrupt.error);
                 }
                 if self.conversation.is_idle() && (self.is_draining || self.client.is_gone) {
                     self.end(1001, "going away", if self.is_draining { DRAINED } else { CLIENT_GONE });
                 }
             }
-            Got::Item(Item::Ping(payload)) if self.client.is_gone => self.upstream.put(Opcode::Pong, &payload),
+            Got::Item(Item::Ping(payload)) if self.client.is_gone => self.upstream.answer(Opcode::Pong, &payload),
             Got::Item(Item::Ping(payload)) => self.client.put(Opcode::Ping, &payload),
             Got::Item(Item::Pong(payload)) => self.client.put(Opcode::Pong, &payload),
             Got::Item(Item::Close(closing)) => {

@@ -137,10 +137,7 @@ fn owned(
 }
 
 /// How many keys the owners of a filter have.
-///
-/// # Errors
-/// The store cannot be read.
-pub(super) fn count_owned(connection: &Connection, filter: &KeyFilter) -> Result<u64, StoreFault> {
+fn count_owned(connection: &Connection, filter: &KeyFilter) -> Result<u64, StoreFault> {
     let sql =
         "SELECT ifnull(sum(live), 0) FROM owners WHERE (?1 IS NULL OR org_id = ?1) AND (?2 IS NULL OR team_id = ?2)";
     let total: i64 = connection
@@ -159,10 +156,10 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    /// Those of a filter that say whose the keys are.
+    /// Those of a filter that say whose the keys are; in `keys` and in `owners` the columns have the same names.
     pub(super) fn of_owner(filter: &KeyFilter) -> Self {
         let mut all = Self::default();
-        let exact = [("k.org_id", &filter.org_id), ("k.team_id", &filter.team_id)];
+        let exact = [("org_id", &filter.org_id), ("team_id", &filter.team_id)];
         for (column, wanted) in exact.into_iter().filter_map(|(column, wanted)| Some((column, wanted.as_ref()?))) {
             let value = all.bind(wanted.to_string());
             all.push(&format!("{column} = {value}"));
@@ -171,13 +168,13 @@ impl Conditions {
     }
 
     /// Adds one.
-    pub(super) fn push(&mut self, condition: &str) {
+    fn push(&mut self, condition: &str) {
         self.sql.push_str(" AND ");
         self.sql.push_str(condition);
     }
 
     /// The name of the parameter that has this value.
-    pub(super) fn bind(&mut self, value: impl Into<Value>) -> String {
+    fn bind(&mut self, value: impl Into<Value>) -> String {
         self.values.push(value.into());
         format!("?{}", self.values.len())
     }

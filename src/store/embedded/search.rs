@@ -7,7 +7,7 @@ mod picked;
 
 use std::collections::BTreeMap;
 
-use rusqlite::{CachedStatement, Connection, Row, params_from_iter};
+use rusqlite::{CachedStatement, Connection, Row, ToSql, params, params_from_iter};
 
 use crate::store::embedded::listing::{self, Conditions};
 use crate::store::embedded::row;
@@ -15,10 +15,11 @@ use crate::store::embedded::sheet::marks::Marks;
 use crate::store::embedded::sheet::texts::Sought;
 use crate::store::embedded::sheet::{self, Column};
 use crate::store::{KeyFilter, KeyPage, KeyRef, Order, PageFrom, StoreFault};
+use crate::units::KeyDigest;
 use picked::Picked;
 
 /// Owners of so many keys have them looked up one by one; with more, all blocks are soon read.
-const FEW: u64 = 1_000;
+const FEW: i64 = 2_000;
 
 /// Whether a filter asks for more than an owner.
 pub(super) fn is_for(filter: &KeyFilter) -> bool {
@@ -41,7 +42,8 @@ pub(super) fn page(
 ) -> Result<KeyPage, StoreFault> {
     let mut picked = Picked::new(connection, order, from, limit)?;
     let candidates = candidates(connection, filter)?;
-    let search = Search::new(connection, filter, candidates.is_none())?;
+    let are_owned = candidates.as_ref().is_some_and(|candidates| candidates.are_owned);
+    let search = Search::new(connection, filter, are_owned)?;
     let mut statement = search.statement(candidates.is_some())?;
     let mut total = 0;
     let mut look = |row: &Row<'_>, among: u128| {
@@ -51,7 +53,7 @@ pub(super) fn page(
     };
     match candidates {
         Some(candidates) => {
-            for (block, among) in candidates.iter().rev() {
+            for (block, among) in candidates.places.iter().rev() {
                 let mut rows = statement.query([block])?;
                 while let Some(row) = rows.next()? {
                     look(row, *among)?;
@@ -65,36 +67,42 @@ pub(super) fn page(
             }
         }
     }
-    let mut keys = Vec::with_capacity(limit.min(FEW as usize));
+    let mut keys = Vec::new();
     for number in picked.into_numbers() {
         keys.push(listing::find(connection, KeyRef::Number(number))?.ok_or_else(sheet::damaged)?);
     }
     Ok(KeyPage { keys, total })
 }
 
-/// The keys that an index leaves, by block; `None` when there is none that leaves few.
-fn candidates(connection: &Connection, filter: &KeyFilter) -> Result<Option<BTreeMap<i64, u128>>, StoreFault> {
-    let mut conditions = Conditions::of_owner(filter);
-    let is_owned = filter.org_id.is_some() || filter.team_id.is_some();
-    if let Some(secret) = filter.secret {
-        let value = conditions.bind(secret.0.to_vec());
-        conditions.push(&format!(
-            "k.number IN (SELECT number FROM keys WHERE current = {value} \
-            UNION ALL SELECT key_number FROM old_secrets WHERE digest = {value})"
-        ));
-    } else if !is_owned || listing::count_owned(connection, filter)? > FEW {
-        return Ok(None);
-    }
-    let Conditions { sql, values } = conditions;
-    let sql = format!("SELECT k.number FROM keys k WHERE k.removed_at_ms IS NULL{sql}");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params_from_iter(values))?;
-    let mut blocks = BTreeMap::new();
+/// Where the keys are that may be on a page.
+struct Candidates {
+    /// By block.
+    places: BTreeMap<i64, u128>,
+    /// Whether none of another owner is among them.
+    are_owned: bool,
+}
+
+/// The keys that an index leaves, removed ones too; `None` when there is none that leaves few.
+fn candidates(connection: &Connection, filter: &KeyFilter) -> Result<Option<Candidates>, StoreFault> {
+    let (sql, value): (_, &dyn ToSql) = match (&filter.secret, &filter.team_id, &filter.org_id) {
+        (Some(KeyDigest(digest)), ..) => (
+            "SELECT number FROM keys WHERE current = ?1 UNION ALL SELECT key_number FROM old_secrets WHERE digest = ?1 LIMIT ?2",
+            digest,
+        ),
+        (None, Some(team_id), _) => ("SELECT number FROM keys WHERE team_id = ?1 LIMIT ?2", team_id),
+        (None, None, Some(org_id)) => ("SELECT number FROM keys WHERE org_id = ?1 LIMIT ?2", org_id),
+        (None, None, None) => return Ok(None),
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![value, FEW + 1])?;
+    let (mut places, mut count) = (BTreeMap::new(), 0);
     while let Some(row) = rows.next()? {
         let (block, place) = sheet::place(row.get(0)?);
-        *blocks.entry(block).or_default() |= 1 << place;
+        *places.entry(block).or_default() |= 1 << place;
+        count += 1;
     }
-    Ok(Some(blocks))
+    let are_owned = filter.secret.is_none() && (filter.org_id.is_none() || filter.team_id.is_none());
+    Ok((count <= FEW).then_some(Candidates { places, are_owned }))
 }
 
 /// What is looked for in each block.
@@ -112,9 +120,9 @@ const COLUMNS: [Column; 4] = [Column::Owners, Column::Lists, Column::Names, Colu
 const MARKS: usize = 3;
 
 impl<'a> Search<'a> {
-    /// For a filter; `by_owner` when no index says whose the keys are.
-    fn new(connection: &'a Connection, filter: &'a KeyFilter, by_owner: bool) -> Result<Self, StoreFault> {
-        let by_owner = by_owner && (filter.org_id.is_some() || filter.team_id.is_some());
+    /// For a filter; `are_owned` when only keys of the right owner are looked at.
+    fn new(connection: &'a Connection, filter: &'a KeyFilter, are_owned: bool) -> Result<Self, StoreFault> {
+        let by_owner = !are_owned && (filter.org_id.is_some() || filter.team_id.is_some());
         let contains = filter.name_contains.iter().map(|part| Sought::part(&part.to_lowercase()));
         let like = filter.name_like.iter().map(|pattern| Sought::like(&pattern.to_lowercase()));
         Ok(Self {
@@ -199,10 +207,9 @@ impl Numbers {
 
 /// Of the owners asked for.
 fn owners(connection: &Connection, filter: &KeyFilter) -> Result<Numbers, StoreFault> {
-    let sql =
-        "SELECT number FROM owners WHERE live > 0 AND (?1 IS NULL OR org_id = ?1) AND (?2 IS NULL OR team_id = ?2)";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([filter.org_id.as_deref(), filter.team_id.as_deref()])?;
+    let Conditions { sql, values } = Conditions::of_owner(filter);
+    let mut statement = connection.prepare_cached(&format!("SELECT number FROM owners WHERE live > 0{sql}"))?;
+    let mut rows = statement.query(params_from_iter(values))?;
     let mut numbers = Numbers::default();
     while let Some(row) = rows.next()? {
         numbers.insert(row.get(0)?)?;
@@ -233,7 +240,7 @@ mod tests {
         connection.execute_batch(include_str!("schema/1.sql")).unwrap();
         let text = || Some("x".into());
         let filter = KeyFilter { name_contains: text(), prefix: text(), model: text(), ..KeyFilter::default() };
-        let search = Search::new(&connection, &filter, true).unwrap();
+        let search = Search::new(&connection, &filter, false).unwrap();
         let plan = |of_one| {
             let statement = search.statement(of_one).unwrap();
             let sql = format!("EXPLAIN QUERY PLAN {}", statement.expanded_sql().unwrap());
@@ -245,6 +252,17 @@ mod tests {
             .map(|table| format!("; SEARCH block_{table} USING INTEGER PRIMARY KEY (rowid=?)"));
         assert_eq!(plan(false), format!("SCAN m{}", joined.concat()));
         assert_eq!(plan(true), format!("SEARCH m USING INTEGER PRIMARY KEY (rowid=?){}", joined.concat()));
+    }
+
+    #[test]
+    fn keys_of_an_owner_are_found_without_looking_at_their_rows() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("schema/1.sql")).unwrap();
+        for owner in ["org", "team"] {
+            let sql = format!("EXPLAIN QUERY PLAN SELECT number FROM keys WHERE {owner}_id = 'x' LIMIT 5");
+            let plan: String = connection.query_row(&sql, [], |row| row.get(3)).unwrap();
+            assert_eq!(plan, format!("SEARCH keys USING COVERING INDEX keys_by_{owner} ({owner}_id=?)"));
+        }
     }
 
     #[test]

@@ -98,6 +98,14 @@ impl House {
         children
     }
 
+    /// How far the one that serves gives way to others on the machine.
+    pub fn niceness(&self) -> i32 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it runs");
+        // The name may have anything in it; behind it niceness is the seventeenth (proc_pid_stat(5)).
+        let (_name, rest) = stat.rsplit_once(')').expect("a name");
+        rest.split_whitespace().nth(16).and_then(|text| text.parse().ok()).expect("a number")
+    }
+
     /// Asks to hand over, and waits until the one that serves says that it goes on.
     pub async fn hand_over_in_vain(&mut self) {
         let failures = |log: &str| log.matches("the hand-over failed; this process goes on").count();

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{config, keys, start, start_at};
 use crate::harness::program::Running;
 use crate::harness::proxy::ALICE;
+use crate::harness::raw_backend::RawBackend;
 use crate::harness::websocket::{Brain, Talker};
 use crate::harness::{Client, Proxy, log};
 
@@ -175,6 +176,21 @@ async fn silence_ends_it_and_so_does_a_client_that_takes_nothing() {
     clock.advance_ns(31 * keyward::clock::NS_PER_SECOND);
     proxy.quiet().await;
     assert_eq!(proxy.plane.body_budget.held(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_ends_also_where_neither_side_says_anything_more() {
+    let backend = RawBackend::start(|stream, _| async move {
+        let _held = tokio_tungstenite::accept_async(stream).await;
+        std::future::pending::<()>().await;
+    });
+    let text = config(backend.address, "drain_timeout = \"100ms\"", "");
+    let proxy = Proxy::start(&text, &keys(ROOMY), Clock::system());
+    let talker = Talker::with_key(proxy.address, ALICE).await;
+    proxy.put(&keys(&format!("{ROOMY}\ndisabled = true")));
+    // Nothing is read of it, so that it does not answer the goodbye.
+    proxy.quiet().await;
+    drop(talker);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,6 +44,23 @@ async fn a_response_that_a_limit_does_not_cover_is_refused_in_the_apis_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_of_the_session_that_is_taken_back_counts_no_longer() {
+    let brain = Brain::start();
+    let (proxy, _) = start(&brain, "quota_limit = 100");
+    let mut talker = Talker::with_key(proxy.address, ALICE).await;
+    let endless = json!({ "type": "response.create", "response": { "max_output_tokens": "inf" } });
+    talker.say(json!({ "type": "session.update", "session": { "max_output_tokens": 5 } })).await;
+    assert_eq!(talker.hear().await["type"], "echo");
+    talker.say(endless).await;
+    assert_eq!(talker.hear().await["error"]["code"], "insufficient_quota");
+    talker.turn().await;
+    talker.say(json!({ "type": "session.update", "session": { "max_output_tokens": "inf" } })).await;
+    assert_eq!(talker.hear().await["type"], "echo");
+    talker.say(json!({ "type": "response.create" })).await;
+    assert_eq!(talker.hear().await["error"]["code"], "insufficient_quota");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_websocket_holds_a_slot_and_its_responses_share_it() {
     let brain = Brain::start();
     let (proxy, _) = start(&brain, "max_parallel = 1");
