@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use http::header::CONTENT_TYPE;
 
 use super::{End, Frame, Play, Request, wording};
+use crate::policy::Endpoint;
 
 /// How many words `sandbox-long` says.
 pub(super) const LONG: u64 = 10_000;
@@ -131,7 +133,10 @@ fn half(mut play: Play) -> Play {
 
 fn stream_error(request: &Request<'_>, good: Play) -> Play {
     let message = "The sandbox was asked for an error in the middle of the stream by the name of the model.";
-    if !request.stream {
+    // A call that is never answered by a stream is not for being asked for one.
+    let is_stream = request.ask.endpoint == Endpoint::StreamGenerateContent
+        || good.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    if !is_stream {
         return wording::error(request.ask.dialect, StatusCode::INTERNAL_SERVER_ERROR, message);
     }
     let mut play = good;

@@ -25,7 +25,7 @@ NOT_HELD = {"06", "05", "07", "0A"}
 
 def configure(folder, per_client):
     """A Keyward before its built-in backend; its list of models is an answer of some size."""
-    models = ", ".join(f'"sandbox-model-of-some-length-{n:04}"' for n in range(400))
+    models = ", ".join(f'"sandbox-model-of-some-length-{n:04}"' for n in range(120))
     with open(f"{folder}/keyward.toml", "w") as file:
         file.write(f"""
 keys_file = "keys.toml"
