@@ -2,11 +2,12 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use keyward::clock::Clock;
-use keyward::ledger::{Entry, Journal, Ledger, Outcome, Settings};
+use keyward::ledger::{Counted, Entry, Journal, Ledger, Opening, Outcome, Settings};
 use keyward::limits::QuotaCount;
 use keyward::policy::{DialectName, Endpoint, Usage};
 use keyward::store::Store;
@@ -54,11 +55,17 @@ impl Place {
     /// A ledger that drains when it is told to.
     fn ledger(&self) -> (Ledger, usize) {
         let settings = Settings { window: Duration::from_secs(7_200), journal_size: 64 << 20, ..Settings::default() };
-        let mut left = 0;
+        let left = Arc::new(AtomicUsize::new(0));
+        let told = Arc::clone(&left);
         let (store, metrics) = (Arc::clone(&self.store), Metrics::new().ledger);
         let folder = self.folder.path().join("journals");
-        let ledger = Ledger::open(&folder, settings, store, Clock::system(), metrics, &mut |_| left += 1);
-        (ledger.expect("a ledger"), left)
+        let counted = Counted::by(move |_| {
+            told.fetch_add(1, Ordering::Relaxed);
+        });
+        let clock = Clock::system();
+        let ledger =
+            Ledger::open(Opening { folder: &folder, settings, store, clock, metrics, counted, is_paused: false });
+        (ledger.expect("a ledger"), left.load(Ordering::Relaxed))
     }
 }
 

@@ -25,7 +25,7 @@ use talk::Talk;
 use traffic::Latencies;
 
 const TOKEN: &str = "an-operators-token-for-the-bench";
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 const STORM_PER_SECOND: u32 = 500;
 /// Keys of the other program.
 const OTHER_KEYS: usize = 20_000;
@@ -188,6 +188,9 @@ struct Storm<'a> {
     name: &'a str,
 }
 
+/// One of the numbers of a measurement.
+type Share = fn(&Latencies) -> f64;
+
 /// Quiet and storm in turn; the same traffic in both.
 fn storms(
     program: &Program,
@@ -210,12 +213,13 @@ fn storms(
         storm.push(measured?);
         changes.push(made?? as f64 / traffic::WINDOW.as_secs_f64());
     }
-    let median = |rounds: &[Latencies], of: fn(&Latencies) -> f64| {
+    let median = |rounds: &[Latencies], of: Share| {
         let mut values: Vec<f64> = rounds.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    for (name, of) in [("p50", (|l| l.p50_us) as fn(&Latencies) -> f64), ("p99", |l| l.p99_us)] {
+    let shown: [(&str, Share); 3] = [("p50", |l| l.p50_us), ("p90", |l| l.p90_us), ("p99", |l| l.p99_us)];
+    for (name, of) in shown {
         let (calm, rough) = (median(&quiet, of), median(&storm, of));
         let told = format!("{calm:.0} us quiet, {rough:.0} us in a {}: {:.2}x", target.name, rough / calm);
         rows.push((format!("request {name} at {}/s", traffic::PER_SECOND), told));

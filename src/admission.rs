@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, Now};
 use crate::keys::{KeyTable, SecretSlot};
-use crate::limits::{LimitSettings, Reservation, Settled, reserve};
+use crate::limits::{LimitSettings, Reservation, Settled, owe, reserve, reserve_within};
 use crate::policy::{Charge, KeyPolicy, Refusal, RequestFacts, Standing, Usage};
 use crate::units::{KeyDigest, Tokens};
 
@@ -42,6 +42,11 @@ impl Caller {
             return Err(Refusal::InvalidKey);
         }
         in_force(latest, now).map(drop)
+    }
+
+    /// The same with the policy that is in force now.
+    pub fn refreshed(&self) -> Self {
+        Self { slot: Arc::clone(&self.slot), policy: self.slot.entry().policy() }
     }
 
     /// Where its key stands in its limits.
@@ -141,6 +146,31 @@ pub fn admit(
         Ok(reservation) => Ok(Admitted { caller, facts, reservation }),
         Err(refusal) => Err((caller, refusal)),
     }
+}
+
+/// As [`admit`], for what is asked for within `open`, a request under way: it shares that one's slot.
+///
+/// # Errors
+/// As [`admit`], but for the slot; the caller is that of `open`.
+pub fn admit_within(
+    open: &Admitted,
+    facts: RequestFacts,
+    charge: Charge,
+    settings: &LimitSettings,
+    clock: &Clock,
+    now: Now,
+) -> Result<Admitted, Refusal> {
+    open.caller.recheck(now)?;
+    let caller = open.caller.refreshed();
+    let reservation = reserve_within(caller.slot.entry().limits(), &caller.policy, charge, settings, clock, now)?;
+    Ok(Admitted { caller, facts, reservation })
+}
+
+/// What a backend has begun of itself within `open`, a request under way: it cannot be refused any more, only charged.
+pub fn owe_within(open: &Admitted, facts: RequestFacts, charge: Charge, clock: &Clock, now: Now) -> Admitted {
+    let caller = open.caller.refreshed();
+    let reservation = owe(caller.slot.entry().limits(), &caller.policy, charge, clock, now);
+    Admitted { caller, facts, reservation }
 }
 
 impl Admitted {

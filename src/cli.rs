@@ -64,7 +64,7 @@ struct Cli {
 enum Command {
     /// Run the proxy.
     #[command(
-        after_help = "Example:\n  keyward serve --config /etc/keyward/keyward.toml\n\nSIGHUP reloads, SIGTERM drains, a second one stops at once."
+        after_help = "Example:\n  keyward serve --config /etc/keyward/keyward.toml\n\nSIGHUP reloads, SIGTERM drains, a second one stops at once. SIGUSR2 hands over to a new process, of the binary that is there now, without a gap."
     )]
     Serve {
         /// The configuration file.
@@ -120,9 +120,8 @@ enum Command {
         after_help = "Examples:\n  keyward healthcheck --admin-url http://127.0.0.1:8081\n  keyward serve --config keyward.toml & keyward healthcheck --wait 10s"
     )]
     Healthcheck {
-        /// Its admin listener.
-        #[arg(long, env = "KEYWARD_ADMIN_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
-        admin_url: String,
+        #[command(flatten)]
+        server: client::Server,
         /// How long to wait for it to become ready, such as "10s" or "500ms".
         #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = config::parse_duration)]
         wait: std::time::Duration,
@@ -207,7 +206,7 @@ pub fn run() -> ExitCode {
         Command::Usage(usage) => code(usage.run().map(|()| OK)),
         Command::Audit(audit) => code(audit.run().map(|()| OK)),
         Command::Reload(reload) => code(reload.run()),
-        Command::Healthcheck { admin_url, wait } => health::check(&admin_url, wait),
+        Command::Healthcheck { server, wait } => health::check(&server, wait),
         Command::Completions { shell } => code(pages::completions(Cli::command(), shell)),
         Command::Man { all } => code(pages::man(Cli::command(), all.as_deref())),
         Command::Version { json } => version(json),

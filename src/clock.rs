@@ -1,9 +1,14 @@
 //! The only reader of time. Everything else is given a [`Now`].
 #![expect(clippy::disallowed_methods, reason = "this module is the one place that may")]
 
+mod guard;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use guard::Guard;
+pub use guard::Lead;
 
 /// Nanoseconds in a second.
 pub const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -16,7 +21,7 @@ pub const NS_PER_MINUTE: u64 = 60 * NS_PER_SECOND;
 pub struct Now {
     /// Nanoseconds since one minute before the clock was made; never goes back.
     pub monotonic_ns: u64,
-    /// Milliseconds since 1970 by the wall clock; an operator may set it back.
+    /// Milliseconds since 1970 by the wall clock; an operator may set it back. A guarded clock does not go back with it.
     pub unix_ms: i64,
 }
 
@@ -35,7 +40,10 @@ impl Now {
 
 /// A source of [`Now`]; clones share it. Tests make one they move by hand.
 #[derive(Debug, Clone)]
-pub struct Clock(Source);
+pub struct Clock {
+    source: Source,
+    guard: Option<Arc<Guard>>,
+}
 
 #[derive(Debug, Clone)]
 enum Source {
@@ -52,20 +60,51 @@ struct Hands {
 impl Clock {
     /// The machine's clocks. The monotonic reading starts at one minute, so that a limiter's "full since" can lie before it.
     pub fn system() -> Self {
-        Self(Source::System { origin: Instant::now() })
+        Self { source: Source::System { origin: Instant::now() }, guard: None }
     }
 
     /// A clock that stands still until moved.
     pub fn manual(start: Now) -> Self {
-        Self(Source::Manual(Arc::new(Hands {
-            monotonic_ns: AtomicU64::new(start.monotonic_ns),
-            unix_ms: AtomicI64::new(start.unix_ms),
-        })))
+        let hands = Hands { monotonic_ns: AtomicU64::new(start.monotonic_ns), unix_ms: AtomicI64::new(start.unix_ms) };
+        Self { source: Source::Manual(Arc::new(hands)), guard: None }
+    }
+
+    /// The same clock, whose time by the wall does not go back when the wall clock is set back: see [`Clock::keep`]. `mark` is the latest time that an
+    /// earlier process has seen, milliseconds since 1970.
+    #[must_use]
+    pub fn guarded(self, mark: Option<i64>) -> Self {
+        let guard = Guard::new(self.raw(), mark);
+        Self { guard: Some(Arc::new(guard)), ..self }
+    }
+
+    /// Compares both hands of a guarded clock; to be called about every second.
+    pub fn keep(&self) -> Lead {
+        let raw = self.raw();
+        self.guard.as_ref().map_or(Lead::None, |guard| guard.keep(raw))
+    }
+
+    /// The latest time that is certain, for [`Clock::guarded`] of a later process; `None` where the clock is not guarded.
+    pub fn mark_ms(&self) -> Option<i64> {
+        self.guard.as_ref().map(|guard| guard.line_ms(self.monotonic_ns()))
+    }
+
+    /// What of `now` is certain, milliseconds since 1970: a wall clock that was set forward just now does not count. Quota periods turn by this, since a
+    /// period that a mistake has begun cannot be taken back.
+    pub fn certain_ms(&self, now: Now) -> i64 {
+        self.guard.as_ref().map_or(now.unix_ms, |guard| now.unix_ms.min(guard.most_ms(now.monotonic_ns)))
     }
 
     /// Reads the time.
     pub fn now(&self) -> Now {
-        match &self.0 {
+        let raw = self.raw();
+        match &self.guard {
+            Some(guard) => Now { unix_ms: raw.unix_ms.max(guard.least_ms(raw.monotonic_ns)), ..raw },
+            None => raw,
+        }
+    }
+
+    fn raw(&self) -> Now {
+        match &self.source {
             Source::System { origin } => Now { monotonic_ns: elapsed_ns(*origin), unix_ms: unix_ms() },
             Source::Manual(hands) => Now {
                 monotonic_ns: hands.monotonic_ns.load(Ordering::SeqCst),
@@ -76,7 +115,7 @@ impl Clock {
 
     /// Reads the monotonic clock alone, for time limits: half the cost of [`Clock::now`].
     pub fn monotonic_ns(&self) -> u64 {
-        match &self.0 {
+        match &self.source {
             Source::System { origin } => elapsed_ns(*origin),
             Source::Manual(hands) => hands.monotonic_ns.load(Ordering::SeqCst),
         }
@@ -84,7 +123,7 @@ impl Clock {
 
     /// Moves a manual clock on by `ns`, both hands; a system clock does not listen.
     pub fn advance_ns(&self, ns: u64) {
-        if let Source::Manual(hands) = &self.0 {
+        if let Source::Manual(hands) = &self.source {
             let before = hands.monotonic_ns.fetch_add(ns, Ordering::SeqCst);
             let ms = (before + ns) / 1_000_000 - before / 1_000_000;
             hands.unix_ms.fetch_add(i64::try_from(ms).unwrap_or(i64::MAX), Ordering::SeqCst);
@@ -93,7 +132,7 @@ impl Clock {
 
     /// Sets the wall hand of a manual clock, as an operator or NTP would; a system clock does not listen.
     pub fn step_wall_ms(&self, unix_ms: i64) {
-        if let Source::Manual(hands) = &self.0 {
+        if let Source::Manual(hands) = &self.source {
             hands.unix_ms.store(unix_ms, Ordering::SeqCst);
         }
     }

@@ -12,7 +12,9 @@ pub mod keys;
 pub mod admission;
 // -- shell: waits, speaks, stores.
 pub mod background;
+pub mod listen;
 pub mod telemetry;
+pub mod tls;
 pub mod store;
 pub mod ledger;
 pub mod upstream;

@@ -135,7 +135,7 @@ fn said(text: &str) -> BTreeSet<String> {
         if let Some((name, value)) = line.split_once(" = ")
             && !name.contains([' ', '{'])
         {
-            let name = if section == "models." { "*" } else { name };
+            let name = if ["models.", "fallbacks."].contains(&section.as_str()) { "*" } else { name };
             open = format!("{section}{name}");
             said.insert(open.clone());
             open += if value.starts_with('[') { "[]." } else { "." };
@@ -159,20 +159,37 @@ fn the_example_states_the_real_defaults() {
     assert_eq!(example.admin.listen, least.admin.listen);
     let timing = |config: &Config| {
         let upstream = &config.upstreams[0];
-        (upstream.connect_timeout, upstream.first_byte_timeout, upstream.idle_timeout, upstream.retries)
+        let mut told = upstream.clone();
+        // What the example fills in; the rest is as without it.
+        (told.models, told.credentials) = (Vec::new(), Vec::new());
+        told.urls.clear();
+        format!("{told:#?}")
     };
     assert_eq!(timing(&example), timing(&least));
 }
 
 #[test]
 fn what_the_example_says_in_comments_is_read_too() {
-    let on = EXAMPLE.replace("# tls = ", "tls = ").replace("# { name = ", "{ name = ");
+    let on = ["tls = ", "client_ca = ", "client_auth = ", "{ name = "]
+        .iter()
+        .fold(EXAMPLE.to_owned(), |text, setting| text.replace(&format!("# {setting}"), setting));
     let told = parse(&on, Path::new("keyward.toml"), &env).unwrap_err().to_string();
     let told: Vec<&str> = told.lines().map(|line| line.split(": ").nth(1).unwrap_or_default()).collect();
     assert_eq!(
         told,
-        ["server.tls", "admin.tokens[1].token"],
-        "TLS is not offered, and the file of the token is not there"
+        [
+            "server.tls.cert",
+            "server.tls.key",
+            "server.client_ca",
+            "admin.tokens[1].token",
+            "admin.tls.cert",
+            "admin.tls.key",
+            "admin.client_ca",
+            "upstreams[0].tls.ca",
+            "upstreams[0].tls.cert",
+            "upstreams[0].tls.key"
+        ],
+        "none of the files is there"
     );
 }
 
@@ -190,12 +207,15 @@ fn a_hundred_thousand_keys_are_read_with_every_fault_among_them() {
 }
 
 /// Places where a secret may stand, `@` for it, also in files that are wrong in other ways.
-const SECRET_PLACES: [&str; 19] = [
+const SECRET_PLACES: [&str; 22] = [
     "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = \"https://h\"\nmodels = [\"*\"]\napi_key = \"@\"",
     "[[upstreams]]\nname = \"a\"\ndialect = \"opnai\"\napi_key = \"@\"\nmodels = 5",
     "[[upstreams]]\nname = \"a\"\napi_kye = \"@\" # @",
     "[[upstreams]]\nurl = \"https://me:@/x\"\napi_key = [\"@\"]",
     "[[upstreams]]\nurl = \"https://h?key=@\"\nretries = -1",
+    "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = [{ url = \"https://me:@\", weight = 0 }]\nproxy = \"http://me:@@p\"",
+    "[[upstreams]]\ndialect = \"openai\"\nheaders = { x-a = \"@\\n\", authorization = \"@\", x-b = [\"@\"], \"a b\" = \"@\" }",
+    "[[upstreams]]\ndialect = \"openai\"\napi_key = [\"@\", \"@\", 5]\nheaders = \"@\"\ntls = { key = \"\", cert = 5 }",
     "upstreams = [{ api_key = \"@\", retries = 99, nmae = \"x\" }]",
     "upstreams = [{ api_key = \"@\", retries = 99",
     "upstreams = { api_key = \"@\" }\nlimits = [\"@\"]",

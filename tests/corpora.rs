@@ -14,20 +14,23 @@ const MOST_BYTES: u64 = 1024 * 1024;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 16] = [
     ("addresses", targets::addresses::check),
     ("config", targets::config::check),
     ("estimator", targets::estimator::check),
     ("events", targets::events::check),
     ("form", targets::form::check),
+    ("frames", targets::frames::check),
     ("head", targets::head::check),
     ("journal", targets::journal::check),
     ("meter", targets::meter::check),
     ("moment", targets::moment::check),
     ("operator_body", targets::operator_body::check),
+    ("proxy_protocol", targets::proxy_protocol::check),
     ("sandbox", targets::sandbox::check),
     ("scanner", targets::scanner::check),
     ("vendor_body", targets::vendor_body::check),
+    ("websocket", targets::websocket::check),
 ];
 
 fn fuzz() -> PathBuf {
@@ -61,7 +64,7 @@ macro_rules! replayed {
     };
 }
 
-replayed!(addresses config estimator events form head journal meter moment operator_body sandbox scanner vendor_body);
+replayed!(addresses config estimator events form frames head journal meter moment operator_body proxy_protocol sandbox scanner vendor_body websocket);
 
 #[test]
 fn every_target_has_a_corpus_of_bearable_size_and_is_replayed() {

@@ -63,6 +63,8 @@ matrix!(head_flaws: HeadFlaw {
     HeadFlaw::HeadersTooLarge => ["head_headers_too_large": HeadFlaw::HeadersTooLarge],
     HeadFlaw::ConnectNotOffered => ["head_connect_not_offered": HeadFlaw::ConnectNotOffered],
     HeadFlaw::UpgradeNotOffered => ["head_upgrade_not_offered": HeadFlaw::UpgradeNotOffered],
+    HeadFlaw::WebsocketOnly => ["head_websocket_only": HeadFlaw::WebsocketOnly],
+    HeadFlaw::Handshake => ["head_handshake": HeadFlaw::Handshake],
     HeadFlaw::Expectation => ["head_expectation": HeadFlaw::Expectation],
     HeadFlaw::TooSlow => ["head_too_slow": HeadFlaw::TooSlow],
 });
@@ -150,6 +152,7 @@ matrix!(faults: Fault {
     Fault::UpstreamUnreachable => ["fault_upstream_unreachable": Fault::UpstreamUnreachable],
     Fault::UpstreamBroken => ["fault_upstream_broken": Fault::UpstreamBroken],
     Fault::UpstreamTimeout => ["fault_upstream_timeout": Fault::UpstreamTimeout],
+    Fault::UpstreamBusy { .. } => ["fault_upstream_busy": Fault::UpstreamBusy { retry_after_ns: 250_000_000 }],
     Fault::Overloaded { .. } => ["fault_overloaded": Fault::Overloaded { retry_after_ns: 250_000_000 }],
     Fault::Internal => ["fault_internal": Fault::Internal],
 });

@@ -34,6 +34,49 @@ fn every_path_that_is_named_is_there() {
     assert!(missing.is_empty(), "named but not there:\n  {}", missing.join("\n  "));
 }
 
+/// Where a test of this name could stand: the file of its module, or of one above that holds the module within it.
+fn homes(modules: &[&str]) -> Vec<PathBuf> {
+    let in_tests = root().join(format!("tests/{}.rs", modules[0])).exists()
+        || root().join("tests").join(modules[0]).join("main.rs").exists();
+    let base = root().join(if in_tests { "tests" } else { "src" });
+    let upwards = (1..=modules.len()).rev();
+    upwards
+        .flat_map(|count| {
+            let path = modules[..count].iter().fold(base.clone(), |path, module| path.join(module));
+            [path.with_extension("rs"), path.join("main.rs"), path.join("mod.rs")]
+        })
+        .filter(|path| path.is_file())
+        .take(1)
+        .collect()
+}
+
+#[test]
+fn every_test_that_the_threats_name_is_there() {
+    let text = page("ARCHITECTURE.md");
+    let threats = text.split("## Threats").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("the chapter");
+    let (mut named, mut missing) = (0, Vec::new());
+    for name in quoted(threats).filter(|word| word.contains("::") && !word.ends_with(':')) {
+        named += 1;
+        let parts: Vec<_> = name.split("::").collect();
+        let (test, modules) = parts.split_last().expect("a name");
+        // A macro makes some of them, and is given the name.
+        let spellings = [format!("fn {test}("), format!("!({test},"), format!("    {test},\n")];
+        let is_there = |path: &PathBuf| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            spellings.iter().any(|spelling| text.contains(spelling))
+        };
+        if !homes(modules).iter().any(is_there) {
+            missing.push(name.to_owned());
+        }
+    }
+    assert!(named > 80, "{named} tests are named");
+    assert!(missing.is_empty(), "named among the threats but not there:\n  {}", missing.join("\n  "));
+    let rows = threats.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| rule |"));
+    for row in rows {
+        assert!(quoted(row).any(|word| word.contains("::")), "no test shows it: {row}");
+    }
+}
+
 #[test]
 fn every_module_stands_on_the_map() {
     let map = page("ARCHITECTURE.md");
@@ -59,6 +102,13 @@ fn the_configurations_in_the_readme_are_read() {
     let env = |_: &str| Some("a-secret-of-the-environment".to_owned());
     let readme = page("README.md");
     let shown = blocks(&readme, "toml");
+    // With the files that they name beside them.
+    let home = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    fs::create_dir(home.path().join("tls")).expect("a folder");
+    fs::write(home.path().join("tls/cert.pem"), made.cert.pem()).expect("written");
+    fs::write(home.path().join("tls/key.pem"), made.signing_key.serialize_pem()).expect("written");
+    let origin = home.path().join("README.md");
     assert!(shown.len() >= 2, "the README shows a configuration and a key");
     for text in shown {
         if text.contains("[[keys]]") {
@@ -69,7 +119,7 @@ fn the_configurations_in_the_readme_are_read() {
             let rest =
                 if is_part { "[[upstreams]]\nname = \"s\"\ndialect = \"sandbox\"\nmodels = [\"*\"]\n" } else { "" };
             let text = format!("{text}{rest}");
-            config::parse(&text, Path::new("README.md"), &env).unwrap_or_else(|faults| panic!("{faults}"));
+            config::parse(&text, &origin, &env).unwrap_or_else(|faults| panic!("{faults}"));
         }
     }
 }

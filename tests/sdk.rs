@@ -74,10 +74,13 @@ const ADMIN_TOKEN: &str = "ops-0123456789abcdef0123456789abcdef";
 #[test]
 fn python_sdks_work_unmodified() {
     let python = python_with_the_sdks();
-    let keyward = Keyward::start();
+    let (keyward, under_tls) = (Keyward::start(), Keyward::start_under_tls());
     let mut tests = python.command();
+    tests.env("KEYWARD_TEST_TLS_URL", &under_tls.url).env("KEYWARD_TEST_CA", under_tls.home.path().join("cert.pem"));
     tests.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5"]).arg(sources("python"));
-    keyward.verdict("Python", &run(keyward.tell(&mut tests).env("PYTHONDONTWRITEBYTECODE", "1")));
+    let output = run(keyward.tell(&mut tests).env("PYTHONDONTWRITEBYTECODE", "1"));
+    keyward.verdict("Python", &output);
+    under_tls.verdict("Python under TLS", &output);
 }
 
 #[test]
@@ -104,9 +107,29 @@ struct Keyward {
 impl Keyward {
     fn start() -> Self {
         let home = tempfile::tempdir().expect("a directory for the configuration");
+        let mut keyward = Self::start_in(home, CONFIG);
+        keyward.url = format!("http://{}", keyward.url);
+        keyward
+    }
+
+    /// The same, with a certificate of its own for `localhost`.
+    fn start_under_tls() -> Self {
+        let home = tempfile::tempdir().expect("a directory for the configuration");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        fs::write(home.path().join("cert.pem"), made.cert.pem()).expect("the certificate is written");
+        fs::write(home.path().join("key.pem"), made.signing_key.serialize_pem()).expect("the key is written");
+        let tls = "[server]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }";
+        let mut keyward = Self::start_in(home, &CONFIG.replacen("[server]", tls, 1));
+        let port = keyward.url.rsplit_once(':').map(|(_, port)| port.to_owned()).expect("an address has a port");
+        keyward.url = format!("https://localhost:{port}");
+        keyward
+    }
+
+    /// With this configuration; `url` is the bare address yet.
+    fn start_in(home: tempfile::TempDir, config: &str) -> Self {
         let at = |name: &str| home.path().join(name);
         let secrets: BTreeMap<_, _> = KEYS.iter().map(|(name, _)| (*name, format!("sdk-test-{name}-secret"))).collect();
-        fs::write(at("keyward.toml"), CONFIG).expect("the configuration is written");
+        fs::write(at("keyward.toml"), config).expect("the configuration is written");
         fs::write(at("keys.toml"), key_file(&secrets)).expect("the key file is written");
         let log = fs::File::create(at("log")).expect("a file for the log");
         let child = Command::new(env!("CARGO_BIN_EXE_keyward"))
@@ -123,8 +146,7 @@ impl Keyward {
             .spawn()
             .expect("the binary starts");
         let mut keyward = Self { child, home, secrets, url: String::new() };
-        let address = keyward.address();
-        keyward.url = format!("http://{address}");
+        keyward.url = keyward.address();
         keyward
     }
 

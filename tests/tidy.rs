@@ -14,7 +14,7 @@ const RANKS: &[&[&str]] = &[
     &["dialect", "limits"],
     &["keys"],
     &["admission"],
-    &["background", "telemetry", "store", "ledger", "upstream"],
+    &["background", "listen", "telemetry", "tls", "store", "ledger", "upstream"],
     &["proxy", "admin"],
     &["config"],
     &["app"],

@@ -59,7 +59,7 @@ fn verdict(text: &str, verdict: Result<String, Faults>) {
 }
 
 /// Names of tables and lists of tables: a string where one belongs may be a secret that belongs into it.
-const TABLES: [&str; 8] = ["keys", "previous", "tokens", "admin", "server", "storage", "limits", "upstreams"];
+const TABLES: [&str; 9] = ["tls", "keys", "previous", "tokens", "admin", "server", "storage", "limits", "upstreams"];
 
 /// What stands under the name of a secret, and under names that are not known at all: such a name may be a misspelled one.
 fn collect(table: &Table, is_in_order: bool, secrets: &mut Vec<String>) {
@@ -116,7 +116,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 /// Whether finding it in what is printed proves that it came from the text: it stands there once, and in no sentence of ours.
 fn is_telling(secret: &str, text: &str) -> bool {
-    const OURS: &str = "sha256: 2030-01-01T00:00:00Z 0123456789 /nowhere/keyward.toml A-Za-z0-9";
+    const OURS: &str = "sha256: 2030-01-01T00:00:00Z 0123456789 /nowhere/keyward.toml A-Za-z0-9 /v1/files /v1/embeddings http://proxy.example.com:3128";
     let has = |test: fn(&u8) -> bool| secret.as_bytes().iter().any(test);
     secret.len() >= 8
         && has(u8::is_ascii_digit)
@@ -124,6 +124,8 @@ fn is_telling(secret: &str, text: &str) -> bool {
         && secret.bytes().all(|byte| byte.is_ascii_graphic())
         && !secret.starts_with("env:")
         && !secret.starts_with("file:")
+        // The name of a file of TLS is told, so that it can be found.
+        && ![".pem", ".crt", ".cer", ".key"].iter().any(|end| secret.ends_with(end))
         && !OURS.contains(secret)
         && text.matches(secret).count() == 1
 }

@@ -15,7 +15,9 @@ use std::task::{Context, Poll, Waker};
 use http::{HeaderMap, HeaderName, request};
 use keyward::clock::{Clock, NS_PER_SECOND, Now};
 use keyward::dialect::credential::{CREDENTIAL_HEADERS, credential};
-use keyward::dialect::route::query_without_key;
+use keyward::dialect::route::{query_with_model, query_without_key};
+use keyward::dialect::websocket::handshake::Key;
+use keyward::proxy::carrier::Carrier;
 use keyward::proxy::deadline::Deadlines;
 use keyward::proxy::headers::request_headers;
 use keyward::proxy::receive::{Received, check_encoding, receive};
@@ -44,6 +46,8 @@ enum Ended {
     Refused,
     /// A body's framing broke.
     Broken,
+    /// A head asked for a websocket, and something stands behind it.
+    Tunnel,
 }
 
 /// The first byte seeds the cuts, the second chooses the settings, the rest is what the peer sends.
@@ -74,6 +78,7 @@ fn through_the_wire(pieces: &[&[u8]], room: usize) -> Seen {
             Poll::Ready(Ok(())) if buf.filled().is_empty() => break Ended::Peer,
             Poll::Ready(Ok(())) => passed.extend_from_slice(buf.filled()),
             Poll::Ready(Err(_)) => break Ended::Broken,
+            Poll::Pending if wire.is_tunnel() => break Ended::Tunnel,
             Poll::Pending => break Ended::Refused,
         }
     };
@@ -144,7 +149,7 @@ fn means(head: &request::Parts, settings: &Settings) {
     }
     let left = query.and_then(query_without_key);
     assert_eq!(credential(&passed, left.as_deref()), Ok(None), "a secret goes upstream");
-    if let Ok(received) = receive(head, &notes, PEER, settings) {
+    if let Ok(received) = receive(head, &Carrier::Connection(notes), PEER, settings) {
         is_in_the_head(&received, head, settings);
     }
 }
@@ -154,7 +159,15 @@ fn is_in_the_head(received: &Received, head: &request::Parts, settings: &Setting
     if let (Some(model), Some(range)) = (&route.model, &route.model_range) {
         assert_eq!(path.get(range.clone()), Some(model.as_str()), "the model is where it is said to be");
     }
-    assert_eq!(route.model.is_some(), route.model_range.is_some());
+    let is_told_where = route.model_range.is_some() || route.model_parameter.is_some();
+    assert_eq!(route.model.is_some(), is_told_where);
+    if let Some(parameter) = route.model_parameter {
+        // Another name in its place is the one a form parser finds, and the only one.
+        let query = query_with_model(head.uri.query().unwrap_or_default(), parameter, "renamed");
+        assert_eq!(query.split('&').filter(|part| part.starts_with(&format!("{parameter}="))).count(), 1, "{query}");
+        assert!(query.contains("=renamed"), "{query}");
+    }
+    assert_eq!(received.offer.is_some(), route.model_parameter.is_some(), "a websocket is one by its handshake");
     for part in path.split('/') {
         assert!(!matches!(part, "." | "..") && !part.contains(['\\', ';', '\0']), "{path} was accepted");
     }
@@ -165,7 +178,19 @@ fn is_in_the_head(received: &Received, head: &request::Parts, settings: &Setting
             .filter_map(|name| head.headers.get(name))
             .any(|value| value.as_bytes().ends_with(secret));
         let is_in_query = head.uri.query().is_some_and(|query| query.contains("key=") || query.contains('%'));
-        assert!(ends_with_it || is_in_query, "a secret that nobody sent");
+        let is_offered = received.offer.is_some()
+            && head
+                .headers
+                .get_all("sec-websocket-protocol")
+                .iter()
+                .any(|value| value.as_bytes().windows(secret.len()).any(|window| window == secret.as_slice()));
+        if let Some(offer) = &received.offer {
+            let mut sent = HeaderMap::new();
+            offer.put_request_headers(&Key::new([0; 16]), &mut sent);
+            let left = sent.get("sec-websocket-protocol").map_or("", |value| value.to_str().expect("tokens"));
+            assert!(!left.to_ascii_lowercase().contains("openai-insecure-api-key."), "{left} goes upstream");
+        }
+        assert!(ends_with_it || is_in_query || is_offered, "a secret that nobody sent");
     }
     if settings.trusted_proxies.is_empty() {
         assert_eq!(received.address, PEER, "an untrusted peer said who it is");

@@ -149,7 +149,7 @@ impl House {
         }));
         let operators = Arc::new(Operators::new(&settings(), Vec::new()));
         let vendors = Arc::new(Vendors::new(&settings()));
-        let router = Surface { service, operators, vendors }.router();
+        let router = Surface { service, operators, vendors, tls: Arc::default() }.router();
         let runtime = Builder::new_current_thread().build().expect("a runtime");
         let house = Self { runtime: ManuallyDrop::new(runtime), router: ManuallyDrop::new(router), _folder: folder };
         for at in 0..STANDING {
@@ -208,10 +208,12 @@ fn settings() -> Settings {
         team_id: None,
     };
     Settings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        socket_mode: 0o600,
         tokens: vec![token],
         apig: ApigSettings::default(),
         newapi: NewApiSettings::default(),
+        tls: None,
     }
 }
 

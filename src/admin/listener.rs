@@ -21,9 +21,13 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{Sleep, sleep};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::listen::{Open, Stream};
+use crate::telemetry::metrics::EdgeMetrics;
+use crate::tls::InForce;
 
 /// The largest head of a request, bytes. hyper may have read up to twice as much before it looks.
 const LARGEST_HEAD: usize = 64 * 1024;
@@ -53,20 +57,36 @@ impl Default for Bounds {
     }
 }
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds) {
+/// How connections come in.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// What handshakes are made with; connections are in clear where it holds nothing.
+    pub tls: Arc<InForce>,
+    /// Where those that fail are counted.
+    pub edge: EdgeMetrics,
+}
+
+/// Serves until the process ends. While `is_open` is `false`, whoever connects waits in the kernel's queue; what runs goes on.
+pub async fn serve(listener: Open, router: Router, bounds: Bounds, door: Door, mut is_open: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let peers = Peers::default();
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
+        if is_open.wait_for(|is_open| *is_open).await.is_err() {
+            return; // nobody is there who could open it again: the program ends
+        }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = is_open.wait_for(|is_open| !*is_open) => continue,
+        };
+        match accepted {
             Ok((stream, peer)) => {
                 let Some(of_peer) = peers.enter(peer.ip(), bounds.of_one_address) else { continue };
-                let router = router.clone();
+                let (router, door) = (router.clone(), door.clone());
                 tokio::spawn(async move {
                     let _held = (place, of_peer);
-                    converse(stream, peer, router, bounds).await;
+                    enter(stream, peer, router, bounds, door).await;
                 });
             }
             Err(error) => {
@@ -107,14 +127,36 @@ impl Drop for OfPeer {
     }
 }
 
+/// One connection, from its handshake, where there is one, to its end.
+async fn enter(stream: Stream, peer: SocketAddr, router: Router, bounds: Bounds, door: Door) {
+    let stream = Impatient { stream, patience: bounds.stall, until: None };
+    let Some(identity) = door.tls.get() else { return converse(stream, peer, router, bounds).await };
+    let shaking = TlsAcceptor::from(Arc::clone(identity.config())).accept(stream);
+    match timeout(bounds.head, shaking).await {
+        Ok(Ok(stream)) => converse(stream, peer, router, bounds).await,
+        Ok(Err(error)) => {
+            door.edge.count_handshake("admin", false);
+            tracing::debug!(%error, %peer, "no TLS handshake on the admin listener");
+        }
+        Err(_) => {
+            door.edge.count_handshake("admin", true);
+            tracing::debug!(%peer, "a TLS handshake on the admin listener took too long");
+        }
+    }
+}
+
 /// One connection, to its end.
-async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, bounds: Bounds) {
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    router: Router,
+    bounds: Bounds,
+) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         router.call(request.map(|body| Body::new(Timed { body, patience: bounds.body, until: None })))
     });
-    let stream = Impatient { stream, patience: bounds.stall, until: None };
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(LARGEST_HEAD);
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
@@ -157,7 +199,7 @@ impl http_body::Body for Timed {
 
 /// A stream that ends when nobody takes what is written to it.
 struct Impatient {
-    stream: TcpStream,
+    stream: Stream,
     patience: Duration,
     until: Option<Pin<Box<Sleep>>>,
 }

@@ -167,7 +167,6 @@ pub fn first_operator(store: &dyn Store, settings: &Settings, now: Now) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
 
     const NOW: Now = Now { monotonic_ns: 1 << 40, unix_ms: 0 };
 
@@ -183,10 +182,12 @@ mod tests {
 
     fn settings(tokens: Vec<TokenSettings>) -> Settings {
         Settings {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            socket_mode: 0o600,
             tokens,
             apig: Default::default(),
             newapi: Default::default(),
+            tls: None,
         }
     }
 

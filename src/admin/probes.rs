@@ -22,6 +22,11 @@ pub trait Readiness: Send + Sync {
     /// Whether the program is going down.
     fn is_draining(&self) -> bool;
 
+    /// Upstreams of which endpoints are ejected, in words; no reason not to be ready, since others may serve.
+    fn ejected(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What is counted.
     fn metrics(&self) -> &Metrics;
 }
@@ -53,7 +58,13 @@ async fn ready(State(readiness): State<Shared>) -> Response {
     let config = if faults.is_some() { "refused; the old one is in force" } else { "in force" };
     let faults = faults.unwrap_or_default();
     let needs_restart = readiness.needs_restart();
-    let body = json!({ "status": word, "config": config, "faults": faults, "needs_restart": needs_restart });
+    let body = json!({
+        "status": word,
+        "config": config,
+        "faults": faults,
+        "needs_restart": needs_restart,
+        "ejected": readiness.ejected(),
+    });
     (status, axum::Json(body)).into_response()
 }
 

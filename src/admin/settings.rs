@@ -1,19 +1,26 @@
 //! What the configuration says of the admin listener and of the operators.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::listen::Address;
+use crate::tls::Identity;
 
 /// `[admin]`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: Address,
+    /// The mode of a path among them.
+    pub socket_mode: u32,
     /// Who may log in; there is no token that was not given.
     pub tokens: Vec<TokenSettings>,
     /// `[admin.apig]`.
     pub apig: ApigSettings,
     /// `[admin.newapi]`.
     pub newapi: NewApiSettings,
+    /// What it shakes hands with; `None` where it speaks in clear.
+    pub tls: Option<Arc<Identity>>,
 }
 
 /// What the API of Huawei APIG's shape is told.

@@ -9,12 +9,15 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-use crate::admin::listener::Bounds;
+use crate::admin::listener::{Bounds, Door};
 use crate::admin::operators::{LoginRefused, Operator, Operators};
 use crate::admin::service::Service;
 use crate::admin::vendors::Vendors;
 use crate::admin::{apig, listener, native, newapi, probes};
+use crate::listen::Open;
+use crate::tls::InForce;
 
 /// What every API of the admin listener is given.
 #[derive(Debug, Clone)]
@@ -25,6 +28,8 @@ pub struct Surface {
     pub operators: Arc<Operators>,
     /// What the dialects of other vendors are told.
     pub vendors: Arc<Vendors>,
+    /// What its listener shakes hands with.
+    pub tls: Arc<InForce>,
 }
 
 impl Surface {
@@ -38,6 +43,11 @@ impl Surface {
             self.service.program().metrics().admin_failed_logins.inc();
         }
         found
+    }
+
+    /// How connections come in.
+    fn door(&self) -> Door {
+        Door { tls: Arc::clone(&self.tls), edge: self.service.program().metrics().edge.clone() }
     }
 
     /// Every route. They want to know the peer: serve them with [`serve`], or with connect info of their own.
@@ -74,12 +84,13 @@ pub(in crate::admin) fn peer(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical())
 }
 
-/// Serves the admin listener until the process ends.
-pub async fn serve(listener: TcpListener, surface: &Surface) {
-    serve_within(listener, surface, Bounds::default()).await;
+/// Serves the admin listener until the process ends, but for the time in which `is_open` is `false`.
+pub async fn serve(listener: Open, surface: &Surface, is_open: watch::Receiver<bool>) {
+    listener::serve(listener, surface.router(), Bounds::default(), surface.door(), is_open).await;
 }
 
-/// The same, with other bounds of what connections may cost.
+/// The same all the time, with other bounds of what connections may cost.
 pub async fn serve_within(listener: TcpListener, surface: &Surface, bounds: Bounds) {
-    listener::serve(listener, surface.router(), bounds).await;
+    let (_open, is_open) = watch::channel(true);
+    listener::serve(Open::Tcp(listener), surface.router(), bounds, surface.door(), is_open).await;
 }

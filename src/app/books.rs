@@ -6,15 +6,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::app::holds::Holds;
+use crate::app::time_mark::TimeMark;
 use crate::clock::Clock;
 use crate::keys::change::{ChangeRefused, KeyChange, Source};
 use crate::keys::secret::Digester;
 use crate::keys::table::{KeyTable, Remembered};
-use crate::ledger::{self, Hold, Ledger, LedgerFault};
+use crate::ledger::{self, Counted, Hold, Ledger, LedgerFault, Opening};
 use crate::store::embedded::Embedded;
-use crate::store::{self, Backend, Entry, KeyState, SecretUse, Store, StoreFault, StoredKey, Write};
+use crate::store::{self, Backend, KeyState, Store, StoreFault, StoredKey, Switch, Write};
 use crate::telemetry::metrics::LedgerMetrics;
-use crate::units::{KeyDigest, KeyId};
+use crate::units::KeyId;
 
 /// Keys put into the table in one step.
 const BATCH: usize = 10_000;
@@ -56,11 +58,28 @@ fn advice(fault: &StoreFault) -> &'static str {
     }
 }
 
+/// What the ledger is opened with.
+#[derive(Debug)]
+pub struct LedgerOpening {
+    /// What every key has used is told there.
+    pub keys: Arc<KeyTable>,
+    /// How the ledger works.
+    pub settings: ledger::Settings,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Counts what becomes of entries.
+    pub metrics: LedgerMetrics,
+    /// What the process before holds of quotas.
+    pub holds: Arc<Holds>,
+    /// Whether the store is left as it is until the ledger is resumed.
+    pub is_paused: bool,
+}
+
 /// The store, opened.
 #[derive(Debug, Clone)]
 pub struct Books {
     /// The store.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Switch>,
     path: PathBuf,
 }
 
@@ -72,7 +91,18 @@ impl Books {
     pub fn open(settings: &store::Settings) -> Result<Self, BooksFault> {
         let Backend::Sqlite(path) = &settings.backend;
         let fault = |fault| BooksFault::Store { path: path.display().to_string(), fault };
-        Ok(Self { store: Arc::new(Embedded::open(path).map_err(fault)?), path: path.clone() })
+        let store = Switch::new(Arc::new(Embedded::open(path).map_err(fault)?));
+        Ok(Self { store: Arc::new(store), path: path.clone() })
+    }
+
+    /// Opens the store again after it was closed.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn reopen(&self) -> Result<(), BooksFault> {
+        let store = Embedded::open(&self.path).map_err(|fault| self.fault(fault))?;
+        self.store.open(Arc::new(store));
+        Ok(())
     }
 
     /// Makes sure that its keys are those of this pepper: under another one nobody's secret would be recognised. The first pepper it meets is
@@ -110,33 +140,31 @@ impl Books {
         Ok(by_file)
     }
 
-    /// Opens the ledger beside the store, and tells the table what every key has used: what the store knows of it, and what a killed process
-    /// left in its journals. To be called when all keys are in the table and before the first request.
+    /// Opens the ledger beside the store, and tells the table what every key has used: what the store knows of it, and what other processes have
+    /// left in their journals, now and later. To be called when all keys are in the table and before the first request.
     ///
     /// # Errors
     /// The store cannot be read, or the journals.
-    pub fn open_ledger(
-        &self,
-        keys: &KeyTable,
-        settings: ledger::Settings,
-        clock: Clock,
-        metrics: LedgerMetrics,
-    ) -> Result<Ledger, BooksFault> {
-        let mut states: HashMap<KeyId, KeyState> = HashMap::new();
-        self.store.load_states(&mut |id, state| drop(states.insert(id, state))).map_err(|fault| self.fault(fault))?;
-        let mut counted = |entry: &Entry| add(states.entry(entry.key).or_default(), entry, keys);
-        let ledger = Ledger::open(
-            &Self::journals_of(&self.path),
-            settings,
-            Arc::clone(&self.store),
-            clock,
-            metrics,
-            &mut counted,
-        )?;
+    pub fn open_ledger(&self, opening: LedgerOpening) -> Result<Ledger, BooksFault> {
+        let LedgerOpening { keys, settings, clock, metrics, holds, is_paused } = opening;
+        let mut states: Vec<(KeyId, KeyState)> = Vec::new();
+        self.store.load_states(&mut |id, state| states.push((id, state))).map_err(|fault| self.fault(fault))?;
         for (id, state) in states {
             keys.restore(id, &remembered(state));
         }
-        Ok(ledger)
+        let folder = Self::journals_of(&self.path);
+        let store: Arc<dyn Store> = Arc::<Switch>::clone(&self.store);
+        let counted = Counted::by(move |entry| {
+            let previous = entry.previous_secret.map(|tag| (tag, u64::from(entry.requests)));
+            keys.count_elsewhere(entry.key, entry.counted(), entry.at_unix_ms, previous);
+            holds.settled(entry.key, entry.units);
+        });
+        Ok(Ledger::open(Opening { folder: &folder, settings, store, clock, metrics, counted, is_paused })?)
+    }
+
+    /// Where the latest time that was certain is kept.
+    pub fn time_mark(&self) -> TimeMark {
+        TimeMark::beside(&self.path)
     }
 
     /// Where the journals of the store at `path` are: beside the file itself, whatever links lead to it.
@@ -154,23 +182,6 @@ impl Books {
 
     fn fault(&self, fault: StoreFault) -> BooksFault {
         BooksFault::Store { path: self.path.display().to_string(), fault }
-    }
-}
-
-/// Adds an entry as the store will.
-fn add(state: &mut KeyState, entry: &Entry, keys: &KeyTable) {
-    state.counted.add(entry.counted());
-    state.last_used_ms = state.last_used_ms.max(Some(entry.at_unix_ms));
-    let Some(tag) = entry.previous_secret else { return };
-    let is_tagged = |digest: &KeyDigest| digest.0.starts_with(&tag);
-    if !state.old_secrets.iter().any(|secret| is_tagged(&secret.digest)) {
-        let slots = keys.secrets_of(entry.key);
-        let unused = slots.iter().map(|slot| slot.digest()).filter(is_tagged);
-        state.old_secrets.extend(unused.map(|digest| SecretUse { digest, uses: 0, last_used_ms: None }));
-    }
-    if let Some(secret) = state.old_secrets.iter_mut().find(|secret| is_tagged(&secret.digest)) {
-        secret.uses += u64::from(entry.requests);
-        secret.last_used_ms = secret.last_used_ms.max(Some(entry.at_unix_ms));
     }
 }
 

@@ -1,6 +1,5 @@
 //! From a configuration to a program that is built, and not started yet.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,10 +8,12 @@ use arc_swap::ArcSwap;
 
 use crate::admin::service::{Parts, Service};
 use crate::admin::{Gate, Operators, Surface, Vendors, first_operator};
-use crate::app::books::{Books, BooksFault};
+use crate::app::books::{Books, BooksFault, LedgerOpening};
+use crate::app::holds::{Held, Holds};
 use crate::app::mirror::Mirror;
 use crate::app::program::Running;
 use crate::app::reload::{self, Reloader, Told};
+use crate::app::time_mark::TimeMark;
 use crate::app::{keys, pepper};
 use crate::clock::Clock;
 use crate::config::{Config, Faults, FileKey, watch};
@@ -22,9 +23,10 @@ use crate::keys::table::KeyTable;
 use crate::ledger::Ledger;
 use crate::limits::attempts::Attempts;
 use crate::proxy::Plane;
-use crate::proxy::plane::BodyBudget;
-use crate::store::StoreFault;
+use crate::proxy::plane::{BodyBudget, Overload};
+use crate::store::{Store, StoreFault, Switch};
 use crate::telemetry::Metrics;
+use crate::tls::InForce;
 
 /// Why a program does not start.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +77,10 @@ pub struct Opened {
     pub surface: Surface,
     /// What reloads; `None` for a program without files.
     pub reloader: Option<Arc<Reloader>>,
-    /// Where the admin listener is to be.
-    pub admin_listen: SocketAddr,
+    /// Where the latest time that was certain is kept.
+    pub time_mark: TimeMark,
+    /// What the process before holds of quotas.
+    pub holds: Arc<Holds>,
     /// The token of the first operator, when it was made just now.
     pub first_token: Option<Secret>,
     /// Tells the store of the keys declared by file.
@@ -85,22 +89,34 @@ pub struct Opened {
     pub seen: Option<watch::Seen>,
 }
 
-/// Opens the store, fills the table, takes up what a killed process left, and puts both planes together.
+/// Opens the store, fills the table, takes up what a killed process left, and puts both planes together. `held` is what the process that hands over
+/// to this one holds of quotas; where there is one, the store is left as it is until the ledger is resumed.
 ///
 /// # Errors
 /// Why it cannot start.
-pub fn open(config: Config, keys: &[FileKey], files: Option<Files>) -> Result<Opened, StartFault> {
+pub fn open(config: Config, keys: &[FileKey], files: Option<Files>, held: Option<Held>) -> Result<Opened, StartFault> {
     let digester = Digester::new(&pepper::load(&config.storage.pepper)?);
     reload::log_warnings(&config, keys);
-    let (table, clock, metrics) = (Arc::new(KeyTable::new()), Clock::system(), Metrics::new());
+    let (table, metrics) = (Arc::new(KeyTable::new()), Metrics::new());
     let books = Books::open(&config.storage)?;
+    let time_mark = books.time_mark();
+    let clock = Clock::system().guarded(time_mark.read());
     books.recognise(&digester)?;
     let known = books.load_keys(&table)?;
     let stored = keys::stored(keys, &digester);
     keys::apply(&table, &[], &keys::records(&stored)).map_err(machine("keys"))?;
-    let ledger = books.open_ledger(&table, config.ledger.clone(), clock.clone(), metrics.ledger.clone())?;
+    let is_paused = held.is_some();
+    let holds = Arc::new(Holds::take(Arc::clone(&table), held.unwrap_or_default()));
+    let ledger = books.open_ledger(LedgerOpening {
+        keys: Arc::clone(&table),
+        settings: config.ledger.clone(),
+        clock: clock.clone(),
+        metrics: metrics.ledger.clone(),
+        holds: Arc::clone(&holds),
+        is_paused,
+    })?;
     let ledger = Arc::new(ledger);
-    let store = Arc::clone(&books.store);
+    let store: Arc<dyn Store> = Arc::<Switch>::clone(&books.store);
     let fault = |fault: StoreFault| machine("the store")(fault);
     let first_token = first_operator(&*store, &config.admin, clock.now()).map_err(fault)?;
     let operators = Arc::new(Operators::new(&config.admin, store.operators().map_err(fault)?));
@@ -112,20 +128,27 @@ pub fn open(config: Config, keys: &[FileKey], files: Option<Files>) -> Result<Op
         attempts: Attempts::default(),
         body_budget: BodyBudget::default(),
         clock: clock.clone(),
+        overload: Overload::default(),
         metrics,
         ledger: Some(Arc::clone(&ledger)),
         is_draining: AtomicBool::new(false),
     });
     plane.metrics.keys.set(i64::try_from(table.len()).unwrap_or(i64::MAX));
-    let (admin_listen, gate) = (config.admin.listen, Gate::default());
+    let gate = Gate::default();
     let mirror = Mirror::new(Arc::clone(&store), clock.clone(), known);
     let vendors = Arc::new(Vendors::new(&config.admin));
-    let told = Told { gate: gate.clone(), operators: Arc::clone(&operators), vendors: Arc::clone(&vendors) };
+    let admin_tls = Arc::new(InForce::new(config.admin.tls.clone()));
+    let told = Told {
+        gate: gate.clone(),
+        operators: Arc::clone(&operators),
+        vendors: Arc::clone(&vendors),
+        admin_tls: Arc::clone(&admin_tls),
+    };
     let (path, seen) = files.map(|files| (files.config, files.seen)).unzip();
     let reloader = path.map(|path| Arc::new(Reloader::new(path, Arc::clone(&plane), config, stored, told)));
     let program =
         Arc::new(Running { plane: Arc::clone(&plane), store: Arc::clone(&store), reloader: reloader.clone() });
     let service = Arc::new(Service::new(Parts { store, keys: table, digester, clock, program, gate }));
-    let surface = Surface { service, operators, vendors };
-    Ok(Opened { plane, books, ledger, surface, reloader, admin_listen, first_token, mirror, seen })
+    let surface = Surface { service, operators, vendors, tls: admin_tls };
+    Ok(Opened { plane, books, ledger, surface, reloader, time_mark, holds, first_token, mirror, seen })
 }

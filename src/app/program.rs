@@ -41,6 +41,15 @@ impl Readiness for Running {
         self.plane.is_draining.load(Ordering::Relaxed)
     }
 
+    fn ejected(&self) -> Vec<String> {
+        let live = self.plane.live.load();
+        let told = live.routes.upstreams().iter().filter_map(|upstream| {
+            let (all, ejected) = upstream.ejected();
+            (ejected > 0).then(|| format!("{}: {ejected} of {all} endpoints", upstream.settings.name))
+        });
+        told.collect()
+    }
+
     fn metrics(&self) -> &Metrics {
         &self.plane.metrics
     }

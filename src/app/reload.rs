@@ -8,9 +8,10 @@ use tokio::sync::watch;
 use crate::admin::{Gate, Operators, Vendors};
 use crate::app::keys;
 use crate::config::{self, Config, FileKey};
-use crate::proxy::{Live, Plane};
+use crate::proxy::{self, Live, Plane};
 use crate::store::StoredKey;
 use crate::telemetry::metrics::Verdict;
+use crate::tls::{Identity, InForce};
 use crate::upstream::Routes;
 
 /// What is in force, and what the last attempt to replace it came to.
@@ -38,6 +39,8 @@ pub struct Told {
     pub operators: Arc<Operators>,
     /// What the dialects of other vendors are told.
     pub vendors: Arc<Vendors>,
+    /// What the admin listener shakes hands with.
+    pub admin_tls: Arc<InForce>,
 }
 
 #[derive(Debug)]
@@ -50,8 +53,8 @@ struct State {
 #[derive(Debug, Default)]
 struct Last {
     faults: Option<Refused>,
-    /// The key file in force, and the one of a refused configuration: its correction asks for a reload too.
-    keys_files: [Option<PathBuf>; 2],
+    /// The files named by the configuration in force, and those of a refused one: their correction asks for a reload too.
+    files: Vec<PathBuf>,
     /// Settings of the configuration in force that wait for a restart.
     needs_restart: Vec<String>,
 }
@@ -63,7 +66,8 @@ impl Reloader {
     /// Of a program that has just started with these.
     pub fn new(path: PathBuf, plane: Arc<Plane>, config: Config, keys: Vec<StoredKey>, others: Told) -> Self {
         plane.metrics.config_in_force.set(1);
-        let told = Last { keys_files: [config.keys_file.clone(), None], ..Last::default() };
+        plane.metrics.edge.show_expiry(expiry(&config.server.tls), expiry(&config.admin.tls));
+        let told = Last { files: files_of(&config), ..Last::default() };
         let (started, keys) = (config.clone(), Arc::new(keys));
         let declared = watch::Sender::new(Arc::clone(&keys));
         Self {
@@ -102,13 +106,20 @@ impl Reloader {
                 }
                 metrics.reloads.get_or_create(&Verdict { result: "refused" }).inc();
                 metrics.config_in_force.set(0);
+                // A fault elsewhere must not let a certificate run out that was renewed in time.
+                self.renew_certificates(&mut state.config);
             }
         }
+        metrics.edge.show_expiry(expiry(&state.config.server.tls), expiry(&state.config.admin.tls));
         metrics.keys.set(i64::try_from(self.plane.keys.len()).unwrap_or(i64::MAX));
-        let refused_file = verdict.as_ref().err().and_then(|_| config::keys_file_of(&self.path));
+        let mut files = files_of(&state.config);
+        if verdict.is_err() {
+            files.extend(config::keys_file_of(&self.path));
+            files.extend(config::tls_files_of(&self.path));
+        }
         *self.told() = Last {
             faults: verdict.clone().err(),
-            keys_files: [state.config.keys_file.clone(), refused_file],
+            files,
             needs_restart: config::needs_restart(&self.started, &state.config),
         };
         verdict
@@ -127,7 +138,7 @@ impl Reloader {
     /// The files whose change asks for a reload, as of the last one.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.path.clone()];
-        for file in self.told().keys_files.iter().flatten() {
+        for file in &self.told().files {
             if !files.contains(file) {
                 files.push(file.clone());
             }
@@ -156,10 +167,11 @@ impl Reloader {
             vec![format!("{}: {refused}", file.display())]
         })?;
         let old = self.plane.live.load();
-        self.plane.live.store(Arc::new(live(&config, Some(&old.routes))));
+        self.plane.live.store(Arc::new(live(&config, Some(&old))));
         self.plane.estimator.set_default_max_output(config.limits.default_max_output);
         self.others.operators.replace(&config.admin);
         self.others.vendors.replace(&config.admin);
+        self.others.admin_tls.replace(config.admin.tls.as_ref());
         state.config = config;
         state.keys = Arc::new(stored);
         self.declared.send_replace(Arc::clone(&state.keys));
@@ -168,12 +180,50 @@ impl Reloader {
     }
 }
 
-/// What the data plane reads of a configuration.
-pub fn live(config: &Config, old: Option<&Routes>) -> Live {
+impl Reloader {
+    /// Reads the certificates in force again, whatever stands in the way of the rest. What is not in order with them is not said here:
+    /// it is among the faults of the configuration, unless that names other files now.
+    fn renew_certificates(&self, config: &mut Config) {
+        let now_unix_ms = self.plane.clock.now().unix_ms;
+        let renewed = |old: &Option<Arc<Identity>>| {
+            let (new, _warnings) = old.as_ref()?.reread(now_unix_ms).ok()?;
+            (old.as_deref() != Some(&new)).then(|| Arc::new(new))
+        };
+        if let Some(tls) = renewed(&config.server.tls) {
+            config.server.tls = Some(tls);
+            let old = self.plane.live.load();
+            let settings = config.server.clone();
+            let (routes, prices) = (Arc::clone(&old.routes), old.prices.clone());
+            self.plane.live.store(Arc::new(Live { settings, limits: old.limits, routes, prices }));
+            tracing::info!("new certificates in force");
+        }
+        if let Some(tls) = renewed(&config.admin.tls) {
+            self.others.admin_tls.replace(Some(&tls));
+            config.admin.tls = Some(tls);
+            tracing::info!("new certificates in force on the admin listener");
+        }
+    }
+}
+
+fn expiry(tls: &Option<Arc<Identity>>) -> Option<i64> {
+    tls.as_ref().map(|tls| tls.expires_unix_s())
+}
+
+/// The files a configuration names.
+fn files_of(config: &Config) -> Vec<PathBuf> {
+    let listeners = [&config.server.tls, &config.admin.tls].into_iter().flatten();
+    let certificates = listeners.flat_map(|tls| tls.settings().files());
+    config.keys_file.iter().chain(certificates).cloned().collect()
+}
+
+/// What the data plane reads of a configuration. What did not change of its TLS goes on.
+pub fn live(config: &Config, old: Option<&Live>) -> Live {
+    let tls = Identity::keep(old.and_then(|old| old.settings.tls.as_ref()), config.server.tls.as_ref());
+    let routes = Routes::new(config.upstreams.clone(), config.aliases.clone(), old.map(|old| &*old.routes));
     Live {
-        settings: config.server.clone(),
+        settings: proxy::Settings { tls, ..config.server.clone() },
         limits: config.limits,
-        routes: Arc::new(Routes::new(config.upstreams.clone(), config.aliases.clone(), old)),
+        routes: Arc::new(routes.with_fallbacks(config.fallbacks.clone())),
         prices: config.prices.clone(),
     }
 }

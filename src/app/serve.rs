@@ -1,24 +1,39 @@
 //! From a configuration to a running program, and to its end.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use rustls::ClientConfig;
+use tokio::sync::{oneshot, watch as watched};
 
 use crate::admin;
 use crate::admin::service::Service;
+use crate::app::books::Books;
+use crate::app::handover::{Giver, Handed, Predecessor};
+use crate::app::holds::Holds;
 use crate::app::open::{Files, Opened, StartFault, machine, open};
-use crate::app::reload::Reloader;
+use crate::app::signals::{Asked, Reloads, Signals};
+use crate::app::sockets::Sockets;
+use crate::app::{descriptors, memory, pepper, service_manager, time_mark};
 use crate::background;
 use crate::config::{self, watch};
 use crate::keys::secret::Secret;
+use crate::ledger::Ledger;
+use crate::listen::{Address, Inherited};
+use crate::proxy::Plane;
 use crate::proxy::server::{self, Server};
-use crate::upstream::tls;
+use crate::store::Backend;
+use crate::upstream::probe;
+use crate::upstream::tls::{self, Defaults};
+
+/// How long connections that wait for their next request may still bring one to a process that has handed over.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// The same of a process that ends: for what was on its way when it stopped accepting.
+const LINGER_AT_THE_END: Duration = Duration::from_millis(500);
 
 /// What the command line says of a start.
 #[derive(Debug, Clone)]
@@ -45,13 +60,29 @@ pub enum Outcome {
 /// # Errors
 /// Why it did not start.
 pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
+    let mut inherited = Inherited::of_service_manager().map_err(machine("sockets of the service manager"))?;
+    let predecessor = Predecessor::of_environment().map_err(machine("the process before this one"))?;
     // Looked at before they are read, so that a change during the start is seen as one.
-    let seen = watch::look(std::iter::once(options.config.clone()).chain(config::keys_file_of(&options.config)));
+    let named = config::keys_file_of(&options.config).into_iter().chain(config::tls_files_of(&options.config));
+    let seen = watch::look(std::iter::once(options.config.clone()).chain(named));
     let env = |name: &str| std::env::var(name).ok();
     let (config, keys) = config::load_all(&options.config, None, &env).map_err(StartFault::Config)?;
-    let opened = open(config, &keys, Some(Files { config: options.config.clone(), seen }))?;
+    let hand_over = machine("the process before this one");
+    if let Some(predecessor) = &predecessor {
+        // What else can be wrong is found before it lets go of anything.
+        pepper::check(&config.storage.pepper)?;
+        inherited = predecessor.sockets().map_err(machine("the sockets of the process before this one"))?;
+    }
+    let sockets = Sockets::of(&config, inherited).map_err(machine("a listener"))?;
+    let held = predecessor.as_ref().map(Predecessor::let_go).transpose().map_err(hand_over)?;
+    if predecessor.is_some() {
+        let Backend::Sqlite(store) = &config.storage.backend;
+        Predecessor::until_free(&Books::journals_of(store));
+    }
+    let opened = open(config, &keys, Some(Files { config: options.config.clone(), seen }), held)?;
     drop(keys);
-    run(opened, options.ready_file.as_deref(), async |started: &Started| {
+    let start = Start { sockets, ready_file: options.ready_file.as_deref(), predecessor, can_hand_over: true };
+    run(opened, start, async |started: &Started| {
         if let Some(token) = &started.first_token {
             // The secret alone on standard output; what it is, beside it.
             eprintln!("keyward: first start: this is the admin token, shown this once and kept nowhere:");
@@ -64,12 +95,25 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
     })
 }
 
+/// What a program starts with beside what it was built from.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// Where it listens.
+    pub sockets: Sockets,
+    /// Where to write the bound addresses once it does.
+    pub ready_file: Option<&'a Path>,
+    /// The process that hands over to it.
+    pub predecessor: Option<Predecessor>,
+    /// Whether it could be started by the same command line again.
+    pub can_hand_over: bool,
+}
+
 /// A program that listens.
 pub struct Started {
     /// Where clients connect.
-    pub data: Vec<SocketAddr>,
+    pub data: Vec<Address>,
     /// Where operators connect.
-    pub admin: SocketAddr,
+    pub admin: Address,
     /// The one writer of keys.
     pub service: Arc<Service>,
     /// The token of the first operator, when it was made just now.
@@ -80,20 +124,22 @@ pub struct Started {
 ///
 /// # Errors
 /// Why it did not start.
-pub fn run(
-    opened: Opened,
-    ready_file: Option<&Path>,
-    started: impl AsyncFnOnce(&Started),
-) -> Result<Outcome, StartFault> {
+pub fn run(opened: Opened, start: Start<'_>, started: impl AsyncFnOnce(&Started)) -> Result<Outcome, StartFault> {
     let (ledger, books) = (Arc::clone(&opened.ledger), opened.books.clone());
+    let (mark, clock) = (opened.time_mark.clone(), opened.plane.clock.clone());
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .on_thread_start(|| background::give_way(background::OPERATORS))
         .build();
     let control = control.map_err(machine("the control plane's runtime"))?;
-    let ended = control.block_on(run_planes(opened, ready_file, started));
+    let ended = control.block_on(run_planes(opened, start, started));
+    if !books.store.is_closed() {
+        mark.note(&clock);
+    }
     match ledger.close() {
+        // The file of a store that was handed over is another's.
+        Ok(()) if books.store.is_closed() => {}
         Ok(()) => books.gather(),
         Err(fault) => {
             tracing::error!(%fault, "what was settled last is left in the journals, for the next start");
@@ -101,53 +147,197 @@ pub fn run(
     }
     // Waits for nothing: what still runs here is of no use to anyone.
     control.shutdown_background();
-    ended
+    ended.map(|ended| ended.outcome)
+}
+
+/// How a run ended, and what is kept until the process does.
+struct Ended {
+    outcome: Outcome,
+    /// It sees that this process is gone by the end of this.
+    _handed: Option<Handed>,
 }
 
 async fn run_planes(
     opened: Opened,
-    ready_file: Option<&Path>,
+    start: Start<'_>,
     started: impl AsyncFnOnce(&Started),
-) -> Result<Outcome, StartFault> {
+) -> Result<Ended, StartFault> {
     let tls = tls::client_config().map_err(machine("TLS towards upstreams"))?;
-    let Opened { plane, surface, reloader, admin_listen, first_token, mirror, seen, .. } = opened;
-    let listener = TcpListener::bind(admin_listen).await.map_err(|error| StartFault::Machine {
-        what: "the admin listener",
-        error: std::io::Error::new(error.kind(), format!("{admin_listen}: {error}")),
-    })?;
-    let admin_address = listener.local_addr().map_err(machine("the admin listener"))?;
+    let Start { sockets, ready_file, predecessor, can_hand_over } = start;
     let mut signals = Signals::new().map_err(machine("signals"))?;
-    let mut server = server::start(&plane, &tls).map_err(machine("the data listener"))?;
-    let service = Arc::clone(&surface.service);
-    tokio::spawn(async move { admin::serve(listener, &surface).await });
-    let reloads = reloader.zip(seen).map(|(reloader, seen)| {
-        tokio::spawn(mirror.follow(reloader.declared()));
-        Reloads::start(reloader, seen)
+    descriptors::reserve(&opened.plane);
+    let listeners = sockets.try_clone().map_err(machine("the listeners"))?;
+    let admin_address = sockets.admin.address().map_err(machine("the admin listener"))?;
+    let admin_listener = sockets.admin.open().map_err(machine("the admin listener"))?;
+    let server = server::start(&opened.plane, &tls, sockets.data).map_err(machine("the data listener"))?;
+    let Opened { plane, surface, reloader, first_token, mirror, seen, time_mark, holds, ledger, books } = opened;
+    let reloads = reloader.clone().zip(seen).map(|(reloader, seen)| Reloads::start(reloader, seen));
+    let mut reloads = reloads.transpose().map_err(machine("the file watch"))?;
+    // From here on this is the program on the store.
+    if let Some(predecessor) = &predecessor {
+        predecessor.serving().map_err(machine("the process before this one"))?;
+    }
+    ledger.resume();
+    server.door().resume();
+    let (admin_is_open, is_open) = watched::channel(true);
+    let giver = Arc::new(Giver {
+        command: if can_hand_over { std::env::args_os().collect() } else { Vec::new() },
+        listeners,
+        door: server.door(),
+        admin_is_open,
+        gate: surface.service.reload_gate().clone(),
+        books: books.clone(),
+        time_mark: time_mark.clone(),
+        ledger: Arc::clone(&ledger),
+        plane: Arc::clone(&plane),
+        next: Mutex::default(),
     });
-    let reloads = reloads.transpose().map_err(machine("the file watch"))?;
+    let before = predecessor.map(|predecessor| follow(predecessor, holds, ledger));
+    let before = before.transpose().map_err(machine("a thread"))?;
+    let service = Arc::clone(&surface.service);
+    tokio::spawn(async move { admin::serve(admin_listener, &surface, is_open).await });
+    tokio::spawn(memory::watch(Arc::clone(&plane)));
+    probe_upstreams(Arc::clone(&plane), &tls);
+    tokio::spawn(time_mark::watch(plane, time_mark, move || !books.store.is_closed()));
+    tokio::spawn(service_manager::keep_alive());
+    if let Some(reloader) = reloader {
+        tokio::spawn(mirror.follow(reloader.declared()));
+    }
     for address in &server.addresses {
         tracing::info!(%address, "listening");
     }
     tracing::info!(address = %admin_address, "admin listening");
     let data = server.addresses.clone();
-    started(&Started { data, admin: admin_address, service, first_token }).await;
+    started(&Started { data, admin: admin_address.clone(), service, first_token }).await;
     if let Some(path) = ready_file {
-        write_ready(path, &server.addresses, admin_address).map_err(machine("the ready file"))?;
+        write_ready(path, &server.addresses, &admin_address).map_err(machine("the ready file"))?;
     }
-    let died = tokio::select! {
-        () = signals.until_end(reloads) => None,
-        thread = server.died() => Some(thread),
-    };
-    if let Some(thread) = &died {
-        tracing::error!(thread, "a thread of the data plane died; the program ends");
-    }
-    let outcome = drain(server, &mut signals).await;
-    Ok(if died.is_some() { Outcome::Died } else { outcome })
+    service_manager::ready();
+    until_end(server, giver, before, &mut signals, &mut reloads).await
 }
 
-fn write_ready(path: &Path, data: &[SocketAddr], admin: SocketAddr) -> std::io::Result<()> {
+/// Asks ejected endpoints whether they are well again, on the control plane.
+fn probe_upstreams(plane: Arc<Plane>, tls: &Arc<ClientConfig>) {
+    let (clock, metrics) = (plane.clock.clone(), plane.metrics.upstreams.clone());
+    let routes = move || Arc::clone(&plane.live.load().routes);
+    tokio::spawn(probe::run(routes, clock, Defaults::new(tls), metrics));
+}
+
+/// Serves until the end, and drains.
+async fn until_end(
+    mut server: Server,
+    giver: Arc<Giver>,
+    before: Option<oneshot::Receiver<()>>,
+    signals: &mut Signals,
+    reloads: &mut Option<Reloads>,
+) -> Result<Ended, StartFault> {
+    loop {
+        let asked = tokio::select! {
+            asked = signals.next(reloads) => Ok(asked),
+            thread = server.died() => Err(thread),
+        };
+        match asked {
+            Ok(Asked::End) => {
+                service_manager::stopping();
+                let delay = giver.plane.live.load().settings.drain_delay;
+                if !delay.is_zero() {
+                    tracing::info!(?delay, "going down; new connections are still taken");
+                    server.door().announce();
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        () = signals.next_end_reading(reloads) => {}
+                    }
+                }
+                return Ok(Ended { outcome: drain(server, LINGER_AT_THE_END, signals, reloads).await, _handed: None });
+            }
+            Ok(Asked::HandOver) => {
+                if let Some(handed) = hand_over(&giver, signals).await {
+                    // The sockets are the new process's alone: should it end, whoever connects is refused and not left waiting here.
+                    drop(giver);
+                    service_manager::main_process(handed.pid);
+                    let outcome = drain(server, LINGER, signals, &mut None).await;
+                    if let Some(before) = before {
+                        // What the process before this one holds of quotas is held by the next one until this one is gone.
+                        tokio::select! {
+                            _ = before => {}
+                            () = signals.next_end() => {}
+                        }
+                    }
+                    return Ok(Ended { outcome, _handed: Some(handed) });
+                }
+            }
+            Err(thread) => {
+                tracing::error!(thread, "a thread of the data plane died; the program ends");
+                drain(server, Duration::ZERO, signals, reloads).await;
+                return Ok(Ended { outcome: Outcome::Died, _handed: None });
+            }
+        }
+    }
+}
+
+/// Hands over to a new process; `None` where this one has to go on. A signal that asks for the end meanwhile ends the new process first.
+async fn hand_over(giver: &Arc<Giver>, signals: &mut Signals) -> Option<Handed> {
+    if giver.command.is_empty() {
+        tracing::error!(
+            "there is nothing to hand over to: this program was not started by a command that could be repeated"
+        );
+        return None;
+    }
+    if std::process::id() == 1 {
+        tracing::error!("this is process 1, whose end would end the new process too; start another container instead");
+        return None;
+    }
+    service_manager::reloading();
+    let (tell, mut given) = oneshot::channel();
+    let giving = Arc::clone(giver);
+    // Started by this thread and not by one of the runtime's: those give way to the workers, and the new process would inherit that, for good.
+    let started = thread::Builder::new().name("keyward-giver".to_owned()).spawn(move || {
+        let _ = tell.send(giving.hand_over());
+    });
+    if let Err(error) = started {
+        tracing::error!(%error, "no thread for the hand-over; this process goes on");
+        service_manager::ready();
+        return None;
+    }
+    let given = tokio::select! {
+        given = &mut given => given,
+        () = signals.next_end() => {
+            giver.give_up();
+            signals.again();
+            given.await
+        }
+    };
+    match given.unwrap_or_else(|_| Err("a bug: nobody says how it went".to_owned())) {
+        Ok(handed) => {
+            tracing::info!(pid = handed.pid, "a new process serves; this one drains");
+            Some(handed)
+        }
+        Err(why) => {
+            tracing::error!(why, "the hand-over failed; this process goes on");
+            service_manager::ready();
+            None
+        }
+    }
+}
+
+/// Lets go of what is held for the requests of the process before, once that is gone and everything it settled is counted. Tells when.
+fn follow(predecessor: Predecessor, holds: Arc<Holds>, ledger: Arc<Ledger>) -> std::io::Result<oneshot::Receiver<()>> {
+    let (tell, told) = oneshot::channel();
+    thread::Builder::new().name("keyward-before".to_owned()).spawn(move || {
+        predecessor.until_gone();
+        // What it settled last is looked for, whatever the store says to it.
+        let _tried_again_later = ledger.flush();
+        holds.end();
+        tracing::info!("the process before this one has ended");
+        // Only one that has handed over in turn still listens.
+        let _ = tell.send(());
+    })?;
+    Ok(told)
+}
+
+fn write_ready(path: &Path, data: &[Address], admin: &Address) -> std::io::Result<()> {
     let data = data.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let text = serde_json::json!({ "data": data, "admin": admin.to_string() }).to_string();
+    let text = serde_json::json!({ "data": data, "admin": admin.to_string(), "pid": std::process::id() }).to_string();
     // Renamed into place, so that whoever waits for the file never reads half of it.
     let beside = path.with_extension("new");
     std::fs::write(&beside, text)?;
@@ -155,12 +345,12 @@ fn write_ready(path: &Path, data: &[SocketAddr], admin: SocketAddr) -> std::io::
 }
 
 /// Lets running requests end; a second signal cuts them.
-async fn drain(server: Server, signals: &mut Signals) -> Outcome {
+async fn drain(server: Server, linger: Duration, signals: &mut Signals, reloads: &mut Option<Reloads>) -> Outcome {
     tracing::info!("draining");
     let (tell, told) = oneshot::channel();
     // A thread that nothing waits for: a blocking task of the runtime would hold up an end that is to be at once.
     let draining = thread::Builder::new().name("keyward-drain".to_owned()).spawn(move || {
-        let _ = tell.send(server.drain());
+        let _ = tell.send(server.drain_slowly(linger));
     });
     if let Err(error) = draining {
         tracing::error!(%error, "cannot drain");
@@ -171,79 +361,6 @@ async fn drain(server: Server, signals: &mut Signals) -> Outcome {
             Ok(true) => Outcome::Drained,
             Ok(false) | Err(_) => Outcome::Cut,
         },
-        () = signals.next_end() => Outcome::Cut,
-    }
-}
-
-struct Signals {
-    term: Signal,
-    int: Signal,
-    hup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            hup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next_end(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
-        }
-    }
-
-    /// Reloads when asked or when a file changed, until it is time to end.
-    async fn until_end(&mut self, reloads: Option<Reloads>) {
-        let Some(mut reloads) = reloads else { return self.next_end().await };
-        loop {
-            let why = tokio::select! {
-                _ = self.term.recv() => return,
-                _ = self.int.recv() => return,
-                _ = self.hup.recv() => "SIGHUP",
-                Some(()) = reloads.changes.recv() => "file changed",
-            };
-            tracing::info!(why, "reloading");
-            reloads.reload().await;
-        }
-    }
-}
-
-/// The files under watch.
-struct Reloads {
-    reloader: Arc<Reloader>,
-    changes: mpsc::UnboundedReceiver<()>,
-    watching: watch::WatchGuard,
-    files: Vec<PathBuf>,
-}
-
-impl Reloads {
-    fn start(reloader: Arc<Reloader>, seen: watch::Seen) -> Result<Self, notify::Error> {
-        let (changed, changes) = mpsc::unbounded_channel();
-        // Once the receiver is gone, the program is ending and nothing is reloaded any more.
-        let watching = watch::watch(seen, move || changed.send(()).unwrap_or_default())?;
-        let mut reloads = Self { reloader, changes, watching, files: Vec::new() };
-        reloads.follow();
-        Ok(reloads)
-    }
-
-    async fn reload(&mut self) {
-        let reloader = Arc::clone(&self.reloader);
-        // The faults are logged, kept for /readyz and counted by the reloader itself.
-        let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
-        self.follow();
-    }
-
-    /// Watches the files that count now: a configuration may have come to name another key file.
-    fn follow(&mut self) {
-        let files = self.reloader.files();
-        if files != self.files {
-            self.watching.follow(files.clone());
-            self.files = files;
-        }
+        () = signals.next_end_reading(reloads) => Outcome::Cut,
     }
 }

@@ -1,8 +1,10 @@
 //! A small client of the admin API: one call, one connection, one answer, within a time.
 
-mod address;
+pub mod address;
 mod refused;
+pub mod stream;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,11 +14,10 @@ use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use self::address::Address;
+use self::stream::{Stream, Way};
 use super::failure::Failure;
 
 /// How long to wait for a connection.
@@ -38,6 +39,9 @@ pub struct Server {
     /// The admin listener of the server; the token comes from KEYWARD_ADMIN_TOKEN or KEYWARD_ADMIN_TOKEN_FILE.
     #[arg(long, env = "KEYWARD_ADMIN_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
     pub admin_url: String,
+    /// The authority of its certificate, a PEM file, where that is none the machine knows.
+    #[arg(long, env = "KEYWARD_ADMIN_CA", value_name = "FILE")]
+    pub admin_ca: Option<PathBuf>,
 }
 
 /// One call.
@@ -156,7 +160,7 @@ enum Accident {
 /// Makes calls of one server with one token.
 #[derive(Debug)]
 pub struct Client {
-    address: Address,
+    way: Way,
     token: HeaderValue,
     runtime: Runtime,
 }
@@ -168,8 +172,7 @@ impl Client {
     }
 
     fn with_token(server: &Server, token: &str) -> Result<Self, Failure> {
-        let address = Address::parse(&server.admin_url)
-            .map_err(|why| Failure::NotInOrder(format!("--admin-url {}: {why}", server.admin_url)))?;
+        let way = Way::to(server).map_err(Failure::NotInOrder)?;
         let mut token = HeaderValue::try_from(format!("Bearer {token}"))
             .map_err(|_| Failure::NotInOrder("the admin token holds characters no token has".to_owned()))?;
         token.set_sensitive(true);
@@ -177,7 +180,7 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|error| Failure::Failed(format!("no runtime: {error}")))?;
-        Ok(Self { address, token, runtime })
+        Ok(Self { way, token, runtime })
     }
 
     /// Makes a call. One that may be repeated is sent once more when the connection breaks.
@@ -192,7 +195,7 @@ impl Client {
     }
 
     fn failure(&self, accident: &Accident) -> Failure {
-        let place = &self.address.authority;
+        let place = &self.way.address.authority;
         Failure::Failed(match accident {
             Accident::Unreachable(why) => {
                 format!(
@@ -208,15 +211,14 @@ impl Client {
     }
 
     async fn exchange(&self, call: &Call) -> Result<(StatusCode, Bytes), Accident> {
-        let connecting = TcpStream::connect((self.address.host.as_str(), self.address.port));
-        let stream = timeout(CONNECT_PATIENCE, connecting)
+        let stream = timeout(CONNECT_PATIENCE, self.way.connect())
             .await
             .map_err(|_| Accident::Unreachable(format!("no connection within {} s", CONNECT_PATIENCE.as_secs())))?
             .map_err(|error| Accident::Unreachable(error.to_string()))?;
         timeout(ANSWER_PATIENCE, self.over(stream, call)).await.map_err(|_| Accident::Late)?
     }
 
-    async fn over(&self, stream: TcpStream, call: &Call) -> Result<(StatusCode, Bytes), Accident> {
+    async fn over(&self, stream: Box<dyn Stream>, call: &Call) -> Result<(StatusCode, Bytes), Accident> {
         let broken = |error: hyper::Error| Accident::Broken(error.to_string());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // It ends when the sender is dropped and the answer is read.
@@ -231,8 +233,8 @@ impl Client {
     fn request(&self, call: &Call) -> Result<Request<String>, Accident> {
         let mut request = Request::builder()
             .method(call.method.clone())
-            .uri(format!("{}{}", self.address.base, call.path))
-            .header(HOST, &self.address.authority)
+            .uri(format!("{}{}", self.way.address.base, call.path))
+            .header(HOST, &self.way.address.authority)
             .header(AUTHORIZATION, &self.token)
             .header(USER_AGENT, concat!("keyward/", env!("CARGO_PKG_VERSION")))
             .header(ACCEPT, call.accept);

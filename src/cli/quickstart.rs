@@ -12,9 +12,11 @@ use crate::admin::service::{Caller, KeyFields, NewKey, ServiceFault};
 use crate::admin::{Operator, Role, Scope};
 use crate::app::StartFault;
 use crate::app::open::open;
-use crate::app::serve::{Started, run};
+use crate::app::serve::{Start, Started, run};
+use crate::app::sockets::Sockets;
 use crate::config;
 use crate::keys::secret::Secret;
+use crate::listen::Inherited;
 use crate::units::{Rpm, Tpm};
 
 use super::output::write;
@@ -67,9 +69,13 @@ pub fn quickstart(listen: SocketAddr, admin: SocketAddr, ready_file: Option<&Pat
         }
     };
     let text = configuration(listen, admin);
-    let opened = config::parse(&text, &home.0.join("quickstart.toml"), &|_| None)
-        .map_err(StartFault::Config)
-        .and_then(|config| open(config, &[], None));
+    let opened = config::parse(&text, &home.0.join("quickstart.toml"), &|_| None).map_err(StartFault::Config).and_then(
+        |config| {
+            let sockets = Sockets::of(&config, Inherited::default())
+                .map_err(|error| StartFault::Machine { what: "a listener", error })?;
+            Ok((open(config, &[], None, None)?, sockets))
+        },
+    );
     let greet = async |started: &Started| match keys(started).await {
         Ok((ordinary, sandbox)) => {
             if let Err(failure) = write(&greeting(started, &ordinary, &sandbox)) {
@@ -78,7 +84,9 @@ pub fn quickstart(listen: SocketAddr, admin: SocketAddr, ready_file: Option<&Pat
         }
         Err(fault) => eprintln!("keyward: no key could be made: {fault}"),
     };
-    ended(opened.and_then(|opened| run(opened, ready_file, greet)))
+    ended(opened.and_then(|(opened, sockets)| {
+        run(opened, Start { sockets, ready_file, predecessor: None, can_hand_over: false }, greet)
+    }))
 }
 
 /// Makes the two keys, as an operator would.
@@ -96,7 +104,7 @@ async fn keys(started: &Started) -> Result<(Secret, Secret), ServiceFault> {
 fn greeting(started: &Started, ordinary: &Secret, sandbox: &Secret) -> String {
     let (ordinary, sandbox) = (ordinary.expose(), sandbox.expose());
     let token = started.first_token.as_ref().map_or("", Secret::expose);
-    let admin = started.admin;
+    let admin = &started.admin;
     let data = started.data.first().map(ToString::to_string).unwrap_or_default();
     format!(
         r#"

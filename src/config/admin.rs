@@ -7,11 +7,15 @@ use sha2::{Digest, Sha256};
 
 use crate::admin::settings::{ApigSettings, NewApiSettings};
 use crate::admin::{Role, Settings, TokenDigest, TokenSettings};
+use crate::config::listen;
 use crate::config::raw::{Names, Table};
 use crate::config::secret::EXPECTED;
-use crate::config::server::read_socket_address;
+use crate::config::tls;
+use crate::listen::Address;
+use crate::tls::Protocols;
 
-pub(super) const NAMES: Names = &["listen", "tokens", "apig", "newapi"];
+pub(super) const NAMES: Names =
+    &["listen", "socket_mode", "tokens", "apig", "newapi", "tls", "client_ca", "client_auth"];
 
 pub(super) const TOKEN_NAMES: Names = &["name", "token", "role", "org_id", "team_id"];
 
@@ -22,12 +26,15 @@ pub(super) const NEWAPI_NAMES: Names = &["create_returns_data"];
 /// Reads the section.
 pub(super) fn read(root: &Table<'_>) -> Settings {
     let admin = root.section("admin", NAMES);
-    let default = SocketAddr::from(([127, 0, 0, 1], 8081));
+    let default = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 8081)));
     let listen = match admin.get("listen") {
         Some(item) => {
-            let address = read_socket_address(&item);
-            if address.is_some_and(|address| !address.ip().to_canonical().is_loopback()) {
-                item.warn_unseen("the admin listener can be reached from other machines");
+            let address = listen::read(&item);
+            let is_open = address.as_ref().is_some_and(|address| !address.is_local());
+            match admin.has("tls") {
+                _ if !is_open => {}
+                true => item.warn_unseen("the admin listener can be reached from other machines"),
+                false => item.warn_unseen("the admin listener can be reached from other machines, and speaks in clear"),
             }
             address.unwrap_or(default)
         }
@@ -37,9 +44,11 @@ pub(super) fn read(root: &Table<'_>) -> Settings {
     let create_returns_data = newapi.boolean_or("create_returns_data", NewApiSettings::default().create_returns_data);
     Settings {
         listen,
+        socket_mode: listen::read_mode(&admin, 0o600),
         tokens: read_tokens(&admin),
         apig: read_apig(&admin.section("apig", APIG_NAMES)),
         newapi: NewApiSettings { create_returns_data },
+        tls: tls::read(&admin, Protocols::Http1),
     }
 }
 

@@ -9,6 +9,7 @@ mod fault;
 mod item;
 mod keys;
 mod limits;
+mod listen;
 mod models;
 mod passthrough;
 mod quantity;
@@ -18,6 +19,7 @@ mod secret;
 mod server;
 mod storage;
 mod suggest;
+mod tls;
 mod upstreams;
 pub mod watch;
 
@@ -41,7 +43,7 @@ pub use restart::needs_restart;
 use raw::{Names, Table};
 
 const NAMES: Names =
-    &["keys_file", "server", "admin", "storage", "limits", "upstreams", "models", "prices", "passthrough"];
+    &["keys_file", "server", "admin", "storage", "limits", "upstreams", "models", "fallbacks", "prices", "passthrough"];
 
 /// `keyward.toml`, checked. Its `Debug` holds no secret.
 #[derive(Debug, Clone)]
@@ -60,6 +62,8 @@ pub struct Config {
     pub upstreams: Vec<UpstreamSettings>,
     /// `[models]`: alias, and the name sent upstream for it, which is no alias.
     pub aliases: Vec<(ModelName, ModelName)>,
+    /// `[fallbacks]`: a name that clients ask for, and the names tried in its place, in this order; never itself.
+    pub fallbacks: Vec<(ModelName, Vec<ModelName>)>,
     /// `[prices]`.
     pub prices: PriceTable,
     /// Where keys are declared by file.
@@ -113,10 +117,25 @@ pub fn load_all(
 /// Where a `keyward.toml` says that keys are declared, whatever else is wrong with it. `None` when it does not say so, or cannot
 /// be read.
 pub fn keys_file_of(path: &Path) -> Option<PathBuf> {
-    let text = read_file(path).ok()?;
+    named_in(path, |root| {
+        let named = root.get("keys_file")?.get_ref().as_str().filter(|named| !named.is_empty())?;
+        Some(vec![named.to_owned()])
+    })
+    .pop()
+}
+
+/// The certificates and keys that a `keyward.toml` names, whatever else is wrong with it.
+pub fn tls_files_of(path: &Path) -> Vec<PathBuf> {
+    let of = |root: &DeTable<'_>, name| root.get(name)?.get_ref().as_table().map(tls::files_of);
+    named_in(path, |root| Some(["server", "admin"].into_iter().filter_map(|name| of(root, name)).flatten().collect()))
+}
+
+/// The files that `names` finds in a configuration, as it means them.
+fn named_in(path: &Path, names: impl FnOnce(&DeTable<'_>) -> Option<Vec<String>>) -> Vec<PathBuf> {
+    let Ok(text) = read_file(path) else { return Vec::new() };
     let (root, _faults) = DeTable::parse_recoverable(&text);
-    let named = root.get_ref().get("keys_file")?.get_ref().as_str().filter(|named| !named.is_empty())?;
-    Some(path.parent().map_or_else(|| PathBuf::from(named), |directory| directory.join(named)))
+    let named = names(root.get_ref()).unwrap_or_default();
+    named.into_iter().map(|named| path.with_file_name("").join(named)).collect()
 }
 
 /// Checks the text of a `keyward.toml`. `origin` names it in faults; relative paths are relative to its directory.
@@ -133,20 +152,23 @@ fn read(root: &Table<'_>) -> Config {
     let passthrough = passthrough::read(root, &upstreams);
     let server = proxy::Settings { passthrough, ..server::read(root) };
     let admin = admin::read(root);
-    if admin.listen.port() != 0 && server.listen.contains(&admin.listen) {
+    let is_any_port = admin.listen.tcp().is_some_and(|address| address.port() == 0);
+    if !is_any_port && server.listen.contains(&admin.listen) {
         let problem = format!("{} is an address of server.listen already", admin.listen);
         root.section("admin", admin::NAMES).fault_of("listen", problem);
     }
     let keys_file = root.get("keys_file").and_then(|item| {
         item.parsed("the path of a file", |path| (!path.is_empty()).then(|| item.reader.resolve(path)))
     });
+    let aliases = models::read_aliases(root, &upstreams);
     Config {
         server,
         admin,
         storage: storage::read(root),
         ledger: storage::read_ledger(root),
         limits: limits::read(root),
-        aliases: models::read_aliases(root, &upstreams),
+        fallbacks: models::read_fallbacks(root, &upstreams, &aliases),
+        aliases,
         prices: models::read_prices(root),
         upstreams,
         keys_file,
@@ -156,18 +178,23 @@ fn read(root: &Table<'_>) -> Config {
 
 /// Every setting of `keyward.toml` by its path; `[]` stands for a list's index and `*` for a name that is the operator's.
 pub fn setting_names() -> Vec<String> {
-    let sections: [(&str, Names); 13] = [
+    let sections: [(&str, Names); 18] = [
         ("", NAMES),
         ("server.", server::NAMES),
-        ("server.tls.", server::TLS_NAMES),
+        ("server.tls.", tls::NAMES),
         ("admin.", admin::NAMES),
+        ("admin.tls.", tls::NAMES),
         ("admin.tokens[].", admin::TOKEN_NAMES),
         ("admin.apig.", admin::APIG_NAMES),
         ("admin.newapi.", admin::NEWAPI_NAMES),
         ("storage.", storage::NAMES),
         ("limits.", limits::NAMES),
         ("upstreams[].", upstreams::NAMES),
+        ("upstreams[].url[].", upstreams::urls::NAMES),
+        ("upstreams[].probe.", upstreams::service::PROBE_NAMES),
+        ("upstreams[].tls.", upstreams::connection::TLS_NAMES),
         ("models.", &["*"]),
+        ("fallbacks.", &["*"]),
         ("prices.*.", models::PRICE_NAMES),
         ("passthrough[].", passthrough::NAMES),
     ];
@@ -184,7 +211,7 @@ fn vocabulary() -> Vec<Names> {
     vec![
         NAMES,
         server::NAMES,
-        server::TLS_NAMES,
+        tls::NAMES,
         admin::NAMES,
         admin::TOKEN_NAMES,
         admin::APIG_NAMES,
@@ -192,6 +219,9 @@ fn vocabulary() -> Vec<Names> {
         storage::NAMES,
         limits::NAMES,
         upstreams::NAMES,
+        upstreams::urls::NAMES,
+        upstreams::service::PROBE_NAMES,
+        upstreams::connection::TLS_NAMES,
         models::PRICE_NAMES,
         passthrough::NAMES,
     ]

@@ -1,9 +1,9 @@
-//! `[models]` and `[prices]`: what names stand for, and what their use costs.
+//! `[models]`, `[fallbacks]` and `[prices]`: what names stand for, what is tried in their place, and what their use costs.
 
 use crate::config::raw::{Names, Table};
 use crate::policy::{Glob, Price, PriceTable};
 use crate::units::ModelName;
-use crate::upstream::UpstreamSettings;
+use crate::upstream::{Kind, UpstreamSettings};
 
 pub(super) const PRICE_NAMES: Names = &["input", "cached_input", "cache_write", "output", "request"];
 
@@ -35,6 +35,53 @@ pub(super) fn read_aliases(root: &Table<'_>, upstreams: &[UpstreamSettings]) -> 
         aliases.extend(alias.map(|alias| (alias, target)));
     }
     aliases
+}
+
+/// Reads `[fallbacks]`: a name that clients ask for, and those tried in its place. The fallbacks of a fallback are not.
+pub(super) fn read_fallbacks(
+    root: &Table<'_>,
+    upstreams: &[UpstreamSettings],
+    aliases: &[(ModelName, ModelName)],
+) -> Vec<(ModelName, Vec<ModelName>)> {
+    const LIST: &str = "a list of model names";
+    let Some(table) = root.get("fallbacks").and_then(|item| item.into_open_table()) else { return Vec::new() };
+    // The built-in backend, whose answers are made up, takes over from nobody.
+    let backends = || upstreams.iter().filter(|upstream| upstream.kind != Kind::Sandbox);
+    let is_served = |name: &ModelName| {
+        let target = aliases.iter().find(|(alias, _)| alias == name).map_or(name, |(_, target)| target);
+        backends().flat_map(|upstream| &upstream.models).any(|glob| glob.matches(target.as_str()))
+    };
+    let mut fallbacks = Vec::new();
+    for (name, item) in table.members() {
+        let asked = ModelName::new(name);
+        if asked.is_none() {
+            item.fault(format!("what has fallbacks is not {NAME}"));
+        }
+        if item.is_empty_list() {
+            item.fault("is empty; leave it out where nothing is to be tried");
+        }
+        let mut models: Vec<ModelName> = Vec::new();
+        item.each(LIST, |_, item| {
+            let Some(model) = item.parsed(NAME, ModelName::new) else { return };
+            if model.as_str() == name {
+                item.fault(format!("\"{model}\" is no fallback for itself"));
+            } else if models.contains(&model) {
+                item.fault(format!("\"{model}\" is listed twice"));
+            } else {
+                if !upstreams.is_empty() && !is_served(&model) {
+                    item.warn_unseen("no upstream serves this fallback");
+                }
+                models.push(model);
+            }
+        });
+        if let Some(asked) = asked {
+            if !upstreams.is_empty() && !is_served(&asked) {
+                item.warn_unseen("no upstream serves the model these stand in for, so they are never tried");
+            }
+            fallbacks.push((asked, models));
+        }
+    }
+    fallbacks
 }
 
 /// Reads `[prices]`.

@@ -6,7 +6,8 @@ use http::Method;
 
 use crate::config::item::Item;
 use crate::config::raw::{Names, Table};
-use crate::config::upstreams::{is_plain_path, names_written};
+use crate::config::upstreams::names_written;
+use crate::config::upstreams::urls::is_plain_path;
 use crate::dialect::route::PassthroughRoute;
 use crate::upstream::{Kind, UpstreamSettings};
 

@@ -7,8 +7,10 @@ use crate::config::Config;
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let settings = [
         ("server.listen", old.server.listen != new.server.listen),
+        ("server.socket_mode", old.server.socket_mode != new.server.socket_mode),
         ("server.workers", old.server.workers != new.server.workers),
         ("admin.listen", old.admin.listen != new.admin.listen),
+        ("admin.socket_mode", old.admin.socket_mode != new.admin.socket_mode),
         ("storage.url", old.storage.backend != new.storage.backend),
         ("storage.ledger_window", old.ledger.window != new.ledger.window),
         ("storage.journal_size", old.ledger.journal_size != new.ledger.journal_size),

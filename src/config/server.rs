@@ -1,16 +1,20 @@
 //! `[server]`.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::item::Item;
+use crate::config::listen;
 use crate::config::raw::{Names, Table};
+use crate::config::tls;
 use crate::policy::AddressRules;
 use crate::proxy;
+use crate::proxy::settings::MemoryLimit;
+use crate::tls::Protocols;
 
 pub(super) const NAMES: Names = &[
     "listen",
+    "socket_mode",
     "workers",
     "trusted_proxies",
     "proxy_protocol",
@@ -23,13 +27,16 @@ pub(super) const NAMES: Names = &[
     "keep_alive_timeout",
     "max_connections",
     "max_connections_per_client",
+    "max_requests",
+    "memory_limit",
+    "drain_delay",
     "drain_timeout",
     "cut_streams",
     "failed_attempts_per_minute",
     "tls",
+    "client_ca",
+    "client_auth",
 ];
-
-pub(super) const TLS_NAMES: Names = &["cert", "key"];
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -41,10 +48,11 @@ pub(super) const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=
 /// Reads the section; `passthrough` is left empty.
 pub(super) fn read(root: &Table<'_>) -> proxy::Settings {
     let server = root.section("server", NAMES);
-    refuse_what_is_not_offered(&server);
     let seconds = Duration::from_secs;
     let settings = proxy::Settings {
-        listen: read_listen(&server),
+        listen: listen::read_list(&server),
+        socket_mode: listen::read_mode(&server, 0o660),
+        proxy_protocol: server.boolean_or("proxy_protocol", false),
         workers: usize::try_from(server.integer_or("workers", 0, 0..=1024)).unwrap_or(0),
         trusted_proxies: server.get("trusted_proxies").map_or_else(AddressRules::default, |item| read_addresses(&item)),
         max_body: server.size_or("max_body", 32 * MIB, KIB..=4 * GIB),
@@ -56,11 +64,19 @@ pub(super) fn read(root: &Table<'_>) -> proxy::Settings {
         keep_alive_timeout: server.duration_or("keep_alive_timeout", seconds(75), TIMEOUT),
         max_connections: server.count_or("max_connections", 10_000, 1..=1_000_000),
         max_connections_per_client: server.count_or("max_connections_per_client", 1_000, 1..=1_000_000),
+        max_requests: server.count_or("max_requests", 20_000, 1..=1_000_000),
+        memory_limit: read_memory_limit(&server),
+        drain_delay: server.duration_or("drain_delay", Duration::ZERO, Duration::ZERO..=*TIMEOUT.end()),
         drain_timeout: server.duration_or("drain_timeout", seconds(30), Duration::ZERO..=*TIMEOUT.end()),
         cut_streams: server.boolean_or("cut_streams", true),
         failed_attempts_per_minute: server.count_or("failed_attempts_per_minute", 60, 1..=1_000_000),
         passthrough: Vec::new(),
+        tls: tls::read(&server, Protocols::Both),
     };
+    if settings.proxy_protocol && settings.trusted_proxies.is_empty() {
+        let problem = "is only taken from an address in server.trusted_proxies, and none is listed there";
+        server.fault_of("proxy_protocol", problem.to_owned());
+    }
     if settings.body_budget < settings.max_body {
         let problem = "is smaller than server.max_body, so a body of that size could never be taken";
         match server.get("body_budget").or_else(|| server.get("max_body")) {
@@ -72,60 +88,14 @@ pub(super) fn read(root: &Table<'_>) -> proxy::Settings {
     settings
 }
 
-fn refuse_what_is_not_offered(server: &Table<'_>) {
-    if let Some(item) = server.get("proxy_protocol")
-        && item.boolean() == Some(true)
-    {
-        item.fault("this version does not offer the PROXY protocol yet; leave it at false");
-    }
-    if let Some(item) = server.get("tls") {
-        item.fault("this version does not offer TLS on its listeners yet; take the setting out");
-        if let Some(tls) = item.into_table(TLS_NAMES) {
-            for name in TLS_NAMES {
-                tls.require(name, "the path of a PEM file").and_then(|file| file.text("the path of a PEM file"));
-            }
-        }
-    }
-}
-
-fn read_listen(server: &Table<'_>) -> Vec<SocketAddr> {
-    let Some(item) = server.get("listen") else {
-        return vec![SocketAddr::from(([127, 0, 0, 1], 8080))];
-    };
-    if item.is_empty_list() {
-        item.fault("is empty: at least one address is required");
-    }
-    let mut seen: Vec<SocketAddr> = Vec::new();
-    item.one_or_list("an address such as \"127.0.0.1:8080\", or a list of them", |item| {
-        let address = read_socket_address(&item)?;
-        if address.port() != 0 && seen.contains(&address) {
-            item.fault(format!("{address} is listed twice"));
-        }
-        seen.push(address);
-        Some(address)
-    })
-}
-
-/// An IP address and a port. Names are refused: what a resolver answers is not what the operator wrote.
-pub(super) fn read_socket_address(item: &Item<'_>) -> Option<SocketAddr> {
-    let text = item.text("an IP address and port such as \"127.0.0.1:8080\"")?;
-    if let Ok(address) = text.parse() {
-        return Some(address);
-    }
-    let help = match text.rsplit_once(':') {
-        Some(("", port)) if port.parse::<u16>().is_ok() => Some(format!("every address is \"0.0.0.0:{port}\"")),
-        Some(("localhost", port)) if port.parse::<u16>().is_ok() => {
-            Some(format!("names are not looked up; this machine alone is \"127.0.0.1:{port}\""))
-        }
-        Some((name, _)) if name.contains(|c: char| c.is_ascii_alphabetic()) && !name.contains(':') => {
-            Some("names are not looked up".to_owned())
-        }
-        _ => None,
-    };
-    let told = crate::config::raw::shorten(&format!("{text:?}"));
-    let problem = format!("{told} is not an IP address and port such as \"127.0.0.1:8080\" or \"[::1]:8080\"");
-    item.fault_with_help(problem, help);
-    None
+fn read_memory_limit(server: &Table<'_>) -> MemoryLimit {
+    const EXPECTED: &str = "\"auto\", \"none\", or a size such as \"2GiB\"";
+    let limit = server.get("memory_limit").and_then(|item| match item.text(EXPECTED)? {
+        "auto" => Some(MemoryLimit::Auto),
+        "none" => Some(MemoryLimit::None),
+        _ => item.size(64 * MIB..=64 * 1024 * GIB).map(MemoryLimit::Bytes),
+    });
+    limit.unwrap_or(MemoryLimit::Auto)
 }
 
 /// Addresses and prefixes, each fault at its own element.

@@ -195,14 +195,42 @@ fn quantities_have_units_and_bounds() {
 }
 
 #[test]
+fn a_path_to_listen_on_is_of_the_files_folder_and_has_a_mode() {
+    let config = good(
+        "[server]\nlisten = [\"unix:run/data.sock\", \"127.0.0.1:1\"]\nsocket_mode = \"666\"\n[admin]\nlisten = \"unix:/a\"",
+    );
+    assert_eq!(config.server.listen, ["unix:etc/run/data.sock".parse().unwrap(), "127.0.0.1:1".parse().unwrap()]);
+    assert_eq!((config.server.socket_mode, config.admin.socket_mode), (0o666, 0o600));
+    assert!(config.warnings.is_empty(), "a path is of this machine alone");
+    const IS: &str = "is not \"unix:PATH\" with the path of a socket, 103 bytes at most with the folder";
+    assert_eq!(fault("[server]\nlisten = \"unix:\""), format!("2:10: server.listen: \"unix:\" {IS}"));
+    assert!(fault(&format!("[server]\nlisten = \"unix:/{}\"", "a".repeat(103))).ends_with(IS));
+    assert_eq!(
+        fault("[server]\nlisten = [\"unix:/a\", \"unix:/a\"]"),
+        "2:22: server.listen[1]: unix:/a is listed twice"
+    );
+    for mode in ["\"0999\"", "\"rw\"", "\"01777\"", "\"7\"", "432"] {
+        let told = fault(&format!("[server]\nsocket_mode = {mode}"));
+        assert_eq!(told, format!("2:15: server.socket_mode: {mode} is not the mode of a file such as \"0660\""));
+    }
+}
+
+#[test]
+fn a_memory_limit_is_a_word_or_a_size() {
+    use crate::proxy::settings::MemoryLimit;
+    let of = |text: &str| good(&format!("[server]\nmemory_limit = \"{text}\"")).server.memory_limit;
+    assert_eq!(
+        (of("auto"), of("none"), of("2GiB")),
+        (MemoryLimit::Auto, MemoryLimit::None, MemoryLimit::Bytes(2 << 30))
+    );
+    assert!(fault("[server]\nmemory_limit = \"1KiB\"").contains("within 64MiB to 65536GiB"));
+}
+
+#[test]
 fn what_this_version_does_not_offer_is_refused() {
     assert_eq!(
         fault("[server]\nproxy_protocol = true"),
-        "2:18: server.proxy_protocol: this version does not offer the PROXY protocol yet; leave it at false"
-    );
-    assert_eq!(
-        fault("[server]\ntls = { cert = \"c.pem\", key = \"k.pem\" }"),
-        "2:7: server.tls: this version does not offer TLS on its listeners yet; take the setting out"
+        "1:1: server.proxy_protocol: is only taken from an address in server.trusted_proxies, and none is listed there"
     );
     assert_eq!(
         fault("[storage]\nurl = \"postgres://me:S3CRET@db/keyward\""),
@@ -262,7 +290,7 @@ fn secrets_come_from_the_environment_or_a_file_or_with_a_warning() {
     );
     assert!(warning.render(false).starts_with("warning: upstreams[0].api_key"), "{}", warning.render(false));
     assert!(!format!("{config:?}{}", warning.render(true)).contains("S3CRET"));
-    assert_eq!(config.upstreams[0].credential, Credential::new("S3CRET"));
+    assert_eq!(config.upstreams[0].credentials.first().cloned(), Credential::new("S3CRET"));
 }
 
 #[test]
@@ -273,7 +301,7 @@ fn a_secrets_file_loses_one_newline_and_lies_beside_the_configuration() {
     let text =
         "[[upstreams]]\nname=\"a\"\ndialect=\"openai\"\nurl=\"http://h\"\nmodels=[\"*\"]\napi_key=\"file:secret\"";
     let config = parse(text, &path, &env).unwrap();
-    assert_eq!(config.upstreams[0].credential, Credential::new("S3CRET"));
+    assert_eq!(config.upstreams[0].credentials.first().cloned(), Credential::new("S3CRET"));
     for (content, told) in
         [(&b"\n"[..], "is empty"), (&b"\xff"[..], "is not text"), (&[b'a'; 65_537], "is larger than")]
     {
@@ -329,7 +357,7 @@ fn operators_have_a_name_a_long_token_and_a_role() {
     let open = good("[admin]\nlisten = \"0.0.0.0:8081\"");
     assert_eq!(
         open.warnings[0].to_string(),
-        "etc/keyward.toml:2:10: admin.listen: the admin listener can be reached from other machines"
+        "etc/keyward.toml:2:10: admin.listen: the admin listener can be reached from other machines, and speaks in clear"
     );
     assert!(good("[admin]\nlisten = \"[::1]:8081\"").warnings.is_empty());
 }

@@ -1,26 +1,45 @@
 //! `[[upstreams]]`.
 
+pub(super) mod connection;
+pub(super) mod service;
+pub(super) mod urls;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
-
-use http::uri::Authority;
 
 use crate::config::item::Item;
 use crate::config::raw::{Names, Table};
 use crate::config::server::TIMEOUT;
 use crate::policy::{DialectName, Glob};
-use crate::upstream::{Address, Credential, Kind, UpstreamSettings};
+use crate::upstream::{Credential, Kind, Protocol, UpstreamSettings};
 
 pub(super) const NAMES: Names = &[
     "name",
     "dialect",
     "url",
+    "priority",
     "api_key",
+    "headers",
     "models",
     "connect_timeout",
     "first_byte_timeout",
+    "request_timeout",
     "idle_timeout",
     "retries",
+    "retry_on",
+    "retry_budget",
+    "eject_after",
+    "eject_time",
+    "max_ejected",
+    "max_outstanding",
+    "max_outstanding_per_endpoint",
+    "probe",
+    "http",
+    "tls",
+    "proxy",
+    "connection_lifetime",
+    "dns_refresh",
+    "websocket",
 ];
 
 const DIALECTS: [(&str, Kind); 5] = [
@@ -72,29 +91,51 @@ fn read_name(item: &Item<'_>) -> Option<Box<str>> {
 fn read_one(table: &Table<'_>) -> Option<UpstreamSettings> {
     let kind = table.require("dialect", "openai, anthropic, gemini, azure or sandbox");
     let kind = kind.and_then(|item| item.one_of(&DIALECTS));
-    let (urls, credential) = match kind {
+    let (urls, credentials) = match kind {
         Some(Kind::Sandbox) => {
-            for name in ["url", "api_key"] {
+            for name in ["url", "api_key", "headers", "probe", "http", "tls", "proxy"] {
                 if let Some(item) = table.get(name) {
                     item.fault_unseen("the built-in backend takes none");
                 }
             }
-            (Vec::new(), None)
+            (Vec::new(), Vec::new())
         }
-        _ => (read_urls(table, kind), table.get("api_key").and_then(|item| read_credential(&item))),
+        _ => (urls::read(table, kind), read_credentials(table)),
     };
     let timeout = |name, seconds| table.duration_or(name, Duration::from_secs(seconds), TIMEOUT);
+    let is_backend = kind != Some(Kind::Sandbox);
+    let protocol = connection::read_protocol(table);
     let upstream = UpstreamSettings {
         name: Box::default(),
         kind: kind.unwrap_or(Kind::Sandbox),
+        priority: table.count_or("priority", 0, 0..=1000),
         urls,
-        credential,
+        credentials,
+        headers: if is_backend { connection::read_headers(table) } else { Vec::new() },
         models: read_models(table),
         connect_timeout: timeout("connect_timeout", 5),
         first_byte_timeout: timeout("first_byte_timeout", 600),
+        request_timeout: table.get("request_timeout").and_then(|item| item.duration(TIMEOUT)),
         idle_timeout: timeout("idle_timeout", 300),
         retries: table.count_or("retries", 1, 0..=10),
+        retry_budget_percent: table.count_or("retry_budget", 20, 0..=100),
+        retry_on: service::read_retry_on(table),
+        health: service::read_health(table),
+        probe: if is_backend { service::read_probe(table) } else { None },
+        tls: if is_backend { connection::read_tls(table, protocol) } else { None },
+        via: if is_backend { connection::read_proxy(table) } else { None },
+        protocol,
+        connection_lifetime: timeout("connection_lifetime", 600),
+        dns_refresh: timeout("dns_refresh", 30),
+        websocket: table.boolean_or("websocket", false),
     };
+    let has_websockets = matches!(kind, Some(Kind::Http(DialectName::OpenAi | DialectName::Azure)) | None);
+    if let Some(item) = table.get("websocket").filter(|_| upstream.websocket && !has_websockets) {
+        item.fault("only openai and azure have calls that are websockets");
+    }
+    if let Some(item) = table.get("websocket").filter(|_| upstream.websocket && upstream.protocol != Protocol::Http1) {
+        item.fault("a websocket is opened over HTTP/1.1: this wants http = \"1.1\"");
+    }
     kind.map(|_| upstream)
 }
 
@@ -107,6 +148,26 @@ fn read_models(table: &Table<'_>) -> Vec<Glob> {
     item.list(LIST, |item| item.parsed("a model name or a pattern with \"*\"", Glob::new))
 }
 
+fn read_credentials(table: &Table<'_>) -> Vec<Credential> {
+    let Some(item) = table.get("api_key") else { return Vec::new() };
+    if item.value.as_array().is_none() {
+        return read_credential(&item).into_iter().collect();
+    }
+    if item.is_empty_list() {
+        item.fault_unseen("is empty; leave it out where the upstream wants none");
+    }
+    let mut credentials: Vec<Credential> = Vec::new();
+    item.each("a secret or a list of them", |_, item| {
+        let Some(credential) = read_credential(&item) else { return };
+        if credentials.contains(&credential) {
+            item.warn_unseen("is listed twice");
+            return;
+        }
+        credentials.push(credential);
+    });
+    credentials
+}
+
 fn read_credential(item: &Item<'_>) -> Option<Credential> {
     let secret = item.secret()?;
     let credential = Credential::new(&secret);
@@ -114,77 +175,4 @@ fn read_credential(item: &Item<'_>) -> Option<Credential> {
         item.fault_unseen("holds a character that cannot stand in a header");
     }
     credential
-}
-
-fn read_urls(table: &Table<'_>, kind: Option<Kind>) -> Vec<Address> {
-    const EXPECTED: &str = "an http or https URL such as \"https://api.example.com\"";
-    // Without a dialect it is not known whether a URL is wanted.
-    let item = if kind.is_some() { table.require("url", EXPECTED) } else { table.get("url") };
-    let Some(item) = item else { return Vec::new() };
-    if item.is_empty_list() {
-        item.fault("is empty: at least one URL is required");
-    }
-    let mut seen: Vec<Address> = Vec::new();
-    item.one_or_list("a URL or a list of them", |item| {
-        let Some(text) = item.value.as_str() else {
-            item.fault_unseen(format!("{} is not {EXPECTED}", item.kind()));
-            return None;
-        };
-        let address = match parse_url(text) {
-            Ok(address) => address,
-            // A password may stand in what could not be taken apart, so it is not told.
-            Err(problem) => {
-                item.fault_unseen(problem);
-                return None;
-            }
-        };
-        if seen.contains(&address) {
-            item.fault_unseen("is listed twice");
-        }
-        seen.push(address.clone());
-        Some(address)
-    })
-}
-
-/// Takes a URL apart; says what is wrong with it without repeating it.
-pub(super) fn parse_url(text: &str) -> Result<Address, &'static str> {
-    let (scheme, rest) = text.split_once("://").ok_or("is not an http or https URL")?;
-    let tls = match scheme {
-        "https" => true,
-        "http" => false,
-        _ => return Err("is not an http or https URL"),
-    };
-    if rest.contains(['?', '#']) {
-        return Err("carries a query or a fragment; a URL without one is expected");
-    }
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if authority.contains('@') {
-        return Err("carries a user name; a credential belongs into api_key");
-    }
-    let authority: Authority = authority.parse().map_err(|_| "names no host")?;
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let after_host = authority.as_str().get(authority.host().len()..).unwrap_or_default();
-    let port = match after_host.strip_prefix(':') {
-        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or("names a port that is not 1 to 65535")?,
-        None if !after_host.is_empty() => return Err("names no host"),
-        None => [80, 443][usize::from(tls)],
-    };
-    if host.is_empty() || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b)) {
-        return Err("names no host");
-    }
-    let prefix = path.strip_suffix('/').unwrap_or(path);
-    if !prefix.is_empty() && !is_plain_path(prefix) {
-        return Err("has a path that backends could read in different ways");
-    }
-    Ok(Address { tls, host: host.into(), port, prefix: prefix.into(), authority: authority.clone() })
-}
-
-/// A path every backend reads the same way (SECURITY 1): no empty or dot segment, nothing encoded, no parameter.
-pub(super) fn is_plain_path(path: &str) -> bool {
-    path.strip_prefix('/').is_some_and(|rest| {
-        rest.split('/').all(|segment| {
-            let is_plain = segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~:@!$&'()*+,=-".contains(&b));
-            is_plain && !matches!(segment, "" | "." | "..")
-        })
-    })
 }

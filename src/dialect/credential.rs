@@ -24,6 +24,18 @@ pub static CREDENTIAL_HEADERS: [HeaderName; 4] = [
 /// [`Refusal::AmbiguousCredential`] when one place holds two, or two places hold different ones;
 /// [`Refusal::InvalidKey`] when it is empty or not of the form `Bearer <token>`.
 pub fn credential<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Option<Cow<'a, [u8]>>, Refusal> {
+    credential_or(headers, query, None)
+}
+
+/// As [`credential`], with one more place that may hold it: a websocket's subprotocols.
+///
+/// # Errors
+/// As [`credential`].
+pub fn credential_or<'a>(
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+    other: Option<Cow<'a, [u8]>>,
+) -> Result<Option<Cow<'a, [u8]>>, Refusal> {
     // Outer `None`: no place seen yet. Inner `None`: one seen that holds nothing a secret could be.
     let mut found: Option<Option<Cow<'a, [u8]>>> = None;
     for name in &CREDENTIAL_HEADERS {
@@ -43,6 +55,9 @@ pub fn credential<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<
         }
         let secret = unescape(value).filter(|secret| plain(secret).is_some());
         found = Some(join(found, secret)?);
+    }
+    if let Some(other) = other {
+        found = Some(join(found, Some(other).filter(|secret| plain(secret).is_some()))?);
     }
     match found {
         None => Ok(None),
@@ -121,6 +136,18 @@ mod tests {
             assert_eq!(read(&[(place, "Bearer s-1"), (place, "Bearer s-1")], None), ambiguous, "{place}");
         }
         assert_eq!(read(&[("authorization", "Basic s-1"), ("x-api-key", "s-1")], None), ambiguous);
+    }
+
+    #[test]
+    fn a_further_place_is_one_like_the_others() {
+        let read = |pairs: &[(&'static str, &str)], other: &'static [u8]| {
+            let headers = headers(pairs);
+            credential_or(&headers, None, Some(Cow::Borrowed(other))).map(|secret| secret.map(Cow::into_owned))
+        };
+        assert_eq!(read(&[], b"s-1"), Ok(Some(b"s-1".to_vec())));
+        assert_eq!(read(&[("api-key", "s-1")], b"s-1"), Ok(Some(b"s-1".to_vec())));
+        assert_eq!(read(&[("api-key", "s-2")], b"s-1"), Err(Refusal::AmbiguousCredential));
+        assert_eq!(read(&[], b""), Err(Refusal::InvalidKey));
     }
 
     #[test]

@@ -53,6 +53,24 @@ pub struct Described {
     pub size: PromptSize,
 }
 
+impl Described {
+    /// What the same body may cost with `model` in the place of its own.
+    pub fn estimate_with(&self, model: &ModelName, estimator: &Estimator) -> Estimate {
+        let (known, endpoint) = (self.facts.estimate, self.facts.endpoint);
+        if endpoint.is_free() {
+            return known;
+        }
+        let is_assumed = endpoint.has_output() && !known.output_is_stated;
+        let output = if is_assumed {
+            estimator.output_default(Some(model.as_str())).saturating_mul(known.choices)
+        } else {
+            known.output
+        };
+        let prompt = estimator.prompt(Some(model.as_str()), self.size.text_bytes, self.size.media_items);
+        Estimate { prompt, output, ..known }
+    }
+}
+
 /// What either form of body says.
 struct Reading {
     model: Option<ModelName>,

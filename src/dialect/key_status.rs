@@ -95,7 +95,9 @@ pub fn key_status(policy: &KeyPolicy, standing: &Standing, now: Now) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{EndpointRules, Glob, ModelRules, ParallelStanding, QuotaReset, QuotaRule, QuotaStanding};
+    use crate::policy::{
+        EndpointGroup, EndpointRules, Glob, ModelRules, ParallelStanding, QuotaReset, QuotaRule, QuotaStanding,
+    };
     use crate::units::KeyId;
     use serde_json::{Value, json};
     use uuid::Uuid;
@@ -174,8 +176,7 @@ mod tests {
     fn a_key_without_rules_shows_empty_lists() {
         let shown = shown(&policy(), &Standing::default());
         assert_eq!((&shown["models_allowed"], &shown["endpoints_allowed"]), (&json!([]), &json!([])));
-        let every =
-            EndpointRules::compile(&["chat", "embeddings", "images", "audio", "models", "moderations", "passthrough"]);
+        let every = EndpointRules::compile(&EndpointGroup::ALL.map(EndpointGroup::as_str));
         let all = KeyPolicy { endpoints: every.unwrap(), ..policy() };
         assert_eq!(self::shown(&all, &Standing::default())["endpoints_allowed"], json!([]));
     }

@@ -28,10 +28,17 @@ pub use crate::dialect::meter::tally::BYTES_PER_TOKEN;
 use crate::dialect::meter::decode::Decoder;
 use crate::dialect::meter::events::{Events, Step};
 use crate::dialect::meter::glance::Lookout;
+use crate::dialect::meter::report::{Report, Source};
 use crate::dialect::meter::scan::{Members, Scan};
 use crate::dialect::meter::tally::Tally;
 use crate::policy::{DialectName, Endpoint, Usage};
 use crate::units::Tokens;
+
+/// What a `usage` object of OpenAI's says, wherever it stood; `prompt` stands for an input that is not reported. `None` when it says
+/// nothing.
+pub fn usage_of(json: &[u8], prompt: Tokens) -> Option<Usage> {
+    Report::parse(Source::Usage, false, true, json).map(|report| report.usage(Some(prompt)))
+}
 
 /// The content coding of an answer, of those that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

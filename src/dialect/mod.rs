@@ -13,9 +13,11 @@ pub mod meter;
 pub mod models;
 pub mod multipart;
 pub mod openai;
+pub mod realtime;
 pub mod route;
 pub mod sse;
 pub mod token_usage;
+pub mod websocket;
 pub mod wording;
 
 use bytes::Bytes;

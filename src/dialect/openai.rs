@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::clock::Now;
 use crate::dialect::wording::{self, Class, Words, times};
-use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes, models};
+use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes, models, realtime};
 use crate::policy::{CutReason, Endpoint, Fault, Gauge, Refusal, Standing};
 
 /// OpenAI's HTTP API.
@@ -32,6 +32,7 @@ impl Dialect for OpenAi {
         let words = wording::cut(reason);
         match endpoint {
             Endpoint::Responses => event(Some("error"), &ResponsesError::of(&words)),
+            Endpoint::Realtime => realtime::error(&words, None),
             _ => event(None, &Body { error: Error::of(&words) }),
         }
     }
@@ -93,7 +94,7 @@ struct Body<'a> {
 }
 
 #[derive(Serialize)]
-struct Error<'a> {
+pub(super) struct Error<'a> {
     message: &'a str,
     r#type: &'static str,
     param: Option<&'static str>,
@@ -101,7 +102,7 @@ struct Error<'a> {
 }
 
 impl<'a> Error<'a> {
-    fn of(words: &'a Words) -> Self {
+    pub(super) fn of(words: &'a Words) -> Self {
         let kind = match words.class {
             Class::Request | Class::TooLarge | Class::TooSlow | Class::NotFound | Class::Credential => {
                 "invalid_request_error"

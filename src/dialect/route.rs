@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use http::{HeaderMap, Method};
 
-pub use self::target::query_without_key;
-use self::target::{check_path, check_query, names_model};
+use self::target::{check_path, check_query, model_of, names_model};
+pub use self::target::{query_with_model, query_without_key};
 use crate::policy::{DialectName, Endpoint, HeadFlaw, Refusal};
 use crate::units::ModelName;
 
@@ -37,8 +37,15 @@ pub struct Route {
     pub model_range: Option<Range<usize>>,
     /// Whether the path itself asks for a stream (gemini `streamGenerateContent`).
     pub streams: bool,
+    /// The query parameter that names the model, where one does (a websocket has no body).
+    pub model_parameter: Option<&'static str>,
     /// Which of the passthrough routes it is, by index.
     pub passthrough: Option<usize>,
+}
+
+/// Whether the call of this path is a websocket, so that what follows the head of its request may be no HTTP.
+pub fn is_websocket(path: &str) -> bool {
+    matches!(path, "/v1/realtime" | "/openai/realtime" | "/openai/v1/realtime")
 }
 
 /// Finds the call. `path` and `query` are the bytes of the request target as they came; the dialects' own calls are asked
@@ -59,6 +66,12 @@ pub fn route(
     if let Some(call) = &call
         && call.takes.allows(method)
     {
+        if call.endpoint == Endpoint::Realtime {
+            // Azure's first path calls it by what it is there; the newer one has OpenAI's word.
+            let parameter = if path == "/openai/realtime" { "deployment" } else { "model" };
+            let model = Some(model_of(query.unwrap_or_default(), parameter)?);
+            return Ok(Route { model, model_parameter: Some(parameter), ..call.route() });
+        }
         if names_model(query.unwrap_or_default()) {
             return Err(Refusal::Head(HeadFlaw::Query));
         }
@@ -72,6 +85,7 @@ pub fn route(
                 model: None,
                 model_range: None,
                 streams: false,
+                model_parameter: None,
                 passthrough: Some(index),
             });
         }
@@ -94,7 +108,7 @@ pub fn nearest(path: &str, headers: &HeaderMap) -> DialectName {
         DialectName::Gemini
     } else if starts("/v1/messages") {
         DialectName::Anthropic
-    } else if path.strip_prefix("/v1/").and_then(openai_call).is_some() {
+    } else if path == "/v1/realtime" || path.strip_prefix("/v1/").and_then(openai_call).is_some() {
         DialectName::OpenAi
     } else if let Some(dialect) = by_headers(headers) {
         dialect
@@ -178,6 +192,7 @@ impl Call {
             model: self.model.as_ref().map(|(name, _)| name.clone()),
             model_range: self.model.as_ref().map(|(_, range)| range.clone()),
             streams: self.endpoint == Endpoint::StreamGenerateContent,
+            model_parameter: None,
             passthrough: None,
         }
     }
@@ -191,6 +206,7 @@ fn built_in(path: &str, method: &Method, headers: &HeaderMap) -> Result<Option<C
             "messages" => Call::post(DialectName::Anthropic, Endpoint::Messages),
             "messages/count_tokens" => Call::post(DialectName::Anthropic, Endpoint::CountTokens),
             "models" => Call::get(shared(), Endpoint::Models),
+            "realtime" => Call::get(DialectName::OpenAi, Endpoint::Realtime),
             "key" => Call::get(shared(), Endpoint::KeyStatus),
             _ => match openai_call(rest) {
                 Some(endpoint) => Call::post(DialectName::OpenAi, endpoint),
@@ -258,6 +274,7 @@ fn azure_call(path: &str) -> Result<Option<Call>, Refusal> {
     }
     Ok(match path {
         "/openai/responses" => Some(Call::post(DialectName::Azure, Endpoint::Responses)),
+        "/openai/realtime" | "/openai/v1/realtime" => Some(Call::get(DialectName::Azure, Endpoint::Realtime)),
         "/openai/models" | "/openai/v1/models" => Some(Call::get(DialectName::Azure, Endpoint::Models)),
         _ => path
             .strip_prefix("/openai/v1/")

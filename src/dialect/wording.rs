@@ -9,7 +9,8 @@ pub(crate) mod times;
 use std::borrow::Cow;
 
 use http::header::{
-    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -167,6 +168,11 @@ pub fn fault(fault: Fault) -> Words {
         Fault::UpstreamTimeout => {
             (Class::UpstreamSlow, StatusCode::GATEWAY_TIMEOUT, "The backend did not answer this request in time.")
         }
+        Fault::UpstreamBusy { .. } => (
+            Class::Busy,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The backends for this request have as much to do as they may. It was not forwarded; please try again shortly.",
+        ),
         Fault::Overloaded { .. } => (
             Class::Busy,
             StatusCode::SERVICE_UNAVAILABLE,
@@ -179,7 +185,7 @@ pub fn fault(fault: Fault) -> Words {
         ),
     };
     let retry = match fault {
-        Fault::Overloaded { retry_after_ns } => Retry::after(retry_after_ns),
+        Fault::Overloaded { retry_after_ns } | Fault::UpstreamBusy { retry_after_ns } => Retry::after(retry_after_ns),
         Fault::UpstreamUnreachable | Fault::UpstreamBroken | Fault::UpstreamTimeout | Fault::Internal => Retry::UNSAID,
     };
     Words::new(class, status, fault.as_str(), message).retry(retry)
@@ -238,6 +244,12 @@ pub(super) fn refusal_headers(refusal: &Refusal, headers: &mut HeaderMap) {
         // An authority is no resource, and has no method (RFC 9110 10.2.1).
         Refusal::Head(HeadFlaw::ConnectNotOffered) => {
             headers.insert(ALLOW, HeaderValue::from_static(""));
+        }
+        // RFC 6455 4.4 asks for the version that is spoken.
+        Refusal::Head(HeadFlaw::WebsocketOnly) => {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         Refusal::Head(HeadFlaw::UpgradeNotOffered) => {
             headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));

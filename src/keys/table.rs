@@ -362,6 +362,27 @@ impl KeyTable {
         }
     }
 
+    /// Takes up what another process on the same store has settled for a key while this one runs: `at_unix_ms`, so many requests, with a previous
+    /// secret whose digest begins so. Of a key that is not there it is kept as [`KeyTable::restore`] does.
+    pub fn count_elsewhere(&self, id: KeyId, counted: QuotaCount, at_unix_ms: i64, previous: Option<([u8; 8], u64)>) {
+        let mut writer = self.writer();
+        let Some(entry) = self.get(id) else {
+            writer.retired.entry(id).or_default().count_elsewhere(counted);
+            return;
+        };
+        entry.limits().count_elsewhere(counted);
+        let tagged = previous.and_then(|(tag, uses)| {
+            let slots = writer.previous.get(&id)?;
+            slots.iter().find(|slot| slot.digest.0.starts_with(&tag)).map(|slot| (slot, uses))
+        });
+        if let Some((slot, uses)) = tagged {
+            slot.restore_use(uses, Some(at_unix_ms));
+        }
+        if let Some(current) = entry.current() {
+            current.restore_use(0, Some(at_unix_ms));
+        }
+    }
+
     fn writer(&self) -> MutexGuard<'_, batch::Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }

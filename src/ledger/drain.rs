@@ -2,6 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +13,9 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::ledger::Settings;
 use crate::ledger::journal::{self, Journal};
-use crate::ledger::left::Left;
+use crate::ledger::others::{News, Others};
 use crate::ledger::sums::Sums;
+use crate::ledger::{Counted, frame};
 use crate::store::{Entry, JournalSlice, Store, StoreFault, UsageBatch, Write, Written};
 use crate::telemetry::metrics::{LedgerMetrics, Reason};
 
@@ -31,7 +33,11 @@ pub(super) type Told = SyncSender<Result<(), StoreFault>>;
 pub(super) enum Order {
     /// Bring everything settled so far into the store, and say whether that worked.
     Flush(Told),
-    /// The same, and end.
+    /// The same, and leave the store alone from then on.
+    Pause(Told),
+    /// Go on.
+    Resume,
+    /// A flush, and the end; without the flush while it leaves the store alone.
     End(Told),
 }
 
@@ -39,7 +45,12 @@ pub(super) enum Order {
 pub(super) struct Drain {
     pub(super) store: Arc<dyn Store>,
     pub(super) journals: Arc<Mutex<Vec<Arc<Journal>>>>,
-    pub(super) left: Vec<Left>,
+    /// Journals that are not of this process, and who is told what is found in them.
+    pub(super) others: Others,
+    pub(super) counted: Counted,
+    pub(super) folder: PathBuf,
+    /// Whether it leaves the store alone.
+    pub(super) is_paused: bool,
     /// How often everything was drained.
     pub(super) rounds: Arc<AtomicU64>,
     pub(super) sums: Arc<Sums>,
@@ -68,11 +79,27 @@ impl Drain {
     pub(super) fn run(mut self, rest: Duration, orders: &Receiver<Order>) {
         let mut until_tidying = ROUNDS_BETWEEN_TIDYING;
         loop {
+            if self.is_paused {
+                match orders.recv() {
+                    Ok(Order::Resume) => self.is_paused = false,
+                    Ok(Order::Flush(told) | Order::Pause(told)) => {
+                        let elsewhere = "what is settled is for the next process to write down";
+                        tell(vec![told], &Err(StoreFault::Unavailable(elsewhere.to_owned())));
+                    }
+                    Ok(Order::End(told)) => return tell(vec![told], &self.leave().map_err(unavailable)),
+                    Err(_) => return,
+                }
+                continue;
+            }
             let is_fine = match orders.recv_timeout(rest) {
                 Ok(first) => {
-                    let (flushes, ends) = sorted(std::iter::once(first).chain(orders.try_iter()));
+                    let Sorted { flushes, pauses, ends } = sorted(std::iter::once(first).chain(orders.try_iter()));
                     let drained = self.round();
                     tell(flushes, &drained);
+                    if !pauses.is_empty() {
+                        let paused = drained.clone().and_then(|()| self.pause());
+                        tell(pauses, &paused);
+                    }
                     if !ends.is_empty() {
                         tell(ends, &drained.and_then(|()| self.close()));
                         return;
@@ -116,7 +143,8 @@ impl Drain {
 
     /// A fault of the store ends it: it would be the same for the next. One of a journal's file is that journal's alone.
     fn drain_all(&mut self) -> Result<(), StoreFault> {
-        let mut of_files = self.drain_left()?;
+        let mut of_files = self.look_at_others();
+        of_files = of_files.and(self.drain_others()?);
         for journal in self.journals() {
             of_files = of_files.and(drain_journal(&*self.store, &journal, &self.metrics)?);
         }
@@ -124,29 +152,68 @@ impl Drain {
         of_files.map_err(unavailable)
     }
 
-    /// What a killed process left behind goes first. A file is removed before the store forgets how far it was drained: the other way
-    /// round a kill in between would have it drained twice.
-    fn drain_left(&mut self) -> Result<io::Result<()>, StoreFault> {
+    /// Takes what is new in journals of other processes: it counts from here on.
+    fn look_at_others(&mut self) -> io::Result<()> {
+        // One that is being made is in the list before anybody can look.
+        let journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        let own: Vec<Uuid> = journals.iter().map(|journal| journal.id()).collect();
+        let (store, counted) = (&self.store, &self.counted);
+        let mut drained = || store.drained().map_err(|fault| io::Error::other(fault.to_string()));
+        let news = self.others.look(&own, &mut drained, &mut |entry| counted.tell(entry))?;
+        drop(journals);
+        report(&news, &self.metrics);
+        Ok(())
+    }
+
+    /// What other processes have settled goes first. A file is removed before the store forgets how far it was drained: the other way round a kill
+    /// in between would have it drained twice.
+    fn drain_others(&mut self) -> Result<io::Result<()>, StoreFault> {
         let (mut of_files, mut at) = (Ok(()), 0);
-        while let Some(left) = self.left.get_mut(at) {
-            while !left.entries.is_empty() {
-                let batch = left.entries.iter().take(BATCH).cloned().collect::<Vec<_>>();
+        while let Some(other) = self.others.known.get_mut(at) {
+            while !other.entries.is_empty() {
+                let batch = other.entries.iter().take(BATCH).cloned().collect::<Vec<_>>();
                 let count = batch.len();
-                write(&*self.store, left.id, batch, &self.metrics)?;
-                left.entries.drain(..count);
+                write(&*self.store, other.id, batch, &self.metrics)?;
+                other.entries.drain(..count);
             }
-            match journal::remove(&left.path) {
+            if !other.is_left {
+                at += 1;
+                continue;
+            }
+            match journal::remove(&other.path) {
                 Ok(()) => {
-                    forget(&*self.store, left.id)?;
-                    self.left.swap_remove(at);
+                    forget(&*self.store, other.id)?;
+                    self.others.known.swap_remove(at);
                 }
                 Err(error) => {
-                    of_files = Err(io::Error::new(error.kind(), format!("{}: {error}", left.path.display())));
+                    of_files = Err(io::Error::new(error.kind(), format!("{}: {error}", other.path.display())));
                     at += 1;
                 }
             }
         }
         Ok(of_files)
+    }
+
+    /// Nothing but what is settled from here on is left for others.
+    fn pause(&mut self) -> Result<(), StoreFault> {
+        let summed = std::mem::replace(&mut self.summed, Summed::new());
+        forget(&*self.store, summed.id)?;
+        // Whoever has the store meanwhile may remove some of them.
+        self.others.known.clear();
+        self.is_paused = true;
+        Ok(())
+    }
+
+    /// The end of a process whose store is another's: what had no room in a journal goes into one more. The other finds them all.
+    fn leave(&mut self) -> io::Result<()> {
+        let entries = self.sums.take();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let room: usize = entries.iter().map(|entry| frame::length(&entry.as_text())).sum();
+        let journal = Journal::create_for(&self.folder, room, Arc::clone(&self.sums), self.metrics.clone())?;
+        entries.iter().for_each(|entry| journal.append(&entry.as_text()));
+        journal.sync()
     }
 
     fn drain_sums(&mut self) -> Result<(), StoreFault> {
@@ -238,17 +305,38 @@ fn forget(store: &dyn Store, journal: Uuid) -> Result<(), StoreFault> {
     store.write(Write::Usage(UsageBatch { slices: vec![slice] })).map(drop)
 }
 
-/// Who wants a flush, and who the end. Whoever asks while a round runs is told of the next one together: a store that takes long to say no
-/// must not be asked once for each.
-fn sorted(orders: impl Iterator<Item = Order>) -> (Vec<Told>, Vec<Told>) {
-    let (mut flushes, mut ends) = (Vec::new(), Vec::new());
+/// Orders by what they want.
+#[derive(Default)]
+struct Sorted {
+    flushes: Vec<Told>,
+    pauses: Vec<Told>,
+    ends: Vec<Told>,
+}
+
+/// Whoever asks while a round runs is told of the next one together: a store that takes long to say no must not be asked once for each.
+fn sorted(orders: impl Iterator<Item = Order>) -> Sorted {
+    let mut sorted = Sorted::default();
     for order in orders {
         match order {
-            Order::Flush(told) => flushes.push(told),
-            Order::End(told) => ends.push(told),
+            Order::Flush(told) => sorted.flushes.push(told),
+            Order::Pause(told) => sorted.pauses.push(told),
+            Order::End(told) => sorted.ends.push(told),
+            Order::Resume => {}
         }
     }
-    (flushes, ends)
+    sorted
+}
+
+/// Says what was found in the journals of others.
+pub(super) fn report(news: &News, metrics: &LedgerMetrics) {
+    if news.entries > 0 {
+        tracing::info!(entries = news.entries, "settled requests of another process are taken up");
+    }
+    if news.missing > 0 {
+        let entries = news.missing;
+        tracing::error!(entries, "settled requests of another process cannot be read any more; they are not charged");
+        metrics.lost.inc_by(news.missing);
+    }
 }
 
 fn tell(waiting: Vec<Told>, outcome: &Result<(), StoreFault>) {

@@ -66,6 +66,11 @@ impl Journal {
         Ok(Self { id, path, file, writer, sums, metrics })
     }
 
+    /// The same with room for frames of so many bytes.
+    pub(super) fn create_for(folder: &Path, room: usize, sums: Arc<Sums>, metrics: LedgerMetrics) -> io::Result<Self> {
+        Self::create(folder, FIRST + room, sums, metrics)
+    }
+
     fn prepare(path: &Path, id: Uuid, size: usize) -> io::Result<File> {
         let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         file.try_lock()?;
@@ -204,6 +209,46 @@ pub(super) fn read(file: &File) -> io::Result<Found> {
     let mut bytes = vec![0; size];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(parse(&bytes))
+}
+
+/// What its first bytes say of it; without its entries.
+pub(super) fn read_head(file: &File) -> io::Result<Found> {
+    let mut head = [0; FIRST];
+    let count = read_some(file, &mut head, 0)?;
+    Ok(parse(&head[..count]))
+}
+
+/// Bytes from `at` on, as many as there are.
+pub(super) fn read_some(file: &File, bytes: &mut [u8], at: usize) -> io::Result<usize> {
+    let mut count = 0;
+    while let Some(rest) = bytes.get_mut(count..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, (at + count) as u64) {
+            Ok(0) => break,
+            Ok(more) => count += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
+}
+
+/// Where the entry with this number stands, if it is anywhere.
+pub(super) fn search(file: &File, sequence: u64) -> io::Result<Option<usize>> {
+    // A piece begins a frame's length before the last one ended, so that none is missed between two.
+    const STRIDE: usize = MOST_READ - frame::LONGEST;
+    let mut bytes = vec![0; MOST_READ];
+    let mut from = FIRST;
+    loop {
+        let count = read_some(file, &mut bytes, from)?;
+        let found = (0..count).step_by(frame::STEP).find(|at| {
+            let rest = bytes.get(*at..count).unwrap_or_default();
+            frame::decode(rest).is_some_and(|(found, ..)| found == sequence)
+        });
+        if found.is_some() || count < MOST_READ {
+            return Ok(found.map(|at| from + at));
+        }
+        from += STRIDE;
+    }
 }
 
 /// The same of its bytes.

@@ -1,6 +1,6 @@
 //! A file mapped into memory: what is written there outlives the process without a system call.
 //!
-//! The one module with `unsafe`. No safe crate serves: a mapping that others may change or cut short is unsafe by nature, and whether
+//! A module with `unsafe`. No safe crate serves: a mapping that others may change or cut short is unsafe by nature, and whether
 //! that can happen is known only here.
 #![expect(unsafe_code, reason = "a file can be mapped in no other way")]
 

@@ -15,19 +15,20 @@ mod drain;
 mod extent;
 mod frame;
 mod journal;
-mod left;
 mod mapping;
+mod others;
 mod settings;
 mod sums;
 mod sync;
 
 use std::convert::Infallible;
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ use crate::store::{Store, StoreFault};
 use crate::telemetry::metrics::LedgerMetrics;
 use drain::{Drain, Order, Summed, Told};
 use journal::Found;
+use others::Others;
 use sums::Sums;
 use sync::Syncer;
 
@@ -105,7 +107,49 @@ pub struct Ledger {
     /// `None` once it has ended.
     ends: Mutex<Option<Ends>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    _hold: Hold,
+    /// `None` while the store is another process's.
+    hold: Mutex<Option<Hold>>,
+}
+
+/// Who is told of requests that another process on the same store has settled: one that was killed, or one that has handed the store over and
+/// still runs. Each is told once, before it is in the store.
+#[derive(Clone)]
+pub struct Counted(Arc<dyn Fn(&Entry) + Send + Sync>);
+
+impl Counted {
+    /// Tells `told`, which must not wait for anything.
+    pub fn by(told: impl Fn(&Entry) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+
+    fn tell(&self, entry: &Entry) {
+        (self.0)(entry);
+    }
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Counted(..)")
+    }
+}
+
+/// What a ledger is opened with.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// Where its journals are; made when missing.
+    pub folder: &'a Path,
+    /// How it works.
+    pub settings: Settings,
+    /// What it drains into.
+    pub store: Arc<dyn Store>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Counts what becomes of entries.
+    pub metrics: LedgerMetrics,
+    /// Told of others' entries, from the open on.
+    pub counted: Counted,
+    /// Whether it leaves the store as it is until [`Ledger::resume`].
+    pub is_paused: bool,
 }
 
 /// What the threads hear: both end when it is dropped.
@@ -116,42 +160,29 @@ struct Ends {
 }
 
 impl Ledger {
-    /// Opens the ledger whose journals are in `folder`, which is made when missing. `counted` is told every entry that a killed process left
-    /// behind and that is not in the store yet, so that it counts from the first request on; it is drained like any other.
+    /// Opens it. What others have settled and the store has not taken yet is told before this returns, so that it counts from the first request on;
+    /// it is drained like any other.
     ///
     /// # Errors
     /// Another program runs on it, or the folder or the store cannot be read or written.
-    pub fn open(
-        folder: &Path,
-        settings: Settings,
-        store: Arc<dyn Store>,
-        clock: Clock,
-        metrics: LedgerMetrics,
-        counted: &mut dyn FnMut(&Entry),
-    ) -> Result<Self, LedgerFault> {
+    pub fn open(opening: Opening<'_>) -> Result<Self, LedgerFault> {
+        let Opening { folder, settings, store, clock, metrics, counted, is_paused } = opening;
         let fault = |error| LedgerFault::Folder { path: folder.display().to_string(), error };
         let hold = Hold::take(folder)?;
-        let left = left::find(folder, &store.drained()?).map_err(fault)?;
-        let count: usize = left.iter().map(|left| left.entries.len()).sum();
-        if count > 0 {
-            tracing::info!(entries = count, journals = left.len(), "settled requests of a killed process are taken up");
-        }
-        let missing: u64 = left.iter().map(|left| left.missing).sum();
-        if missing > 0 {
-            tracing::error!(
-                entries = missing,
-                "settled requests of a killed process cannot be read any more; they are not charged"
-            );
-            metrics.lost.inc_by(missing);
-        }
-        left.iter().flat_map(|left| &left.entries).for_each(|(_, entry)| counted(entry));
+        let mut others = Others::in_folder(folder);
+        let drained = store.drained()?;
+        let found = others.look(&[], &mut || Ok(drained.clone()), &mut |entry| counted.tell(entry)).map_err(fault)?;
+        drain::report(&found, &metrics);
         let journals = Arc::new(Mutex::default());
         let (sums, rounds) = (Arc::new(Sums::new(metrics.clone())), Arc::new(AtomicU64::new(0)));
         let syncer = Syncer { journals: Arc::clone(&journals), rounds: Arc::clone(&rounds), metrics: metrics.clone() };
         let drain = Drain {
             store,
             journals: Arc::clone(&journals),
-            left,
+            others,
+            counted,
+            folder: folder.to_owned(),
+            is_paused,
             rounds,
             sums: Arc::clone(&sums),
             summed: Summed::new(),
@@ -175,7 +206,7 @@ impl Ledger {
             metrics,
             ends: Mutex::new(Some(Ends { orders, _syncs: syncs })),
             threads: Mutex::new(threads),
-            _hold: hold,
+            hold: Mutex::new(Some(hold)),
         })
     }
 
@@ -185,12 +216,14 @@ impl Ledger {
     /// No room for it on the disk.
     pub fn journal(&self) -> std::io::Result<Arc<Journal>> {
         let (sums, metrics) = (Arc::clone(&self.sums), self.metrics.clone());
+        // In the list before anybody looks into the folder: there it would be somebody else's.
+        let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
         let journal = Journal::create(&self.folder, self.settings.journal_size, sums, metrics);
         let journal = Arc::new(journal.map_err(|error| {
             let folder = self.folder.display();
             std::io::Error::new(error.kind(), format!("a journal of settled requests in {folder}: {error}"))
         })?);
-        self.journals.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&journal));
+        journals.push(Arc::clone(&journal));
         Ok(journal)
     }
 
@@ -202,8 +235,45 @@ impl Ledger {
         self.order(Order::Flush)
     }
 
-    /// The same, and ends the drain. Without a fault no journal is left but those that somebody still has: what is appended to them from
-    /// here on is for the next start.
+    /// The same, and leaves store and folder to another process from then on: what is settled meanwhile is in the journals, where that one finds
+    /// it. The caller closes the store, then calls [`Ledger::release`].
+    ///
+    /// # Errors
+    /// The store does not take it; nothing has changed then.
+    pub fn pause(&self) -> Result<(), StoreFault> {
+        self.order(Order::Pause)
+    }
+
+    /// Gives up the right to the store, after [`Ledger::pause`].
+    pub fn release(&self) {
+        drop(self.hold().take());
+    }
+
+    /// Takes the right to the store again, if it was given up. The caller opens the store, then calls [`Ledger::resume`].
+    ///
+    /// # Errors
+    /// Another program has it.
+    pub fn retake(&self) -> Result<(), LedgerFault> {
+        let mut hold = self.hold();
+        if hold.is_none() {
+            *hold = Some(Hold::take(&self.folder)?);
+        }
+        Ok(())
+    }
+
+    /// Drains again: after an opening that was to wait, or a pause.
+    pub fn resume(&self) {
+        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        // A drain that has ended has nothing to go on with.
+        let _gone = ends.as_ref().map(|ends| ends.orders.send(Order::Resume));
+    }
+
+    fn hold(&self) -> MutexGuard<'_, Option<Hold>> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A flush, and the end of the drain. Without a fault no journal is left but those that somebody still has: what is appended to them from
+    /// here on is for the next start. After [`Ledger::pause`] they all are left, for the process that has the store now.
     ///
     /// # Errors
     /// The store does not take it; it stays in the journals for the next start.
@@ -268,7 +338,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<Jo
 /// # Errors
 /// The folder or a file cannot be read.
 pub fn pending(folder: &Path, drained: &[(uuid::Uuid, u64)]) -> Result<u64, LedgerFault> {
-    left::pending(folder, drained).map_err(|error| LedgerFault::Folder { path: folder.display().to_string(), error })
+    others::pending(folder, drained).map_err(|error| LedgerFault::Folder { path: folder.display().to_string(), error })
 }
 
 #[cfg(test)]

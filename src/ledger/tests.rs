@@ -1,5 +1,6 @@
 //! The way from a worker to the store: exactly once, whatever the store does and whenever the process ends.
 
+mod handover;
 mod unwell;
 
 use std::collections::HashMap;
@@ -35,11 +36,24 @@ impl Bench {
     }
 
     fn ledger_over(&self, store: Arc<dyn Store>, settings: Settings) -> (Ledger, Vec<Entry>) {
-        let mut left = Vec::new();
-        let mut counted = |entry: &Entry| left.push(entry.clone());
-        let folder = self.folder.path().join("journals");
-        let ledger = Ledger::open(&folder, settings, store, Clock::system(), self.metrics.clone(), &mut counted);
-        (ledger.unwrap(), left)
+        let (ledger, left) = self.ledger_told(store, settings, false);
+        let left = std::mem::take(&mut *left.lock().unwrap());
+        (ledger, left)
+    }
+
+    /// With what it is told of others' entries, now and later.
+    fn ledger_told(
+        &self,
+        store: Arc<dyn Store>,
+        settings: Settings,
+        is_paused: bool,
+    ) -> (Ledger, Arc<Mutex<Vec<Entry>>>) {
+        let (folder, told) = (self.folder.path().join("journals"), Arc::new(Mutex::new(Vec::new())));
+        let tell = Arc::clone(&told);
+        let counted = Counted::by(move |entry| tell.lock().unwrap().push(entry.clone()));
+        let (clock, metrics) = (Clock::system(), self.metrics.clone());
+        let ledger = Ledger::open(Opening { folder: &folder, settings, store, clock, metrics, counted, is_paused });
+        (ledger.unwrap(), told)
     }
 
     fn used(&self, key: u128) -> u64 {
@@ -129,7 +143,15 @@ fn a_store_has_one_program_at_a_time() {
     let folder = bench.folder.path().join("journals");
     let (ledger, _) = bench.ledger(ROOMY);
     let store: Arc<dyn Store> = Arc::<Embedded>::clone(&bench.store);
-    let second = Ledger::open(&folder, Settings::default(), store, Clock::system(), bench.metrics.clone(), &mut |_| {});
+    let second = Ledger::open(Opening {
+        folder: &folder,
+        settings: Settings::default(),
+        store,
+        clock: Clock::system(),
+        metrics: bench.metrics.clone(),
+        counted: Counted::by(|_| {}),
+        is_paused: false,
+    });
     assert!(matches!(second, Err(LedgerFault::Held { .. })));
     drop(ledger);
     bench.ledger(ROOMY).0.close().unwrap();

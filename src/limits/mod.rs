@@ -11,5 +11,5 @@ pub mod tokens;
 
 pub use attempts::Attempts;
 pub use quota::QuotaCount;
-pub use reservation::{KeyLimits, Reservation, Settled, reserve};
+pub use reservation::{KeyLimits, Reservation, Settled, owe, reserve, reserve_within};
 pub use settings::{LimitSettings, OnLowQuota};

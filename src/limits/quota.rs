@@ -213,6 +213,29 @@ impl QuotaState {
         self.day.fetch_max(count.touched_day, Ordering::AcqRel);
     }
 
+    /// Adds what another process has settled for the same key, as whoever keeps the books does.
+    pub fn count_elsewhere(&self, counted: QuotaCount) {
+        let _turning = self.turning.write().unwrap_or_else(PoisonError::into_inner);
+        let before = self.used();
+        let mut count = QuotaCount { used: before, ..self.days() };
+        count.add(counted);
+        // `committed` first when it grows: it is never seen below `used`.
+        self.shift_committed(before, count.used);
+        self.used.store(count.used, Ordering::Release);
+        self.since.store(count.since_day, Ordering::Release);
+        self.day.fetch_max(count.touched_day, Ordering::AcqRel);
+    }
+
+    /// Holds units for requests that another process has admitted for the same key, whatever the limit says.
+    pub fn hold_elsewhere(&self, units: Units) {
+        self.shift_committed(0, units);
+    }
+
+    /// Lets go of units that were held so.
+    pub fn release_elsewhere(&self, units: Units) {
+        self.shift_committed(units, 0);
+    }
+
     /// The two days, and nothing used.
     fn days(&self) -> QuotaCount {
         let (since_day, touched_day) = (self.since.load(Ordering::Acquire), self.day.load(Ordering::Acquire));

@@ -80,6 +80,21 @@ impl KeyLimits {
         self.quota.restore(count);
     }
 
+    /// Adds what another process has settled for the same key.
+    pub fn count_elsewhere(&self, counted: QuotaCount) {
+        self.quota.count_elsewhere(counted);
+    }
+
+    /// Holds units of the quota for requests that another process has admitted.
+    pub fn hold_elsewhere(&self, units: Units) {
+        self.quota.hold_elsewhere(units);
+    }
+
+    /// Lets go of units that were held so.
+    pub fn release_elsewhere(&self, units: Units) {
+        self.quota.release_elsewhere(units);
+    }
+
     /// Takes note of a new policy, so that requests still running under an old one settle by the new reset rule.
     pub fn adopt(&self, policy: &KeyPolicy) {
         self.quota.adopt(policy.quota.map_or(QuotaReset::None, |rule| rule.reset));
@@ -99,23 +114,47 @@ pub fn reserve(
     clock: &Clock,
     now: Now,
 ) -> Result<Reservation, Refusal> {
+    all_or_none(state, policy, charge, settings, clock, now, true)
+}
+
+/// The same for what happens within a request that is under way and holds the slot: everything but another one.
+///
+/// # Errors
+/// As [`reserve`], but for [`Refusal::TooManyParallel`].
+pub fn reserve_within(
+    state: &Arc<KeyLimits>,
+    policy: &Arc<KeyPolicy>,
+    charge: Charge,
+    settings: &LimitSettings,
+    clock: &Clock,
+    now: Now,
+) -> Result<Reservation, Refusal> {
+    all_or_none(state, policy, charge, settings, clock, now, false)
+}
+
+/// For what a backend has begun unasked: takes nothing, so that nothing can refuse it, and leaves all of what it will have used to be
+/// settled as debt.
+pub fn owe(state: &Arc<KeyLimits>, policy: &Arc<KeyPolicy>, charge: Charge, clock: &Clock, now: Now) -> Reservation {
+    let nothing = Charge { bills_quota: false, can_clamp: false, ..charge };
+    // A charge of nothing is never refused.
+    let held = state.quota.reserve(policy.quota, &nothing, false, clock.certain_ms(now)).ok();
+    Reservation::begin(state, policy, charge, clock, held)
+}
+
+fn all_or_none(
+    state: &Arc<KeyLimits>,
+    policy: &Arc<KeyPolicy>,
+    charge: Charge,
+    settings: &LimitSettings,
+    clock: &Clock,
+    now: Now,
+    takes_slot: bool,
+) -> Result<Reservation, Refusal> {
     let may_clamp = charge.can_clamp && settings.on_low_quota == OnLowQuota::Clamp;
-    let held = state.quota.reserve(policy.quota, &charge, may_clamp, now.unix_ms)?;
+    let held = state.quota.reserve(policy.quota, &charge, may_clamp, clock.certain_ms(now))?;
     // From here on dropping it gives everything back.
-    let mut reservation = Reservation {
-        clamp: held.clamp(),
-        held: Some(held),
-        slot: false,
-        taken: None,
-        counted: None,
-        state: Arc::clone(state),
-        policy: Arc::clone(policy),
-        charge,
-        observed: None,
-        is_forwarded: false,
-        clock: clock.clone(),
-    };
-    match reservation.take_rates(now) {
+    let mut reservation = Reservation::begin(state, policy, charge, clock, Some(held));
+    match reservation.take_rates(takes_slot, now) {
         Ok(()) => Ok(reservation),
         Err(refusal) => {
             reservation.void(now);
@@ -159,6 +198,28 @@ pub struct Settled {
 }
 
 impl Reservation {
+    fn begin(
+        state: &Arc<KeyLimits>,
+        policy: &Arc<KeyPolicy>,
+        charge: Charge,
+        clock: &Clock,
+        held: Option<Held>,
+    ) -> Self {
+        Self {
+            clamp: held.as_ref().and_then(Held::clamp),
+            held,
+            slot: false,
+            taken: None,
+            counted: None,
+            state: Arc::clone(state),
+            policy: Arc::clone(policy),
+            charge,
+            observed: None,
+            is_forwarded: false,
+            clock: clock.clone(),
+        }
+    }
+
     /// When the quota covers only part of the output that was asked for: how many output tokens each answer (choice) may have.
     pub fn clamp(&self) -> Option<Tokens> {
         self.clamp
@@ -224,10 +285,10 @@ impl Reservation {
         self.state.standing(&self.policy, now)
     }
 
-    fn take_rates(&mut self, now: Now) -> Result<(), Refusal> {
+    fn take_rates(&mut self, takes_slot: bool, now: Now) -> Result<(), Refusal> {
         let (state, policy) = (&self.state, &self.policy);
-        self.slot = state.slots.take(policy.max_parallel);
-        if !self.slot {
+        self.slot = takes_slot && state.slots.take(policy.max_parallel);
+        if takes_slot && !self.slot {
             let limit = policy.max_parallel.map_or(u32::MAX, |limit| limit.get());
             return Err(Refusal::TooManyParallel { limit });
         }
@@ -265,7 +326,7 @@ impl Reservation {
             }
         }
         let counted = match self.held.take() {
-            Some(held) => self.state.quota.settle(held, self.charge.units_of(&usage), now.unix_ms),
+            Some(held) => self.state.quota.settle(held, self.charge.units_of(&usage), self.clock.certain_ms(now)),
             None => QuotaCount::default(),
         };
         self.free_slot();
@@ -277,7 +338,7 @@ impl Reservation {
             self.state.tokens.settle(taken, 0, now.monotonic_ns);
         }
         if let Some(held) = self.held.take() {
-            let _nothing = self.state.quota.settle(held, 0, now.unix_ms);
+            let _nothing = self.state.quota.settle(held, 0, self.clock.certain_ms(now));
         }
         self.free_slot();
     }

@@ -31,7 +31,7 @@ pub fn authorize(policy: &KeyPolicy, facts: &RequestFacts, price: Price) -> Resu
         estimate: facts.estimate,
         price,
         bills_quota: !policy.is_sandbox && !facts.endpoint.is_free() && !facts.endpoint.is_local(),
-        can_clamp: facts.endpoint.has_output(),
+        can_clamp: facts.endpoint.can_clamp(),
         least_output: facts.endpoint.least_output(),
     })
 }

@@ -82,6 +82,8 @@ pub enum Endpoint {
     TokenUsage,
     /// A path the operator lists under `[[passthrough]]`.
     Passthrough,
+    /// `/v1/realtime`, a websocket. Each of its responses is a call of its own.
+    Realtime,
 }
 
 /// The names an operator may use for several endpoints at once.
@@ -101,11 +103,13 @@ pub enum EndpointGroup {
     Moderations,
     /// The operator's own passthrough paths.
     Passthrough,
+    /// Conversations over a websocket.
+    Realtime,
 }
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Responses,
@@ -130,6 +134,7 @@ impl Endpoint {
         Self::KeyStatus,
         Self::TokenUsage,
         Self::Passthrough,
+        Self::Realtime,
     ];
 
     /// The name used in `endpoints_allowed`, logs and metrics: the dialect path without its version.
@@ -159,6 +164,7 @@ impl Endpoint {
             Self::KeyStatus => "key",
             Self::TokenUsage => "usage/token",
             Self::Passthrough => "passthrough",
+            Self::Realtime => "realtime",
         }
     }
 
@@ -181,6 +187,7 @@ impl Endpoint {
             Self::Models | Self::Model => Some(EndpointGroup::Models),
             Self::Moderations => Some(EndpointGroup::Moderations),
             Self::Passthrough => Some(EndpointGroup::Passthrough),
+            Self::Realtime => Some(EndpointGroup::Realtime),
             Self::KeyStatus | Self::TokenUsage => None,
         }
     }
@@ -205,7 +212,14 @@ impl Endpoint {
                 | Self::Messages
                 | Self::GenerateContent
                 | Self::StreamGenerateContent
+                | Self::Realtime
         )
+    }
+
+    /// Whether what a request asks for can be lowered to what a quota still covers. In a conversation it cannot: how much of it the
+    /// backend reads again is known only afterwards.
+    pub fn can_clamp(self) -> bool {
+        self.has_output() && self != Self::Realtime
     }
 }
 
@@ -230,8 +244,16 @@ impl Endpoint {
 
 impl EndpointGroup {
     /// Every group.
-    pub const ALL: [Self; 7] =
-        [Self::Chat, Self::Embeddings, Self::Images, Self::Audio, Self::Models, Self::Moderations, Self::Passthrough];
+    pub const ALL: [Self; 8] = [
+        Self::Chat,
+        Self::Embeddings,
+        Self::Images,
+        Self::Audio,
+        Self::Models,
+        Self::Moderations,
+        Self::Passthrough,
+        Self::Realtime,
+    ];
 
     /// The name used in `endpoints_allowed`.
     pub fn as_str(self) -> &'static str {
@@ -243,6 +265,7 @@ impl EndpointGroup {
             Self::Models => "models",
             Self::Moderations => "moderations",
             Self::Passthrough => "passthrough",
+            Self::Realtime => "realtime",
         }
     }
 }
@@ -317,7 +340,9 @@ fn named(name: &str, endpoint: Endpoint) -> bool {
         return is_any(model) && is_verb && (is_any(verb) || verb == endpoint.as_str());
     }
     if let Some(deployment) = name.strip_prefix("/openai/deployments/") {
-        return deployment.split_once('/').is_some_and(|(model, call)| is_any(model) && openai_call(call, endpoint));
+        let is_below = endpoint != Endpoint::Realtime;
+        let call = deployment.split_once('/');
+        return is_below && call.is_some_and(|(model, call)| is_any(model) && openai_call(call, endpoint));
     }
     if let Some(call) = name.strip_prefix("/openai/v1/").or_else(|| name.strip_prefix("/openai/"))
         && !call.starts_with("models")
@@ -427,6 +452,9 @@ mod tests {
             ("/models/*:embedContent", vec![E::EmbedContent]),
             ("/openai/deployments/{m}/chat/completions", vec![E::ChatCompletions]),
             ("/openai/v1/responses", vec![E::Responses]),
+            ("/v1/realtime", vec![E::Realtime]),
+            ("/openai/realtime", vec![E::Realtime]),
+            ("realtime", vec![E::Realtime]),
             ("/v1/messages", vec![E::Messages]),
             ("/v1/messages/count_tokens", vec![E::CountTokens]),
             ("generateContent", vec![E::GenerateContent]),

@@ -9,6 +9,11 @@ pub enum Fault {
     UpstreamBroken,
     /// No first byte within the upstream's time (504).
     UpstreamTimeout,
+    /// The upstream has as many requests as it may have (503).
+    UpstreamBusy {
+        /// When to come back, nanoseconds.
+        retry_after_ns: u64,
+    },
     /// As much is being done as fits (503).
     Overloaded {
         /// When to come back, nanoseconds.
@@ -25,6 +30,7 @@ impl Fault {
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamBroken => "upstream_broken",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamBusy { .. } => "upstream_busy",
             Self::Overloaded { .. } => "overloaded",
             Self::Internal => "internal",
         }

@@ -172,6 +172,10 @@ pub enum HeadFlaw {
     HeadersTooLarge,
     /// An `Upgrade` to a protocol that is not offered (426).
     UpgradeNotOffered,
+    /// A call that is a websocket, without the handshake of one in version 13 (426).
+    WebsocketOnly,
+    /// A websocket's opening handshake that is not as RFC 6455 4.1 writes it.
+    Handshake,
     /// CONNECT: there is no tunnel (405).
     ConnectNotOffered,
     /// An `Expect` other than `100-continue` (417).

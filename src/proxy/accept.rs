@@ -1,4 +1,4 @@
-//! Listening sockets, the caps on connections, and which worker a new one goes to.
+//! Accepting: the caps on connections, and which worker a new one goes to.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -7,41 +7,37 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
+use crate::listen::{Loose, Open, Stream};
 use crate::proxy::plane::{Load, Plane};
+use crate::telemetry::metrics::Reason;
 
-const BACKLOG: i32 = 4096;
 /// The rest after a connection that could not be accepted.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// A socket that listens.
-///
-/// # Errors
-/// The address cannot be bound.
-pub(super) fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket
-        .bind(&address.into())
-        .and_then(|()| socket.listen(BACKLOG))
-        .map_err(|error| std::io::Error::new(error.kind(), format!("{address}: {error}")))?;
-    Ok(socket.into())
-}
 /// One worker as the acceptor sees it.
 pub(super) struct Seat {
-    pub(super) hand: mpsc::UnboundedSender<Accepted>,
+    pub(super) hand: mpsc::UnboundedSender<Handed>,
     pub(super) load: Arc<Load>,
 }
 
 /// A connection on its way to a worker.
-pub(super) struct Accepted {
-    pub(super) stream: std::net::TcpStream,
+pub(super) struct Handed {
+    pub(super) stream: Loose,
     pub(super) peer: SocketAddr,
+    pub(super) place: Place,
+}
+
+/// A connection that a worker serves.
+pub(super) struct Accepted {
+    /// What the client sends, and what it is sent.
+    pub(super) stream: Stream,
+    /// Who is at its other end: the peer, or whom the PROXY protocol names. What `trusted_proxies` and `X-Forwarded-For` are about.
+    pub(super) peer: SocketAddr,
+    /// To be dropped when the connection ends.
     pub(super) _place: Place,
 }
 
@@ -56,8 +52,25 @@ pub(super) struct Places {
 pub(super) struct Place {
     plane: Arc<Plane>,
     places: Arc<Places>,
-    client: IpAddr,
+    /// Whom it is counted for, once that is known.
+    client: Option<IpAddr>,
     load: Arc<Load>,
+}
+
+impl Place {
+    /// Counts it for this client; `false` when that has as many as it may have. A trusted proxy carries many clients.
+    pub(super) fn count_for(&mut self, client: IpAddr) -> bool {
+        let live = self.plane.live.load();
+        let client = client.to_canonical();
+        let mut per_client = self.places.per_client.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = per_client.entry(client).or_default();
+        if *count >= live.settings.max_connections_per_client && !live.settings.trusted_proxies.contains(client) {
+            return false;
+        }
+        *count += 1;
+        self.client = Some(client);
+        true
+    }
 }
 
 impl Drop for Place {
@@ -65,11 +78,12 @@ impl Drop for Place {
         self.plane.metrics.connections.dec();
         self.load.connections.fetch_sub(1, Ordering::Relaxed);
         self.places.all.fetch_sub(1, Ordering::Relaxed);
+        let Some(client) = self.client else { return };
         let mut per_client = self.places.per_client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = per_client.get_mut(&self.client) {
+        if let Some(count) = per_client.get_mut(&client) {
             *count -= 1;
             if *count == 0 {
-                per_client.remove(&self.client);
+                per_client.remove(&client);
             }
         }
     }
@@ -80,11 +94,13 @@ pub(super) struct Accepting {
     pub(super) plane: Arc<Plane>,
     pub(super) seats: Vec<Seat>,
     pub(super) places: Arc<Places>,
+    /// While it is `false`, whoever connects waits in the kernel's queue.
+    pub(super) is_open: watch::Receiver<bool>,
     pub(super) draining: watch::Receiver<bool>,
 }
 
 impl Accepting {
-    pub(super) fn run(self, runtime: &runtime::Runtime, listeners: Vec<TcpListener>) {
+    pub(super) fn run(self, runtime: &runtime::Runtime, listeners: Vec<Open>) {
         let mut draining = self.draining.clone();
         let accepting = Rc::new(self);
         LocalSet::new().block_on(runtime, async {
@@ -100,12 +116,20 @@ impl Accepting {
         });
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener) {
+    async fn accept(self: Rc<Self>, listener: Open) {
+        let mut is_open = self.is_open.clone();
         loop {
-            match listener.accept().await {
+            if is_open.wait_for(|is_open| *is_open).await.is_err() {
+                return; // the server is gone, and with it everything
+            }
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = is_open.wait_for(|is_open| !*is_open) => continue,
+            };
+            match accepted {
                 Ok((stream, peer)) => {
-                    if self.seat(stream, peer).is_none() {
-                        self.plane.metrics.connections_refused.inc();
+                    if let Err(reason) = self.seat(stream, peer) {
+                        self.plane.metrics.connections_refused.get_or_create(&Reason { reason }).inc();
                     }
                 }
                 Err(error) => {
@@ -117,36 +141,39 @@ impl Accepting {
         }
     }
 
-    /// Hands a connection to the least loaded worker, unless a cap is reached.
-    fn seat(&self, stream: TcpStream, peer: SocketAddr) -> Option<()> {
+    /// Hands a connection to the least loaded worker.
+    ///
+    /// # Errors
+    /// Which cap is reached, or what else is wrong with it.
+    fn seat(&self, stream: Stream, peer: SocketAddr) -> Result<(), &'static str> {
         let live = self.plane.live.load();
-        let client = peer.ip().to_canonical();
-        let seat = self.seats.iter().min_by_key(|seat| seat.load.weight())?;
-        let most = usize::try_from(live.settings.max_connections).unwrap_or(usize::MAX);
+        let settings = &live.settings;
+        let seat = self.seats.iter().min_by_key(|seat| seat.load.weight()).ok_or("no_worker")?;
         // Only this thread adds, so that no other can take the last place in between.
-        if self.places.all.load(Ordering::Relaxed) >= most {
-            return None;
+        let all = self.places.all.load(Ordering::Relaxed);
+        if all >= usize::try_from(settings.max_connections).unwrap_or(usize::MAX) {
+            return Err("max_connections");
         }
-        {
-            let mut per_client = self.places.per_client.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = per_client.entry(client).or_default();
-            // A trusted proxy carries many clients.
-            if *count >= live.settings.max_connections_per_client && !live.settings.trusted_proxies.contains(client) {
-                return None;
-            }
-            *count += 1;
+        if all >= self.plane.overload.most_connections() {
+            return Err("descriptors");
+        }
+        if settings.proxy_protocol && !settings.trusted_proxies.contains(peer.ip().to_canonical()) {
+            return Err("proxy_not_trusted");
         }
         self.plane.metrics.connections.inc();
         self.places.all.fetch_add(1, Ordering::Relaxed);
         seat.load.connections.fetch_add(1, Ordering::Relaxed);
-        let place = Place {
+        let mut place = Place {
             plane: Arc::clone(&self.plane),
             places: Arc::clone(&self.places),
-            client,
+            client: None,
             load: Arc::clone(&seat.load),
         };
-        stream.set_nodelay(true).ok()?;
-        let stream = stream.into_std().ok()?;
-        seat.hand.send(Accepted { stream, peer, _place: place }).ok()
+        // Else the worker counts it, once the header has said whom it is from.
+        if !settings.proxy_protocol && !place.count_for(peer.ip()) {
+            return Err("max_connections_per_client");
+        }
+        let stream = stream.loosen().map_err(|_| "broken")?;
+        seat.hand.send(Handed { stream, peer, place }).map_err(|_| "no_worker")
     }
 }

@@ -141,6 +141,23 @@ impl Account {
         }
     }
 
+    /// Charges `usage`, which another meter than the account's own has read. `cut` says why, where that was not all there would have been.
+    pub fn charge(&mut self, usage: Usage, cut: Option<&'static str>) {
+        let Some(owed) = self.owed.take() else { return };
+        if let Some(reason) = cut {
+            self.note_cut(reason);
+        }
+        self.conclude(owed, usage);
+    }
+
+    /// The upstream has refused what it was asked for: that costs nothing but the request.
+    pub fn refused_upstream(&mut self) {
+        if let Some(owed) = self.owed.take() {
+            owed.admitted.void(self.worker.plane.clock.now());
+            self.enter(Outcome::UpstreamError, QuotaCount::default());
+        }
+    }
+
     /// Whether the answer came to its own end, even if the connection did not.
     fn is_complete(&self) -> bool {
         self.answer.as_ref().is_some_and(|(_, meter)| meter.is_complete())
@@ -166,7 +183,13 @@ impl Account {
         {
             plane.estimator.learn(model.as_str(), size.text_bytes, size.media_items, &owed.lesson(usage));
         }
-        let settled = owed.admitted.settle(usage, now);
+        self.conclude(owed, usage);
+    }
+
+    fn conclude(&mut self, owed: Owed, usage: Usage) {
+        let worker = Rc::clone(&self.worker);
+        let plane = &worker.plane;
+        let settled = owed.admitted.settle(usage, plane.clock.now());
         self.line.usage = settled.usage;
         self.line.units = settled.units;
         plane.metrics.count_usage(&settled.usage, settled.units);

@@ -8,6 +8,7 @@ use http::{HeaderMap, Response, StatusCode};
 use crate::dialect::{self, Answer, Notes};
 use crate::ledger::Outcome;
 use crate::policy::{BodyFlaw, DialectName, Fault, Refusal};
+use crate::proxy::carrier::Carrier;
 use crate::proxy::handle::Trace;
 use crate::proxy::plane::Worker;
 use crate::proxy::relay::AnswerBody;
@@ -56,9 +57,12 @@ pub fn stop(worker: &Worker, mut trace: Box<Trace>, stop: &Stop) -> Response<Ans
             (words.fault(*fault, &notes), name)
         }
     };
-    // A body that is not read to its end leaves no place for a next request.
-    if must_close(stop) || trace.under_way.notes().body_is_open() {
-        close(&mut answer.headers);
+    match trace.under_way.carrier() {
+        // A body that is not read to its end leaves no place for a next request.
+        Carrier::Connection(notes) if must_close(stop) || notes.body_is_open() => close(&mut answer.headers),
+        // A stream ends with its answer; what ends the connection is to be sent many of these.
+        Carrier::Stream(stream) if matches!(stop, Stop::Refusal(Refusal::Head(_))) => stream.head_refused(),
+        Carrier::Connection(_) | Carrier::Stream(_) => {}
     }
     finish(worker, trace, answer, decision)
 }

@@ -18,8 +18,8 @@ use crate::proxy::settings::Settings;
 
 /// When to come back when all bodies together are too much.
 const BUDGET_RETRY_NS: u64 = NS_PER_SECOND;
-/// What is set aside at once for a body of known length; the rest only as it arrives.
-const FIRST_CAPACITY: usize = 64 * 1024;
+/// How many times what has arrived is set aside at once for a body of known length: a length that is only told costs nothing.
+const FORESIGHT: usize = 4;
 
 /// A body held in memory; its share of the budget is given back when this is dropped.
 #[derive(Debug)]
@@ -37,15 +37,41 @@ impl HeldBody {
         self.bytes = bytes;
         self.share.resize(self.share.bytes.saturating_sub(old) + new);
     }
+
+    /// Counts `original` and, where that is a copy, what was made of it to be `sent`. As in [`HeldBody::replace`], whatever the budget.
+    pub fn count_both(&mut self, original: &Bytes, sent: &Bytes) {
+        let is_copy = original.as_ptr() != sent.as_ptr();
+        self.share.resize(original.len() as u64 + if is_copy { sent.len() as u64 } else { 0 });
+    }
 }
 
+/// What somebody holds of the budget; given back when dropped.
 #[derive(Debug)]
-struct Share {
+pub(super) struct Share {
     plane: Arc<Plane>,
     bytes: u64,
 }
 
 impl Share {
+    /// Of nothing.
+    pub(super) fn new(plane: &Arc<Plane>) -> Self {
+        Self { plane: Arc::clone(plane), bytes: 0 }
+    }
+
+    /// Holds `bytes` from now on.
+    ///
+    /// # Errors
+    /// [`Fault::Overloaded`]; as much is held as before.
+    pub(super) fn hold(&mut self, bytes: u64, limit: u64) -> Result<(), Stop> {
+        if bytes > self.bytes {
+            return self.grow(bytes - self.bytes, limit);
+        }
+        if bytes < self.bytes {
+            self.resize(bytes);
+        }
+        Ok(())
+    }
+
     fn grow(&mut self, bytes: u64, limit: u64) -> Result<(), Stop> {
         if !self.plane.body_budget.take(bytes, limit) {
             return Err(Stop::Fault(Fault::Overloaded { retry_after_ns: BUDGET_RETRY_NS }));
@@ -87,12 +113,12 @@ pub async fn read(
     if declared.is_some_and(|length| length > settings.max_body) {
         return Err(too_large);
     }
-    let mut share = Share { plane: Arc::clone(plane), bytes: 0 };
+    let mut share = Share::new(plane);
     let pace = Pace::new(plane, settings);
     let mut gathered = BytesMut::new();
     let mut first: Option<Bytes> = None;
     while !body.is_end_stream() {
-        deadline.set_in(pace.idle_ns);
+        deadline.set_at(pace.due_ns(deadline.now_ns(), share.bytes));
         let Some(data) = next(&mut body, deadline).await? else { break };
         let length = share.bytes + data.len() as u64;
         if length > settings.max_body {
@@ -104,7 +130,8 @@ pub async fn read(
             (None, true) => first = Some(data), // a body that came in one piece is never copied
             (Some(start), _) => {
                 let expected = declared.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-                gathered.reserve(expected.min(FIRST_CAPACITY).max(start.len() + data.len()));
+                let arrived = start.len() + data.len();
+                gathered.reserve(expected.min(arrived * FORESIGHT).max(arrived));
                 gathered.extend_from_slice(&start);
                 gathered.extend_from_slice(&data);
             }
@@ -156,6 +183,12 @@ impl Pace {
             idle_ns: u64::try_from(settings.body_idle_timeout.as_nanos()).unwrap_or(u64::MAX),
             min_rate: settings.body_min_rate,
         }
+    }
+
+    /// When the body will have been silent for too long, or too slow for what has come of it, if nothing more comes.
+    fn due_ns(&self, now_ns: u64, received: u64) -> u64 {
+        let too_slow_in = (received / self.min_rate.max(1) + 1).saturating_mul(NS_PER_SECOND).max(self.idle_ns);
+        now_ns.saturating_add(self.idle_ns).min(self.began_ns.saturating_add(too_slow_in))
     }
 
     /// A byte every ten seconds keeps the idle time happy for ever; the rate over all of it does not.

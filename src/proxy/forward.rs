@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, request};
 
 use crate::admission::{Admitted, Caller};
 use crate::dialect::describe::{Described, Edits};
@@ -18,11 +18,14 @@ use crate::proxy::account::Account;
 use crate::proxy::answer::Stop;
 use crate::proxy::body::HeldBody;
 use crate::proxy::deadline::{Deadline, Due};
+use crate::proxy::fallback::{self, Spare};
 use crate::proxy::headers;
 use crate::proxy::plane::{Live, Worker};
-use crate::telemetry::metrics::UpstreamLabel;
+use crate::proxy::takeover::{self, Wanted};
 use crate::units::{ModelName, Tokens};
-use crate::upstream::client::{self, Answered, Outgoing, Whole};
+use crate::upstream::answer::Answered;
+use crate::upstream::client::{Failure, Limit};
+use crate::upstream::request::{Outgoing, Whole};
 use crate::upstream::route::Way;
 use crate::upstream::sandbox::Ask;
 use crate::upstream::{Kind, play};
@@ -47,19 +50,49 @@ pub struct Prepared<'a> {
 /// A request that is paid for, ready to be sent. Nothing in it borrows from the client's.
 #[derive(Debug)]
 pub struct Sending {
-    admitted: Admitted,
-    outgoing: Outgoing,
-    sandbox: Option<SandboxAsk>,
-    way: Way,
-    deadline: Deadline,
-    strips_usage: bool,
-    /// `None` where the answer's usage teaches nothing.
-    size: Option<PromptSize>,
-    _held: HeldBody,
+    attempt: Attempt,
+    held: HeldBody,
+    /// Kept where another model may be tried in the place of this one.
+    spare: Option<Box<Spare>>,
 }
 
+/// The same for one model.
 #[derive(Debug)]
-struct SandboxAsk {
+pub struct Attempt {
+    /// The proof that it is paid for.
+    pub admitted: Admitted,
+    /// What is sent.
+    pub outgoing: Outgoing,
+    /// What the built-in backend is told, where it answers.
+    pub sandbox: Option<SandboxAsk>,
+    /// Where it goes.
+    pub way: Way,
+    /// Its time limit.
+    pub deadline: Deadline,
+    /// Whether usage is asked for that the client did not ask for.
+    pub strips_usage: bool,
+    /// `None` where the answer's usage teaches nothing.
+    pub size: Option<PromptSize>,
+    /// The time that all attempts have together.
+    pub limit: Limit,
+    /// Whether ejected endpoints are asked rather than none.
+    pub insists: bool,
+}
+
+/// Why an attempt brought no answer.
+#[derive(Debug)]
+pub struct Missed {
+    /// What to tell the caller.
+    pub stop: Stop,
+    /// Whether nobody accepted anything of it.
+    pub is_unsent: bool,
+    /// Whether ejected endpoints were left out.
+    pub is_out: bool,
+}
+
+/// What the built-in backend answers.
+#[derive(Debug)]
+pub struct SandboxAsk {
     model: Option<ModelName>,
     sse: bool,
     content_type: Option<HeaderValue>,
@@ -103,19 +136,40 @@ pub struct Forwarded {
     pub strips_usage: bool,
     /// Where it went.
     pub way: Way,
+    /// The model that serves, where that is not the one asked for.
+    pub fallback: Option<ModelName>,
 }
 
 impl Sending {
     /// Rebuilds the request for its way.
-    pub fn new(admitted: Admitted, prepared: Prepared<'_>, request_id: &str) -> Self {
+    pub fn new(admitted: Admitted, prepared: Prepared<'_>, live: &Live, request_id: &str) -> Self {
         let Prepared { route, head, described, mut held, way, deadline } = prepared;
         let asks_usage = wants_usage_spliced(&described);
         let rename = way.rename.as_ref().map(ModelName::as_str);
         let edits = Edits { model: rename, output: admitted.clamp(), include_usage: asks_usage };
         let body = described.splices.render(&held.bytes, &edits);
-        // Where that is a copy, the client's own bytes are let go: a body is in memory once.
-        held.replace(body.clone());
         let is_sandbox = way.upstream.settings.kind == Kind::Sandbox;
+        let limit = Limit::of(&way.upstream);
+        let headers = outgoing_headers(head, asks_usage, request_id);
+        let has_fallbacks = Spare::is_wanted(live, route, &described.facts) && !is_sandbox;
+        let spare = has_fallbacks.then(|| {
+            held.count_both(&held.bytes.clone(), &body);
+            Box::new(Spare {
+                caller: admitted.caller().clone(),
+                described: described.clone(),
+                body: held.bytes.clone(),
+                route: route.clone(),
+                uri: head.uri.clone(),
+                method: head.method.clone(),
+                headers: headers.clone(),
+                asks_usage,
+                limit,
+            })
+        });
+        if spare.is_none() {
+            // Where that is a copy, the client's own bytes are let go: a body is in memory once.
+            held.replace(body.clone());
+        }
         let sandbox = is_sandbox.then(|| SandboxAsk {
             model: way.rename.clone().or_else(|| described.facts.model.clone()),
             sse: head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse")),
@@ -125,21 +179,27 @@ impl Sending {
         });
         let mut request = Request::new(Whole::new(body));
         *request.method_mut() = head.method.clone();
-        *request.headers_mut() = outgoing_headers(head, &way, route.dialect, asks_usage, request_id);
-        let outgoing = Outgoing { path_and_query: target(route, head, rename), request };
+        *request.headers_mut() = headers;
+        let plain_headers = way.is_followed.then(|| request.headers().clone());
+        let outgoing = Outgoing { path_and_query: target(route, &head.uri, rename), request, plain_headers };
         // The built-in backend reports what we tell it: learning that would be learning from ourselves.
         let size = (!is_sandbox).then_some(described.size);
-        Self { admitted, outgoing, sandbox, way, deadline, strips_usage: asks_usage, size, _held: held }
+        // An ejected endpoint may hang: rather another model, where there is one.
+        let insists = spare.is_none();
+        let strips_usage = asks_usage;
+        let attempt = Attempt { admitted, outgoing, sandbox, way, deadline, strips_usage, size, limit, insists };
+        Self { attempt, held, spare }
     }
 
     /// The proof that it is paid for.
     pub fn admitted(&self) -> &Admitted {
-        &self.admitted
+        &self.attempt.admitted
     }
 }
 
 /// Sends and waits for the answer's head. From here on the request is owed in `account`. When there is no answer, everything reserved
-/// is given back; when the caller goes away meanwhile or its key is revoked, the prompt is charged.
+/// is given back; when the caller goes away meanwhile or its key is revoked, the prompt is charged. What nobody accepted is tried
+/// with the model's fallbacks.
 ///
 /// # Errors
 /// What to tell the caller.
@@ -149,19 +209,43 @@ pub async fn forward(
     account: &mut Account,
     sending: Box<Sending>,
 ) -> Result<Forwarded, Stop> {
-    let Sending { admitted, outgoing, sandbox, way, deadline, strips_usage, size, _held } = *sending;
+    let Sending { attempt: first, held, spare } = *sending;
+    match (attempt(worker, live, account, first).await, spare) {
+        (Err(missed), Some(spare)) if missed.is_unsent => {
+            // Boxed, or every request would carry the room for another.
+            Box::pin(fallback::serve(worker, live, account, *spare, held, missed)).await
+        }
+        (outcome, _) => outcome.map_err(|missed| missed.stop),
+    }
+}
+
+/// The same with one model.
+///
+/// # Errors
+/// Why there is no answer.
+pub async fn attempt(
+    worker: &Worker,
+    live: &Live,
+    account: &mut Account,
+    attempt: Attempt,
+) -> Result<Forwarded, Missed> {
+    let Attempt { admitted, outgoing, sandbox, mut way, deadline, strips_usage, size, limit, insists } = attempt;
     let (caller, clamp, facts) = (admitted.caller().clone(), admitted.clamp(), admitted.facts());
     let (dialect, endpoint, stream) = (facts.dialect, facts.endpoint, facts.stream);
+    let wanted = Wanted::of(&way, facts);
     account.owe(admitted, size);
     let is_watched = live.settings.cut_streams;
     if is_watched {
         deadline.watch(Arc::clone(caller.slot()));
     }
-    let settings = &way.upstream.settings;
     let answering = async {
         match &sandbox {
-            Some(sandbox) => play::send(&sandbox.ask(dialect, endpoint, stream), settings.first_byte_timeout).await,
-            None => client::send(&worker.pool, &way.upstream, outgoing).await,
+            Some(sandbox) => {
+                let patience = way.upstream.settings.first_byte_timeout;
+                let played = play::send(&sandbox.ask(dialect, endpoint, stream), patience).await;
+                played.map_err(|(fault, note)| Failure::lost(fault, note))
+            }
+            None => takeover::send(worker, live, &mut way, wanted, outgoing, limit, insists).await,
         }
     };
     let result = match unless_revoked(&deadline, answering).await {
@@ -169,31 +253,45 @@ pub async fn forward(
         Err(reason) => {
             let _no_event_before_the_head = account.cut(reason);
             let refusal = caller.recheck(worker.plane.clock.now()).err().unwrap_or(Refusal::InvalidKey);
-            return Err(Stop::Refusal(refusal));
+            return Err(Missed { stop: Stop::Refusal(refusal), is_unsent: false, is_out: false });
         }
     };
-    let count = |outcome| {
-        let label = UpstreamLabel { upstream: settings.name.to_string(), outcome };
-        worker.plane.metrics.upstream.get_or_create(&label).clone()
-    };
-    match &result {
-        Ok(_) => way.upstream.answers.get_or_init(|| count("answered")).inc(),
-        Err((fault, _)) => count(fault.as_str()).inc(),
-    };
+    if way.is_followed {
+        account.line.upstream = Some(way.upstream.settings.name.clone());
+    }
     match result {
         Ok(answered) => {
-            Ok(Forwarded { caller, dialect, endpoint, clamp, answered, deadline, is_watched, strips_usage, way })
+            way.upstream.answers.get_or_init(|| takeover::counter(worker, &way.upstream, "answered")).inc();
+            let fallback = None;
+            Ok(Forwarded {
+                caller,
+                dialect,
+                endpoint,
+                clamp,
+                answered,
+                deadline,
+                is_watched,
+                strips_usage,
+                way,
+                fallback,
+            })
         }
-        Err((fault, note)) => {
-            tracing::warn!(upstream = &*settings.name, fault = fault.as_str(), note, "no answer from upstream");
+        Err(Failure { fault, note, unsent, is_out, .. }) => {
+            takeover::counter(worker, &way.upstream, fault.as_str()).inc();
+            tracing::warn!(
+                upstream = &*way.upstream.settings.name,
+                fault = fault.as_str(),
+                note,
+                "no answer from upstream"
+            );
             account.undo();
-            Err(Stop::Fault(fault))
+            Err(Missed { stop: Stop::Fault(fault), is_unsent: unsent.is_some(), is_out })
         }
     }
 }
 
 /// What `answering` comes to, unless the key that `deadline` watches is revoked first.
-async fn unless_revoked<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, CutReason> {
+pub(super) async fn unless_revoked<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, CutReason> {
     let mut answering = pin!(answering);
     poll_fn(|cx| match deadline.poll_due(cx) {
         Poll::Ready(Due::Revoked(reason)) => Poll::Ready(Err(reason)),
@@ -210,24 +308,12 @@ fn wants_usage_spliced(described: &Described) -> bool {
     has_option && facts.stream && !described.splices.asks_usage() && described.splices.can_splice_usage()
 }
 
-fn outgoing_headers(
-    head: &request::Parts,
-    way: &Way,
-    dialect: DialectName,
-    must_be_identity: bool,
-    request_id: &str,
-) -> http::HeaderMap {
+/// The client's headers as any upstream may have them. What is an upstream's own, its credential above all, is put in where that is chosen.
+pub(super) fn outgoing_headers(head: &request::Parts, must_be_identity: bool, request_id: &str) -> HeaderMap {
     let mut passed = headers::request_headers(&head.headers);
     headers::set_accept_encoding(&mut passed, must_be_identity);
     if let Ok(id) = HeaderValue::from_str(request_id) {
         passed.insert("x-request-id", id);
-    }
-    if let Some(credential) = &way.upstream.settings.credential {
-        let spoken = match way.upstream.settings.kind {
-            Kind::Http(own) => own,
-            Kind::Sandbox => dialect,
-        };
-        credential.put_into(&mut passed, spoken);
     }
     if head.method == Method::GET {
         passed.remove(CONTENT_TYPE);
@@ -235,18 +321,21 @@ fn outgoing_headers(
     passed
 }
 
-/// Path and query for the upstream: the client's own bytes, but for an alias in the path and the secret in the query.
-fn target(route: &Route, head: &request::Parts, rename: Option<&str>) -> String {
-    let path = head.uri.path();
+/// Path and query for the upstream: the client's own bytes, but for an alias in the path or the query and the secret in the query.
+pub(super) fn target(route: &Route, uri: &Uri, rename: Option<&str>) -> String {
+    let path = uri.path();
     let mut target = match (rename, &route.model_range) {
         (Some(name), Some(range)) if path.is_char_boundary(range.start) && path.is_char_boundary(range.end) => {
             format!("{}{name}{}", &path[..range.start], &path[range.end..])
         }
         _ => path.to_owned(),
     };
-    if let Some(query) = head.uri.query().and_then(route::query_without_key) {
+    if let Some(query) = uri.query().and_then(route::query_without_key) {
         target.push('?');
-        target.push_str(&query);
+        match (rename, route.model_parameter) {
+            (Some(name), Some(parameter)) => target.push_str(&route::query_with_model(&query, parameter, name)),
+            _ => target.push_str(&query),
+        }
     }
     target
 }

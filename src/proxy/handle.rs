@@ -10,22 +10,25 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use crate::admission::{self, Admitted, Caller, Unidentified};
+use crate::clock::NS_PER_SECOND;
 use crate::dialect::Answer;
 use crate::dialect::describe::{self, BodyInput, Described};
 use crate::dialect::route::{self, Route};
 use crate::ledger::Outcome;
-use crate::policy::{self, Charge, OnDisconnect, Price, Refusal, RequestFacts};
+use crate::policy::{self, Charge, Fault, OnDisconnect, Price, Refusal, RequestFacts};
 use crate::proxy::account::Account;
 use crate::proxy::answer::{self, Stop};
 use crate::proxy::body::{self, HeldBody};
+use crate::proxy::carrier::Carrier;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::forward::{self, Prepared, Sending};
 use crate::proxy::local;
 use crate::proxy::plane::{Live, Plane, UnderWay, Worker};
+use crate::proxy::realtime::{self, Door, Opening};
 use crate::proxy::receive::{self, Received};
 use crate::proxy::relay::{self, AnswerBody};
-use crate::proxy::wire::WireNotes;
 use crate::telemetry::access_log::AccessLine;
+use crate::telemetry::metrics::Reason;
 use crate::units::ModelName;
 use crate::upstream::route::Way;
 
@@ -43,15 +46,16 @@ pub struct Trace {
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer too. It is written down from here on, even if its client has gone
-/// by the time the answer is first asked for.
+/// by the time the answer is first asked for. A websocket leaves by `door`.
 pub fn handle(
     worker: Rc<Worker>,
-    notes: Rc<WireNotes>,
+    carrier: Carrier,
     peer: IpAddr,
+    door: Option<Rc<Door>>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Response<AnswerBody>> {
     let (head, body) = request.into_parts();
-    let mut trace = trace(&worker, notes, &head);
+    let mut trace = trace(&worker, carrier, &head);
     async move {
         match decide(&worker, &mut trace, peer, &head, body).await {
             Ok(Decision::Local(answer)) => {
@@ -59,6 +63,7 @@ pub fn handle(
                 answer::finish(&worker, trace, answer, "allowed")
             }
             Ok(Decision::Forward(sending)) => exchange(worker, trace, sending).await,
+            Ok(Decision::Websocket(opening)) => realtime::open(&worker, trace, *opening, door).await,
             Err(stop) => answer::stop(&worker, trace, &stop),
         }
     }
@@ -70,6 +75,8 @@ enum Decision {
     Local(Answer),
     /// It goes upstream, and is paid for.
     Forward(Box<Sending>),
+    /// The same, of one that is to become a websocket.
+    Websocket(Box<Opening>),
 }
 
 /// Receive, identify, describe, authorize, reserve.
@@ -82,7 +89,8 @@ async fn decide(
 ) -> Result<Decision, Stop> {
     let plane = &worker.plane;
     let live = Arc::clone(&trace.live);
-    let received = receive::receive(head, trace.under_way.notes(), peer, &live.settings)?;
+    shed(plane, &live)?;
+    let received = receive::receive(head, trace.under_way.carrier(), peer, &live.settings)?;
     trace.account.line.dialect = received.route.dialect;
     trace.account.line.endpoint = Some(received.route.endpoint);
     let identified = identify(plane, &live, &received);
@@ -97,6 +105,10 @@ async fn decide(
     if received.route.endpoint.is_local() {
         return Ok(Decision::Local(local::answer(plane, &live, &caller, &received.route)?));
     }
+    if let Some(offer) = received.offer {
+        let opening = realtime::prepare(worker, trace, head, &received.route, offer, caller)?;
+        return Ok(Decision::Websocket(Box::new(opening)));
+    }
     let deadline = worker.deadlines.register();
     let (held, described) = describe(plane, &live, &deadline, &received.route, head, body).await?;
     trace.account.line.model = described.facts.model.clone();
@@ -104,7 +116,21 @@ async fn decide(
     trace.account.line.upstream = Some(way.upstream.settings.name.clone());
     let admitted = reserve(plane, &live, caller, &described, charge)?;
     let prepared = Prepared { route: &received.route, head, described, held, way, deadline };
-    Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &trace.account.line.request_id))))
+    Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &live, &trace.account.line.request_id))))
+}
+
+/// Sends away what there is no room for, before anything is done for it.
+fn shed(plane: &Plane, live: &Live) -> Result<(), Stop> {
+    // This one is among them already.
+    let reason = if plane.metrics.in_flight.get() > i64::from(live.settings.max_requests) {
+        "max_requests"
+    } else if plane.overload.is_short_of_memory() {
+        "memory_limit"
+    } else {
+        return Ok(());
+    };
+    plane.metrics.shed.get_or_create(&Reason { reason }).inc();
+    Err(Stop::Fault(Fault::Overloaded { retry_after_ns: NS_PER_SECOND }))
 }
 
 /// Forward, relay, settle. A key that wants its answers read to the end gets a task of its own, which a disconnect does not end.
@@ -130,9 +156,9 @@ async fn forward_and_relay(worker: Rc<Worker>, mut trace: Box<Trace>, sending: B
     }
 }
 
-fn trace(worker: &Rc<Worker>, notes: Rc<WireNotes>, head: &request::Parts) -> Box<Trace> {
+fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &request::Parts) -> Box<Trace> {
     let plane = &worker.plane;
-    let dialect = match notes.flaw_of(&head.headers) {
+    let dialect = match carrier.flaw_of(&head.headers) {
         Some((_, nearest)) => nearest,
         None => route::nearest(head.uri.path(), &head.headers),
     };
@@ -142,7 +168,7 @@ fn trace(worker: &Rc<Worker>, notes: Rc<WireNotes>, head: &request::Parts) -> Bo
         account: Account::open(worker, line),
         caller: None,
         live: plane.live.load_full(),
-        under_way: UnderWay::new(worker, notes),
+        under_way: UnderWay::new(worker, carrier),
     })
 }
 
@@ -187,7 +213,12 @@ async fn describe(
 }
 
 /// May it, and who serves it.
-fn authorize(live: &Live, caller: &Caller, route: &Route, facts: &RequestFacts) -> Result<(Charge, Way), Refusal> {
+pub(super) fn authorize(
+    live: &Live,
+    caller: &Caller,
+    route: &Route,
+    facts: &RequestFacts,
+) -> Result<(Charge, Way), Refusal> {
     let passthrough = route.passthrough.and_then(|index| live.settings.passthrough.get(index));
     let way = match (passthrough, &facts.model) {
         _ if caller.policy().is_sandbox => live.routes.sandbox(),
@@ -197,12 +228,18 @@ fn authorize(live: &Live, caller: &Caller, route: &Route, facts: &RequestFacts) 
     };
     // What the key may not use is refused before what nobody serves (POLICY 3).
     let charge = policy::authorize(caller.policy(), facts, price(live, way.as_ref(), facts))?;
-    let way = way.ok_or_else(|| Refusal::ModelNotFound { model: facts.model.clone() })?;
+    let mut way = way.ok_or_else(|| Refusal::ModelNotFound { model: facts.model.clone() })?;
     let is_stray = |model: &&ModelName| passthrough.is_none() && !live.routes.serves_as_named(&way, model);
-    match facts.other_models.iter().find(is_stray) {
-        Some(stray) => Err(Refusal::ModelNotFound { model: Some(stray.clone()) }),
-        None => Ok((charge, way)),
+    if let Some(stray) = facts.other_models.iter().find(is_stray) {
+        return Err(Refusal::ModelNotFound { model: Some(stray.clone()) });
     }
+    if let Some(model) = way.rename.as_ref().or(facts.model.as_ref())
+        && passthrough.is_none()
+        && !caller.policy().is_sandbox
+    {
+        way.is_followed = live.routes.after(&way.upstream, route.dialect, model, &facts.other_models).is_some();
+    }
+    Ok((charge, way))
 }
 
 /// The dearest price of all models that may answer.

@@ -46,6 +46,10 @@ static NEVER_UPSTREAM: [HeaderName; 22] = [
     HeaderName::from_static("request-id"),
 ];
 
+/// By headers of these kinds other gateways let a caller choose where the request goes, and with it the operator's credential. The last are of a
+/// handshake, which is ours to make.
+const STEERING: [&str; 5] = ["x-forwarded", "x-portkey-", "helicone-", "cf-aig-", "sec-websocket-"];
+
 /// The names a `Connection` header lists, lower case. Framing and credential headers are set after these are taken out and cannot be named
 /// away; nor can the content type, by which the body was read.
 fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
@@ -66,7 +70,7 @@ pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
         let is_ours = NEVER_UPSTREAM.contains(name)
             || HOP_BY_HOP.contains(name)
             || CREDENTIAL_HEADERS.contains(name)
-            || text.starts_with("x-forwarded")
+            || STEERING.iter().any(|start| text.starts_with(start))
             || text.contains('_')
             || named.iter().any(|n| n == text);
         if !is_ours {
@@ -136,10 +140,14 @@ mod tests {
             ("content-length", "3"),
             ("host", "h"),
             ("x-original-url", "/admin"),
+            ("helicone-target-url", "http://evil"),
+            ("x-portkey-custom-host", "http://evil"),
+            ("cf-aig-custom-host", "evil"),
             ("openai-organization", "org-1"),
             ("cookie", "session=1"),
             ("x-litellm-api-key", "a"),
             ("request-id", "1"),
+            ("sec-websocket-protocol", "openai-insecure-api-key.a"),
             ("content-type", "application/json"),
             ("anthropic-version", "2023-06-01"),
             ("traceparent", "00-1-2-3"),

@@ -3,20 +3,27 @@
 mod accept;
 pub mod account;
 pub mod answer;
+mod arrival;
 pub mod body;
+pub mod carrier;
 pub mod client_address;
 mod connection;
 pub mod deadline;
+pub mod fallback;
 pub mod forward;
 pub mod handle;
 pub mod headers;
+pub mod http2;
 pub mod local;
 pub mod plane;
+pub mod proxy_protocol;
+pub mod realtime;
 pub mod receive;
 pub mod relay;
 pub mod request_id;
 pub mod server;
 pub mod settings;
+pub mod takeover;
 pub mod wire;
 
 pub use plane::{Live, Plane};

@@ -14,10 +14,10 @@ use crate::ledger::{Journal, Ledger};
 use crate::limits::LimitSettings;
 use crate::limits::attempts::Attempts;
 use crate::policy::PriceTable;
+use crate::proxy::carrier::Carrier;
 use crate::proxy::deadline::Deadlines;
 use crate::proxy::request_id::RequestIds;
 use crate::proxy::settings::Settings;
-use crate::proxy::wire::WireNotes;
 use crate::telemetry::Metrics;
 use crate::upstream::Routes;
 use crate::upstream::pool::Pool;
@@ -52,6 +52,8 @@ pub struct Plane {
     pub body_budget: BodyBudget,
     /// The time.
     pub clock: Clock,
+    /// What there is enough of for one more.
+    pub overload: Overload,
     /// Counters.
     pub metrics: Metrics,
     /// Where settled requests are written down; `None` where nothing is to outlive the process.
@@ -111,20 +113,20 @@ pub struct Counted {
 
 /// The request its connection is busy with.
 #[derive(Debug)]
-struct OnWire(Rc<WireNotes>);
+struct OnWire(Carrier);
 
 impl UnderWay {
     /// Counts a request whose head has just been read.
-    pub fn new(worker: &Worker, notes: Rc<WireNotes>) -> Self {
-        notes.request_began();
+    pub fn new(worker: &Worker, carrier: Carrier) -> Self {
+        carrier.request_began();
         worker.load.requests.fetch_add(1, Ordering::Relaxed);
         worker.plane.metrics.in_flight.inc();
         let counted = Counted { plane: Arc::clone(&worker.plane), load: Arc::clone(&worker.load), has_client: true };
-        Self { counted, on_wire: OnWire(notes) }
+        Self { counted, on_wire: OnWire(carrier) }
     }
 
-    /// What the wire says of its connection.
-    pub fn notes(&self) -> &WireNotes {
+    /// What carries it.
+    pub fn carrier(&self) -> &Carrier {
         &self.on_wire.0
     }
 
@@ -156,6 +158,41 @@ impl Drop for Counted {
 impl Drop for OnWire {
     fn drop(&mut self) {
         self.0.request_ended();
+    }
+}
+
+/// What the machine leaves room for, as the control plane sees it (SECURITY: shed before memory runs out).
+#[derive(Debug)]
+pub struct Overload {
+    most_connections: AtomicUsize,
+    is_short_of_memory: AtomicBool,
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Self { most_connections: AtomicUsize::new(usize::MAX), is_short_of_memory: AtomicBool::new(false) }
+    }
+}
+
+impl Overload {
+    /// Connections that there are descriptors for.
+    pub fn most_connections(&self) -> usize {
+        self.most_connections.load(Ordering::Relaxed)
+    }
+
+    /// Sets that.
+    pub fn set_most_connections(&self, most: usize) {
+        self.most_connections.store(most, Ordering::Relaxed);
+    }
+
+    /// Whether the process has more memory than it is to have.
+    pub fn is_short_of_memory(&self) -> bool {
+        self.is_short_of_memory.load(Ordering::Relaxed)
+    }
+
+    /// Sets that.
+    pub fn set_short_of_memory(&self, is_short: bool) {
+        self.is_short_of_memory.store(is_short, Ordering::Relaxed);
     }
 }
 

@@ -6,12 +6,13 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, UPGRADE};
 use http::{HeaderMap, Version, request};
 use zeroize::Zeroizing;
 
-use crate::dialect::credential::credential;
+use crate::dialect::credential::{credential, credential_or};
 use crate::dialect::route::{self, Route};
-use crate::policy::{HeadFlaw, Refusal};
+use crate::dialect::websocket::{Offer, handshake};
+use crate::policy::{Endpoint, HeadFlaw, Refusal};
+use crate::proxy::carrier::Carrier;
 use crate::proxy::client_address::client_address;
 use crate::proxy::settings::Settings;
-use crate::proxy::wire::WireNotes;
 
 /// What the head says.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Received {
     pub address: IpAddr,
     /// The secret it carries, if any.
     pub secret: Option<Zeroizing<Vec<u8>>>,
+    /// The opening handshake, of a call that is a websocket.
+    pub offer: Option<Offer>,
 }
 
 /// Reads the head.
@@ -30,11 +33,11 @@ pub struct Received {
 /// What is wrong with it, by the order of the edge's rules: framing, host, path, method, credential.
 pub fn receive(
     head: &request::Parts,
-    notes: &WireNotes,
+    carrier: &Carrier,
     peer: IpAddr,
     settings: &Settings,
 ) -> Result<Received, Refusal> {
-    if let Some((flaw, _)) = notes.flaw_of(&head.headers) {
+    if let Some((flaw, _)) = carrier.flaw_of(&head.headers) {
         return Err(Refusal::Head(flaw));
     }
     check_host(head)?;
@@ -43,13 +46,21 @@ pub fn receive(
     let route = route::route(&head.method, path, query, &head.headers, &settings.passthrough)
         .map_err(|refusal| offered_no_websocket(refusal, &head.headers))?;
     // One that cannot be a secret goes the way of one that is in no table, so that both are answered and counted alike.
-    let secret = match credential(&head.headers, query) {
+    let is_websocket = route.endpoint == Endpoint::Realtime;
+    let offer = is_websocket.then(|| Offer::read(&head.method, head.version, &head.headers)).transpose();
+    let offer = offer.map_err(Refusal::Head)?;
+    let found = if is_websocket {
+        handshake::secret_of(&head.headers).and_then(|other| credential_or(&head.headers, query, other))
+    } else {
+        credential(&head.headers, query)
+    };
+    let secret = match found {
         Ok(secret) => secret.map(|secret| Zeroizing::new(secret.into_owned())),
         Err(Refusal::InvalidKey) => None,
         Err(refusal) => return Err(refusal),
     };
     let address = client_address(peer, &head.headers, &settings.trusted_proxies);
-    Ok(Received { route, address, secret })
+    Ok(Received { route, address, secret, offer })
 }
 
 /// Whether the body may be read at all: identity encoding and, where it is said, one content type.

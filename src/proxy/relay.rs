@@ -11,6 +11,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, H
 use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 
+use crate::admission::Caller;
 use crate::dialect::meter::{Coding, Framing, Meter};
 use crate::dialect::{self, LimitKind};
 use crate::policy::CutReason;
@@ -22,9 +23,11 @@ use crate::proxy::handle::Trace;
 use crate::proxy::headers;
 use crate::proxy::plane::{Counted, UnderWay, Worker};
 use crate::telemetry::access_log::AccessLine;
-use crate::upstream::client::UpstreamBody;
+use crate::upstream::answer::UpstreamBody;
 
 const CLAMPED: HeaderName = HeaderName::from_static("x-keyward-clamped");
+/// Which model served in the place of the one asked for.
+const MODEL: HeaderName = HeaderName::from_static("x-keyward-model");
 
 /// The answer to a forwarded request.
 pub fn answer(worker: &Rc<Worker>, trace: Box<Trace>, mut forwarded: Forwarded) -> Response<AnswerBody> {
@@ -42,7 +45,7 @@ pub fn answer(worker: &Rc<Worker>, trace: Box<Trace>, mut forwarded: Forwarded) 
     worker.plane.metrics.first_byte.observe(line.elapsed_ns() as f64 / 1e9);
     answer::count(worker, line.dialect, status);
     if forwarded.is_watched {
-        under_way.notes().watch(Arc::clone(forwarded.caller.slot()));
+        under_way.carrier().watch(Arc::clone(forwarded.caller.slot()));
     }
     let Forwarded { answered, deadline, way, .. } = forwarded;
     let idle_ns = u64::try_from(way.upstream.settings.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
@@ -62,10 +65,31 @@ fn headers(
     from_upstream: HeaderMap,
     strips: bool,
 ) -> HeaderMap {
-    let words = dialect::of(forwarded.dialect);
+    let mut headers = passed_headers(worker, line, &forwarded.caller, from_upstream);
+    if let Some(output) = forwarded.clamp {
+        headers.insert(CLAMPED, HeaderValue::from(output));
+    }
+    if let Some(model) = forwarded.fallback.as_ref().and_then(|model| HeaderValue::from_str(model.as_str()).ok()) {
+        headers.insert(MODEL, model);
+    }
+    if strips {
+        headers.remove(CONTENT_LENGTH);
+    }
+    answer::close_when_draining(worker, &mut headers);
+    headers
+}
+
+/// The upstream's headers, with those of ours that every answer has.
+pub(super) fn passed_headers(
+    worker: &Worker,
+    line: &AccessLine,
+    caller: &Caller,
+    from_upstream: HeaderMap,
+) -> HeaderMap {
+    let words = dialect::of(line.dialect);
     let mut headers = headers::answer_headers(from_upstream);
     let now = worker.plane.clock.now();
-    let standing = forwarded.caller.standing(now);
+    let standing = caller.standing(now);
     let foreign = headers.keys().filter(|name| match words.limit_header_kind(name) {
         Some(LimitKind::Requests) => standing.requests.is_some(),
         Some(LimitKind::Tokens) => standing.tokens.is_some(),
@@ -79,13 +103,6 @@ fn headers(
     if let Ok(id) = HeaderValue::from_str(&line.request_id) {
         headers.insert(words.request_id_header(), id);
     }
-    if let Some(output) = forwarded.clamp {
-        headers.insert(CLAMPED, HeaderValue::from(output));
-    }
-    if strips {
-        headers.remove(CONTENT_LENGTH);
-    }
-    answer::close_when_draining(worker, &mut headers);
     headers
 }
 
@@ -105,7 +122,7 @@ pub struct AnswerBody(Source);
 
 #[derive(Debug)]
 enum Source {
-    Whole { bytes: Option<Bytes>, _under_way: UnderWay },
+    Whole { bytes: Option<Bytes>, _under_way: Option<UnderWay> },
     Relay(Box<Relay>),
     Broken,
 }
@@ -113,7 +130,12 @@ enum Source {
 impl AnswerBody {
     /// An answer of our own.
     pub fn whole(bytes: Bytes, under_way: UnderWay) -> Self {
-        Self(Source::Whole { bytes: (!bytes.is_empty()).then_some(bytes), _under_way: under_way })
+        Self(Source::Whole { bytes: (!bytes.is_empty()).then_some(bytes), _under_way: Some(under_way) })
+    }
+
+    /// Of an answer after which the connection is a websocket, with which the request goes on.
+    pub fn none() -> Self {
+        Self(Source::Whole { bytes: None, _under_way: None })
     }
 
     /// Nothing but a broken connection.
@@ -226,7 +248,7 @@ impl Relay {
                 return Poll::Pending;
             }
             if let Some(under_way) = &self.under_way {
-                ready!(under_way.notes().poll_room(cx));
+                ready!(under_way.carrier().poll_room(cx));
             }
         }
         Poll::Ready(self.failure.take().map(|why| Err(Cut(why))))

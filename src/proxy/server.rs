@@ -2,7 +2,6 @@
 //! the least loaded one, so that a handful of busy connections cannot pile up on a core.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,18 +9,20 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::{interval, timeout};
 
 use crate::ledger::Journal;
-use crate::proxy::accept::{Accepted, Accepting, Places, Seat, bind};
+use crate::listen::{Address, Listener};
+use crate::proxy::accept::{Accepting, Handed, Places, Seat};
+use crate::proxy::arrival::arrive;
 use crate::proxy::connection::connection;
 use crate::proxy::deadline::{Deadlines, TICK};
 use crate::proxy::plane::{Load, Plane, Worker};
 use crate::proxy::request_id::RequestIds;
+use crate::proxy::settings::Settings;
 use crate::upstream::pool::Pool;
 
 /// Idle upstream connections are looked at every so many ticks.
@@ -33,28 +34,35 @@ const DRAIN_LOOK: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub struct Server {
     /// Where it listens; ports are the real ones.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     threads: Vec<JoinHandle<()>>,
+    door: Door,
     drain: watch::Sender<bool>,
     /// The names of threads that ended without being asked to.
     died: mpsc::UnboundedReceiver<String>,
     plane: Arc<Plane>,
 }
 
-/// Binds, starts the workers and accepts.
+/// The sockets that the settings want, all of them new.
 ///
 /// # Errors
-/// An address that cannot be bound, a thread or runtime that cannot be made.
-pub fn start(plane: &Arc<Plane>, tls: &Arc<ClientConfig>) -> std::io::Result<Server> {
-    let settings = plane.live.load_full();
-    let settings = &settings.settings;
-    let listeners = settings.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
-    let addresses = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-    let count = match settings.workers {
+/// An address or a path that cannot be had.
+pub fn bind(settings: &Settings) -> std::io::Result<Vec<Listener>> {
+    settings.listen.iter().map(|address| Listener::bind(address, settings.socket_mode)).collect()
+}
+
+/// Starts the workers, who accept what comes to `listeners` once their [`Door`] is opened.
+///
+/// # Errors
+/// A socket that is not to be used, a thread or runtime that cannot be made.
+pub fn start(plane: &Arc<Plane>, tls: &Arc<ClientConfig>, listeners: Vec<Listener>) -> std::io::Result<Server> {
+    let addresses = listeners.iter().map(Listener::address).collect::<Result<Vec<_>, _>>()?;
+    let count = match plane.live.load().settings.workers {
         0 => thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
         set => set,
     };
     let (drain, draining) = watch::channel(false);
+    let (open, is_open) = watch::channel(false);
     let (tell, died) = mpsc::unbounded_channel();
     let mut threads = Vec::with_capacity(count + 1);
     let mut seats = Vec::with_capacity(count);
@@ -71,14 +79,21 @@ pub fn start(plane: &Arc<Plane>, tls: &Arc<ClientConfig>) -> std::io::Result<Ser
     }
     let places = Arc::new(Places::default());
     let alarm = Alarm { name: "keyward-accept".to_owned(), draining: draining.clone(), tell };
-    let accepting = Accepting { plane: Arc::clone(plane), seats, places, draining };
+    let accepting = Accepting { plane: Arc::clone(plane), seats, places, is_open, draining };
     let runtime = current_thread_runtime()?;
     let listeners = {
         let _entered = runtime.enter();
-        listeners.into_iter().map(TcpListener::from_std).collect::<Result<Vec<_>, _>>()?
+        listeners.into_iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?
     };
     threads.push(spawn(alarm, move || accepting.run(&runtime, listeners))?);
-    Ok(Server { addresses, threads, drain, died, plane: Arc::clone(plane) })
+    Ok(Server {
+        addresses,
+        threads,
+        door: Door { is_open: open, plane: Arc::clone(plane) },
+        drain,
+        died,
+        plane: Arc::clone(plane),
+    })
 }
 
 impl Server {
@@ -90,15 +105,60 @@ impl Server {
         }
     }
 
+    /// What lets clients in, for whoever opens and closes it.
+    pub fn door(&self) -> Door {
+        self.door.clone()
+    }
+
+    /// Ends as [`Server::drain`] does, but leaves connections that wait for a request up to `linger` for it, and no longer than running ones have: the
+    /// answer says that it was the last, and no request is lost that is on its way already.
+    pub fn drain_slowly(self, linger: Duration) -> bool {
+        self.door.announce();
+        self.door.pause();
+        let linger = linger.min(self.plane.live.load().settings.drain_timeout);
+        let mut looks = linger.as_millis() / DRAIN_LOOK.as_millis();
+        while looks > 0 && self.plane.metrics.connections.get() > 0 {
+            thread::sleep(DRAIN_LOOK);
+            looks -= 1;
+        }
+        self.drain()
+    }
+
     /// Stops accepting, lets running requests end, and waits for them for `drain_timeout` at most. True when all of them ended.
     pub fn drain(self) -> bool {
-        self.plane.is_draining.store(true, Ordering::Relaxed);
+        self.door.announce();
+        self.door.pause();
         let _ = self.drain.send(true);
         let mut is_clean = true;
         for thread in self.threads {
             is_clean &= thread.join().is_ok();
         }
         is_clean && self.plane.metrics.in_flight.get() == 0
+    }
+}
+
+/// What lets clients in.
+#[derive(Debug, Clone)]
+pub struct Door {
+    is_open: watch::Sender<bool>,
+    plane: Arc<Plane>,
+}
+
+impl Door {
+    /// Says with every answer from now on that its connection ends with it. What runs goes on, and what is new is accepted.
+    pub fn announce(&self) {
+        self.plane.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Accepts nothing for a while: whoever connects waits, and is not refused. What runs goes on.
+    pub fn pause(&self) {
+        self.is_open.send_replace(false);
+    }
+
+    /// Accepts, those first that waited; connections last again.
+    pub fn resume(&self) {
+        self.plane.is_draining.store(false, Ordering::Relaxed);
+        self.is_open.send_replace(true);
     }
 }
 
@@ -139,12 +199,12 @@ fn run_worker(
     own: Own,
     plane: Arc<Plane>,
     tls: Arc<ClientConfig>,
-    taken: mpsc::UnboundedReceiver<Accepted>,
+    taken: mpsc::UnboundedReceiver<Handed>,
     draining: watch::Receiver<bool>,
 ) {
     let clock = plane.clock.clone();
     let Own { ids, journal, load } = own;
-    let (pool, deadlines) = (Pool::new(tls, clock.clone()), Deadlines::new(clock));
+    let (pool, deadlines) = (Pool::new(&tls, clock.clone()), Deadlines::new(clock));
     let worker = Rc::new(Worker { pool, deadlines, ids, journal, load, plane });
     LocalSet::new().block_on(runtime, async {
         // Not a task of its own: without the tick no time limit is kept, so a panic in it ends the thread.
@@ -155,24 +215,18 @@ fn run_worker(
     });
 }
 
-/// Serves the connections that are handed over, until it is time to drain and the last request has ended.
-async fn serve(worker: &Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Accepted>, mut draining: watch::Receiver<bool>) {
+/// Serves the connections that are handed over, until there are no more, and then until the last request has ended. The acceptor is the first to
+/// hear that it is time to drain: whatever it has accepted is served, with one request at least.
+async fn serve(worker: &Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Handed>, draining: watch::Receiver<bool>) {
     let connections = Rc::new(());
-    let told = draining.clone();
-    loop {
-        tokio::select! {
-            accepted = taken.recv() => match accepted {
-                Some(accepted) => {
-                    let (worker, draining, open) = (Rc::clone(worker), told.clone(), Rc::clone(&connections));
-                    tokio::task::spawn_local(async move {
-                        connection(worker, accepted, draining).await;
-                        drop(open);
-                    });
-                }
-                None => break,
-            },
-            _ = draining.wait_for(|draining| *draining) => break,
-        }
+    while let Some(handed) = taken.recv().await {
+        let (worker, draining, open) = (Rc::clone(worker), draining.clone(), Rc::clone(&connections));
+        tokio::task::spawn_local(async move {
+            if let Some(accepted) = arrive(&worker, handed).await {
+                connection(worker, accepted, draining).await;
+            }
+            drop(open);
+        });
     }
     drained(worker, &connections).await;
 }
@@ -214,7 +268,7 @@ async fn tick(worker: &Worker) -> Infallible {
 /// Adds to the gauges, which sum up all workers, how far this worker's own numbers have moved.
 fn show(worker: &Worker, shown: [i64; 3]) -> [i64; 3] {
     let metrics = &worker.plane.metrics;
-    let counts = [worker.deadlines.count(), worker.pool.idle_count(), worker.pool.outstanding_count()];
+    let counts = [worker.deadlines.count(), worker.pool.idle_count(), worker.pool.in_flight.get()];
     let now = counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
     let gauges = [&metrics.time_limits, &metrics.upstream_idle, &metrics.upstream_in_flight];
     for ((gauge, now), shown) in gauges.into_iter().zip(now).zip(shown) {

@@ -8,6 +8,8 @@
 mod framing;
 pub mod head;
 mod notes;
+mod outlet;
+mod paced;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::policy::{DialectName, HeadFlaw};
 pub use framing::{Framing, Step};
 pub use notes::{WireNotes, WireTimes};
+pub use outlet::Outlet;
+pub use paced::Paced;
 
 /// The harmless request that stands in for one the wire refused. A client that asks for its path itself gets the 404 of any other.
 /// Without a `Host`, which no client's request passes without: nobody else can make one.
@@ -37,11 +41,14 @@ pub struct Wire<S> {
     framing: Framing,
     /// The start of a head that is not whole yet; hyper has not seen it.
     held: Vec<u8>,
+    /// What came behind a head that asks for a websocket, before its answer.
+    early: Vec<u8>,
     /// Checked bytes that did not fit, or the marker.
     replay: Vec<u8>,
     replayed: usize,
+    /// What was read before the wire was there; checked as if it came now.
+    start: Vec<u8>,
     end: Option<End>,
-    write_is_stalled: bool,
     /// Bytes read away since the last answer, once we are closing.
     lingered: Option<usize>,
     notes: Rc<WireNotes>,
@@ -58,17 +65,33 @@ enum End {
 impl<S> Wire<S> {
     /// Checks what comes from `io`.
     pub fn new(io: S, notes: Rc<WireNotes>) -> Self {
+        Self::after(Vec::new(), io, notes)
+    }
+
+    /// The same, where `start` was read from `io` already.
+    pub fn after(start: Vec<u8>, io: S, notes: Rc<WireNotes>) -> Self {
         Self {
             io,
             framing: Framing::default(),
             held: Vec::new(),
+            early: Vec::new(),
             replay: Vec::new(),
             replayed: 0,
             end: None,
-            write_is_stalled: false,
             lingered: None,
+            start,
             notes,
         }
+    }
+
+    /// Whether a websocket was asked for.
+    pub fn is_tunnel(&self) -> bool {
+        self.framing == Framing::Tunnel
+    }
+
+    /// The socket itself, and what has come of the websocket already.
+    pub fn into_tunnel(self) -> (S, Vec<u8>) {
+        (self.io, [self.early, self.start].concat())
     }
 
     /// Checks the fresh bytes of `buf` from `start` and takes back what hyper must not see yet, or ever.
@@ -79,6 +102,8 @@ impl<S> Wire<S> {
             if matches!(step, Step::PartialHead { .. }) {
                 self.held.extend_from_slice(&buf.filled()[keep..]);
                 self.notes.head_began();
+            } else if matches!(step, Step::Tunnel { .. }) {
+                self.early.extend_from_slice(&buf.filled()[keep..]);
             }
             buf.set_filled(keep);
             step
@@ -93,7 +118,10 @@ impl<S> Wire<S> {
                 self.notes.head_ended();
             }
             if !matches!(step, Step::PartialHead { .. }) {
-                self.held = Vec::new();
+                let rest = std::mem::take(&mut self.held);
+                if matches!(step, Step::Tunnel { .. }) {
+                    self.early.extend_from_slice(&rest[passed..]);
+                }
             } else if passed > 0 {
                 self.held.drain(..passed);
                 self.notes.head_began();
@@ -101,7 +129,7 @@ impl<S> Wire<S> {
             step
         };
         match step {
-            Step::Passed { .. } | Step::PartialHead { .. } => {}
+            Step::Passed { .. } | Step::PartialHead { .. } | Step::Tunnel { .. } => {}
             Step::Refused { flaw, nearest, .. } => self.refuse(flaw, nearest),
             Step::Broken { .. } => self.end = Some(End::Broken),
         }
@@ -114,6 +142,16 @@ impl<S> Wire<S> {
         self.held = Vec::new();
         self.replay.extend_from_slice(MARKER);
         self.end = Some(End::Refused);
+    }
+
+    /// Reads of the start what fits.
+    fn begin(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = self.start.len().min(buf.remaining());
+        buf.put_slice(&self.start[..count]);
+        self.start.drain(..count);
+        if self.start.is_empty() {
+            self.start = Vec::new();
+        }
     }
 
     fn hand_over(&mut self, buf: &mut ReadBuf<'_>) {
@@ -146,8 +184,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
                 }
                 None => {}
             }
+            if wire.is_tunnel() {
+                return wire.poll_early(cx);
+            }
             let start = buf.filled().len();
-            ready!(Pin::new(&mut wire.io).poll_read(cx, buf))?;
+            if wire.start.is_empty() {
+                ready!(Pin::new(&mut wire.io).poll_read(cx, buf))?;
+            } else {
+                wire.begin(buf);
+            }
             if buf.filled().len() == start {
                 return Poll::Ready(Ok(())); // the peer has no more to say
             }
@@ -159,29 +204,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Wire<S> {
-    /// A peer that takes nothing for too long loses the connection; one that takes something starts the time anew.
-    fn note_write(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        match &result {
-            Poll::Pending if !self.write_is_stalled => {
-                self.write_is_stalled = true;
-                self.notes.write_stalled();
-            }
-            Poll::Ready(_) if self.write_is_stalled => {
-                self.write_is_stalled = false;
-                self.notes.write_resumed();
-            }
-            _ => {}
-        }
-        result
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wire = self.get_mut();
-        let result = Pin::new(&mut wire.io).poll_write(cx, bytes);
-        wire.note_write(result)
+        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -189,9 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wire = self.get_mut();
-        let result = Pin::new(&mut wire.io).poll_write_vectored(cx, slices);
-        wire.note_write(result)
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -218,6 +241,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 }
 
 impl<S: AsyncRead + Unpin> Wire<S> {
+    /// Looks out for a client that goes away before its websocket is answered. What it sends meanwhile is kept, as far as one read goes.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0_u8; 8 * 1024];
+        while self.early.is_empty() && self.start.is_empty() {
+            let mut buf = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.early.extend_from_slice(buf.filled());
+        }
+        Poll::Pending
+    }
+
     fn read_away(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0_u8; 8 * 1024];
         loop {

@@ -9,6 +9,7 @@ pub mod key;
 pub mod operator;
 pub mod remembered;
 pub mod settings;
+pub mod switch;
 pub mod usage;
 
 use std::fmt;
@@ -23,6 +24,7 @@ pub use key::{
 pub use operator::StoredOperator;
 pub use remembered::{Remembered, RememberedAnswer};
 pub use settings::{Backend, PepperSource, Settings};
+pub use switch::Switch;
 pub use usage::{Books, Entry, GroupBy, JournalSlice, Mismatch, Outcome, UsageBatch, UsageQuery, UsageRow};
 
 use crate::units::KeyId;

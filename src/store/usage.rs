@@ -226,6 +226,31 @@ impl Entry<&str> {
     }
 }
 
+impl Entry {
+    /// The same, its text borrowed.
+    pub fn as_text(&self) -> Entry<&str> {
+        Entry {
+            request_id: &self.request_id,
+            at_unix_ms: self.at_unix_ms,
+            key: self.key,
+            previous_secret: self.previous_secret,
+            dialect: self.dialect,
+            endpoint: self.endpoint,
+            model: &self.model,
+            outcome: self.outcome,
+            reason: &self.reason,
+            status: self.status,
+            usage: self.usage,
+            units: self.units,
+            since_day: self.since_day,
+            touched_day: self.touched_day,
+            first_byte_us: self.first_byte_us,
+            duration_us: self.duration_us,
+            requests: self.requests,
+        }
+    }
+}
+
 impl<S> Entry<S> {
     /// What it added to its key's quota, and to which count.
     pub fn counted(&self) -> QuotaCount {

@@ -1,5 +1,7 @@
 //! Every metric, each name in this one place. No label carries a key, a model or anything else a caller chooses.
 
+mod edge;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -14,6 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::policy::{DialectName, Usage};
 use crate::telemetry::lines;
 use crate::units::Units;
+
+pub use edge::EdgeMetrics;
 
 type Plain = Counter<u64, AtomicU64>;
 type Labelled<L> = Family<L, Plain>;
@@ -41,6 +45,41 @@ pub struct UpstreamLabel {
     pub upstream: String,
     /// `answered`, or the fault's name.
     pub outcome: &'static str,
+}
+
+/// An upstream alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct UpstreamName {
+    /// Its name.
+    pub upstream: String,
+}
+
+/// Endpoints of an upstream by how they stand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EndpointsLabel {
+    /// The upstream's name.
+    pub upstream: String,
+    /// `in_service` or `ejected`.
+    pub state: &'static str,
+}
+
+/// How upstreams are, brought up to date every second; clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct UpstreamMetrics {
+    /// Endpoints by how they stand.
+    pub endpoints: Family<EndpointsLabel, Gauge<i64, AtomicI64>>,
+    /// Attempts after the first.
+    pub retries: Labelled<UpstreamName>,
+    /// Endpoints taken out of service.
+    pub ejections: Labelled<UpstreamName>,
+}
+
+impl UpstreamMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("upstream_endpoints", "Endpoints by how they stand", self.endpoints.clone());
+        registry.register("upstream_retries", "Attempts after the first", self.retries.clone());
+        registry.register("upstream_ejections", "Endpoints taken out of service", self.ejections.clone());
+    }
 }
 
 /// Which tokens.
@@ -136,6 +175,8 @@ pub struct Metrics {
     pub cuts: Labelled<Reason>,
     /// Requests sent upstream.
     pub upstream: Labelled<UpstreamLabel>,
+    /// How upstreams are.
+    pub upstreams: UpstreamMetrics,
     /// Tokens charged.
     pub tokens: Labelled<Kind>,
     /// Handles that every request counts with, looked up once.
@@ -147,7 +188,17 @@ pub struct Metrics {
     /// Open client connections.
     pub connections: Gauge<i64, AtomicI64>,
     /// Connections turned away by a cap.
-    pub connections_refused: Counter,
+    pub connections_refused: Labelled<Reason>,
+    /// Requests shed because too much is under way, by what there was too much of.
+    pub shed: Labelled<Reason>,
+    /// How far the wall clock is ahead of the time that is certain; below 0 it is behind it, and not believed.
+    pub clock_lead_seconds: Gauge<i64, AtomicI64>,
+    /// Connections that there are descriptors for.
+    pub connections_room: Gauge<i64, AtomicI64>,
+    /// Memory of the process as of the last look, bytes.
+    pub memory_bytes: Gauge<i64, AtomicI64>,
+    /// What it may have before requests are shed; 0 where there is no such bound.
+    pub memory_limit_bytes: Gauge<i64, AtomicI64>,
     /// Requests under way.
     pub in_flight: Gauge<i64, AtomicI64>,
     /// Bytes of request bodies held.
@@ -176,6 +227,8 @@ pub struct Metrics {
     pub panics: Counter,
     /// What becomes of settled requests on their way into the store.
     pub ledger: LedgerMetrics,
+    /// What the listeners count.
+    pub edge: EdgeMetrics,
     /// Log lines lost because nobody read them in time; all planes of a process share it.
     pub log_lines_dropped: Counter,
 }
@@ -197,12 +250,18 @@ impl Metrics {
             faults: Family::default(),
             cuts: Family::default(),
             upstream: Family::default(),
+            upstreams: UpstreamMetrics::default(),
             tokens: Family::default(),
             handles: Handles::default(),
             units: Counter::default(),
             estimated: Counter::default(),
             connections: Gauge::default(),
-            connections_refused: Counter::default(),
+            connections_refused: Family::default(),
+            shed: Family::default(),
+            clock_lead_seconds: Gauge::default(),
+            connections_room: Gauge::default(),
+            memory_bytes: Gauge::default(),
+            memory_limit_bytes: Gauge::default(),
             in_flight: Gauge::default(),
             body_bytes: Gauge::default(),
             keys: Gauge::default(),
@@ -217,6 +276,7 @@ impl Metrics {
             store_faults: Family::default(),
             panics: Counter::default(),
             ledger: LedgerMetrics::default(),
+            edge: EdgeMetrics::default(),
             log_lines_dropped: lines::dropped(),
         };
         metrics.register();
@@ -261,7 +321,16 @@ impl Metrics {
         registry.register("quota_units", "Quota units charged", self.units.clone());
         registry.register("usage_estimated", "Answers charged by estimate", self.estimated.clone());
         registry.register("connections", "Open client connections", self.connections.clone());
-        registry.register("connections_refused", "Connections turned away by a cap", self.connections_refused.clone());
+        registry.register(
+            "connections_refused",
+            "Connections turned away, by reason",
+            self.connections_refused.clone(),
+        );
+        registry.register(
+            "requests_shed",
+            "Requests shed because too much is under way, by what there was too much of",
+            self.shed.clone(),
+        );
         registry.register("requests_in_flight", "Requests under way", self.in_flight.clone());
         registry.register("body_bytes", "Bytes of request bodies held in memory", self.body_bytes.clone());
         registry.register("keys", "Keys in the table", self.keys.clone());
@@ -284,14 +353,37 @@ impl Metrics {
             "Requests under way at upstreams",
             self.upstream_in_flight.clone(),
         );
+        self.upstreams.register(registry);
         self.register_admin();
+        self.register_machine();
         let registry = &mut self.registry;
         self.ledger.register(registry);
+        self.edge.register(registry);
         registry.register("panics", "Requests ended by a panic; each is a bug", self.panics.clone());
         registry.register(
             "log_lines_dropped",
             "Log lines lost because nobody read them in time",
             self.log_lines_dropped.clone(),
+        );
+    }
+
+    fn register_machine(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "connections_room",
+            "Connections that there are descriptors for",
+            self.connections_room.clone(),
+        );
+        registry.register("memory_bytes", "Memory of the process", self.memory_bytes.clone());
+        registry.register(
+            "memory_limit_bytes",
+            "Memory above which requests are shed; 0 where there is no such bound",
+            self.memory_limit_bytes.clone(),
+        );
+        registry.register(
+            "clock_lead_seconds",
+            "How far the wall clock is ahead of the time that is certain; below 0 it is behind it and not believed",
+            self.clock_lead_seconds.clone(),
         );
     }
 

@@ -1,290 +1,332 @@
-//! One request to one upstream: connect, send, wait for the head of the answer.
+//! One request to one pool: an endpoint is chosen, asked, and another where that one accepted nothing, until an answer begins.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::HOST;
-use http::{Request, Response, Uri, response};
-use http_body::{Body, Frame, SizeHint};
+use http::Response;
+use http::header::RETRY_AFTER;
+use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::clock::NS_PER_SECOND;
 use crate::policy::Fault;
-use crate::upstream::play::Playing;
-use crate::upstream::pool::{Connection, Lease, Pool};
+use crate::upstream::answer::{Answered, Lease, UpstreamBody};
+use crate::upstream::choice::{Closed, Leave, Tried};
+use crate::upstream::connect::{self, Opened, Stream};
+use crate::upstream::health::Trouble;
+use crate::upstream::multiplex::{self, Line, is_unprocessed};
+use crate::upstream::pool::{Connection, Pool};
+use crate::upstream::request::Outgoing;
+use crate::upstream::retry;
 use crate::upstream::route::{Endpoint, Upstream};
-use crate::upstream::tls;
+use crate::upstream::seat::Seat;
+use crate::upstream::settings::Protocol;
 
-/// Read buffer of an upstream connection, bytes at most: bounds what one slow client can make us hold.
-const READ_BUFFER_MAX: usize = 64 * 1024;
+/// When to come back to a pool that has all the requests it may have.
+const BUSY_RETRY_NS: u64 = NS_PER_SECOND;
 
-/// A request on its way out, rebuilt from typed parts.
+/// No answer from a pool.
 #[derive(Debug)]
-pub struct Outgoing {
-    /// Path and query as the upstream is to see them, without the upstream's own prefix.
-    pub path_and_query: String,
-    /// Method, headers (the upstream's credential included) and body; target and `Host` are set for each endpoint.
-    pub request: Request<Whole>,
+pub struct Failure {
+    /// What to tell the caller.
+    pub fault: Fault,
+    /// What to tell the log.
+    pub note: String,
+    /// The request, where nothing of it was accepted: another pool may have it.
+    pub unsent: Option<Box<Outgoing>>,
+    /// An answer that means that nothing was done; the caller's where nobody else takes over.
+    pub answer: Option<Box<Answered>>,
+    /// Whether nobody was so much as asked, because all endpoints are ejected.
+    pub is_out: bool,
 }
 
-/// The head of an upstream's answer, and its body to come.
-#[derive(Debug)]
-pub struct Answered {
-    /// Status and headers.
-    pub parts: response::Parts,
-    /// The body.
-    pub body: UpstreamBody,
-}
-
-/// An answer's body while it comes in.
-#[derive(Debug)]
-pub enum UpstreamBody {
-    /// Over HTTP.
-    Http {
-        /// What hyper reads.
-        incoming: Incoming,
-        /// The connection, back to the pool at the end.
-        lease: Lease,
-    },
-    /// From the built-in backend.
-    Sandbox(Playing),
-}
-
-/// A body that broke, and how.
-#[derive(Debug)]
-pub struct BodyBroke(pub String);
-
-impl UpstreamBody {
-    /// The next data of the body; trailers are passed over. `None` at its clean end.
-    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroke>>> {
-        match self {
-            Self::Http { incoming, lease } => loop {
-                // What it waits for comes about as the connection is driven, so it has nobody to wake.
-                let mut asked = Pin::new(&mut *incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
-                if asked.is_pending() {
-                    lease.drive(cx);
-                    asked = Pin::new(&mut *incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
-                }
-                match asked {
-                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                        Ok(data) => {
-                            if incoming.is_end_stream() {
-                                lease.finish();
-                            }
-                            return Poll::Ready(Some(Ok(data)));
-                        }
-                        Err(_trailers) => {}
-                    },
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(BodyBroke(error.to_string())))),
-                    Poll::Ready(None) => {
-                        lease.finish();
-                        return Poll::Ready(None);
-                    }
-                    Poll::Pending => return Poll::Pending,
-                }
-            },
-            Self::Sandbox(playing) => playing.poll_data(cx),
-        }
+impl Failure {
+    /// The request is gone, and nobody else may have it.
+    pub fn lost(fault: Fault, note: impl Into<String>) -> Self {
+        Self { fault, note: note.into(), unsent: None, answer: None, is_out: false }
     }
 
-    /// Whether the end is known to have come already.
-    pub fn is_ended(&self) -> bool {
-        match self {
-            Self::Http { incoming, .. } => incoming.is_end_stream(),
-            Self::Sandbox(playing) => playing.is_ended(),
-        }
+    fn unsent(fault: Fault, note: impl Into<String>, unsent: Outgoing) -> Self {
+        Self { unsent: Some(Box::new(unsent)), ..Self::lost(fault, note) }
     }
 }
 
-/// Sends `outgoing` to the least loaded endpoint of `upstream`, tries another as often as the operator allows while nothing was
-/// accepted, and waits for the head of the answer.
+/// The end of the time that all attempts of a request together have, if there is one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limit(Option<Instant>);
+
+impl Limit {
+    /// What the operator allows for `upstream`, from now on.
+    pub fn of(upstream: &Upstream) -> Self {
+        Self(upstream.settings.request_timeout.map(|limit| Instant::now() + limit))
+    }
+
+    /// `own`, or what is left where that is less.
+    fn within(self, own: Duration) -> Duration {
+        self.0.map_or(own, |end| own.min(end.saturating_duration_since(Instant::now())))
+    }
+
+    /// Whether it is over.
+    pub fn is_over(self) -> bool {
+        self.0.is_some_and(|end| Instant::now() >= end)
+    }
+}
+
+/// Sends `outgoing` to the least loaded endpoint of `upstream`, tries again as often as the operator allows while nothing was
+/// accepted, and waits for the head of the answer. `leave` says which endpoints may be asked where no better one is left.
 ///
 /// # Errors
-/// The [`Fault`] to tell the caller, and a note for the log.
-pub async fn send(pool: &Rc<Pool>, upstream: &Upstream, outgoing: Outgoing) -> Result<Answered, (Fault, String)> {
-    let settings = &upstream.settings;
-    let mut outgoing = outgoing;
-    let mut tried = Vec::new();
-    let mut last = (Fault::UpstreamUnreachable, "no endpoint".to_owned());
-    for _ in 0..=settings.retries {
-        let Some(endpoint) = choose(pool, upstream, &tried) else { break };
-        tried.push(endpoint.number);
-        match attempt(pool, upstream, endpoint, outgoing).await {
-            Ok(answered) => return Ok(answered),
-            Err(Attempt { fault, note, unsent: Some(back) }) => {
-                last = (fault, note);
-                outgoing = *back;
+/// The [`Failure`], with the request where another upstream may have it.
+pub async fn send(
+    pool: &Rc<Pool>,
+    upstream: &Arc<Upstream>,
+    mut outgoing: Outgoing,
+    limit: Limit,
+    leave: Leave,
+) -> Result<Answered, Failure> {
+    upstream.budget.earn();
+    let (mut tried, mut again) = (Tried::default(), 0);
+    let mut last: Option<Failure> = None;
+    loop {
+        let mut seat = match Seat::take(pool, upstream, tried, leave) {
+            Ok(seat) => seat,
+            Err(closed) => {
+                let last = last.unwrap_or_else(|| nobody(closed));
+                return Err(Failure { unsent: Some(Box::new(outgoing)), ..last });
             }
-            Err(Attempt { fault, note, unsent: None }) => return Err((fault, note)),
+        };
+        if tried.has(seat.index()) {
+            sleep(limit.within(retry::wait(again, pool.dice.roll()))).await;
+        }
+        tried.add(seat.index());
+        let copy = upstream.settings.keeps_a_copy().then(|| outgoing.clone());
+        let mut failure = match attempt(&mut seat, upstream, outgoing, limit, copy.as_ref()).await {
+            Ok((response, channel)) => {
+                let answered = answered(seat, response, channel);
+                let turned_down = copy.filter(|_| upstream.settings.retry_on.contains(&answered.parts.status));
+                let Some(copy) = turned_down else { return Ok(answered) };
+                let failure = Failure::unsent(Fault::UpstreamBroken, "the request was turned down", copy);
+                Failure { answer: Some(Box::new(answered)), ..failure }
+            }
+            Err(failure) => {
+                drop(seat);
+                failure
+            }
+        };
+        // What was answered says more than that somebody else could not be reached.
+        failure.answer = failure.answer.or_else(|| last.take().and_then(|last| last.answer));
+        let may_retry = again < upstream.settings.retries && !limit.is_over();
+        match failure.unsent.take() {
+            Some(back) if may_retry && upstream.budget.spend(pool.clock.monotonic_ns()) => {
+                again += 1;
+                upstream.tally.retries.fetch_add(1, Ordering::Relaxed);
+                outgoing = *back;
+                last = Some(failure);
+            }
+            unsent => return Err(Failure { unsent, ..failure }),
         }
     }
-    Err(last)
 }
 
-/// The endpoint with the fewest requests under way, one not tried yet before one that was.
-fn choose<'a>(pool: &Pool, upstream: &'a Upstream, tried: &[u64]) -> Option<&'a Endpoint> {
-    upstream.endpoints.iter().min_by_key(|endpoint| {
-        let times = tried.iter().filter(|number| **number == endpoint.number).count();
-        (times, pool.outstanding(endpoint.number))
-    })
+/// No place at any endpoint.
+pub(super) fn nobody(closed: Closed) -> Failure {
+    match closed {
+        Closed::Busy => {
+            let fault = Fault::UpstreamBusy { retry_after_ns: BUSY_RETRY_NS };
+            Failure::lost(fault, "as many requests are under way as may be")
+        }
+        Closed::Out => {
+            Failure { is_out: true, ..Failure::lost(Fault::UpstreamUnreachable, "no endpoint is in service") }
+        }
+    }
 }
 
-/// A failed attempt; `unsent` is the request where no byte of it was accepted.
-struct Attempt {
-    fault: Fault,
-    note: String,
-    unsent: Option<Box<Outgoing>>,
+/// What a request is sent on.
+enum Channel {
+    /// A connection for one request at a time.
+    One(Connection),
+    /// A place on one for many.
+    Many(Line),
 }
 
+fn answered(seat: Seat, response: Response<Incoming>, channel: Channel) -> Answered {
+    let (parts, incoming) = response.into_parts();
+    let body = match channel {
+        Channel::One(connection) => {
+            let mut lease = Lease::new(seat, connection);
+            if incoming.is_end_stream() {
+                lease.finish();
+            }
+            UpstreamBody::Http { incoming, lease }
+        }
+        Channel::Many(line) => UpstreamBody::Stream { incoming, _held: (line, seat) },
+    };
+    Answered { parts, body }
+}
+
+/// One attempt at the endpoint of `seat`. `copy` is the request again, for protocols in which it is refused after it was sent.
 async fn attempt(
-    pool: &Rc<Pool>,
+    seat: &mut Seat,
     upstream: &Upstream,
-    endpoint: &Endpoint,
     mut outgoing: Outgoing,
-) -> Result<Answered, Attempt> {
-    let settings = &upstream.settings;
-    let counted = pool.count(endpoint.number);
-    address(endpoint, &mut outgoing).map_err(|note| Attempt { fault: Fault::Internal, note, unsent: None })?;
-    let Outgoing { path_and_query, mut request } = outgoing;
-    let unsent = |request| Some(Box::new(Outgoing { path_and_query, request }));
+    limit: Limit,
+    copy: Option<&Outgoing>,
+) -> Result<(Response<Incoming>, Channel), Failure> {
+    let Some(endpoint) = upstream.endpoints.get(seat.index()) else {
+        return Err(Failure::lost(Fault::Internal, "no such endpoint"));
+    };
+    let pool = Rc::clone(seat.pool());
+    let credential = upstream.keyring.next(|| pool.clock.monotonic_ns());
+    outgoing.dress(upstream, credential.map(|(_, credential)| credential));
     // A pooled connection that turns out closed costs nothing: the request comes back unsent and takes the next one.
     loop {
-        let (mut connection, is_fresh) = match pool.take(endpoint.number) {
-            Some(connection) => (connection, false),
+        let (mut channel, is_fresh) = match pooled(&pool, upstream, endpoint) {
+            Some(channel) => (channel, false),
             // Boxed, or every request would carry the room for a handshake.
-            None => match Box::pin(connect(pool, endpoint, settings.connect_timeout)).await {
-                Ok(connection) => (connection, true),
+            None => match Box::pin(open(&pool, upstream, endpoint, limit)).await {
+                Ok(channel) => (channel, true),
                 Err(note) => {
-                    return Err(Attempt { fault: Fault::UpstreamUnreachable, note, unsent: unsent(request) });
+                    if !limit.is_over() {
+                        seat.failed(Trouble::Unreachable);
+                    }
+                    return Err(Failure::unsent(Fault::UpstreamUnreachable, note, outgoing));
                 }
             },
         };
-        match timeout(settings.first_byte_timeout, connection.send(request)).await {
-            Ok(Ok(response)) => {
-                let (parts, incoming) = Response::into_parts(response);
-                // Nothing here asks for another protocol.
-                if parts.status.is_informational() {
-                    let note = format!("status {}", parts.status);
-                    return Err(Attempt { fault: Fault::UpstreamBroken, note, unsent: None });
-                }
-                let mut lease = Lease::new(Rc::clone(pool), endpoint.number, connection, counted);
-                if incoming.is_end_stream() {
-                    lease.finish();
-                }
-                return Ok(Answered { parts, body: UpstreamBody::Http { incoming, lease } });
+        let is_http2 = matches!(channel, Channel::Many(_));
+        outgoing.address(endpoint, is_http2).map_err(|note| Failure::lost(Fault::Internal, note))?;
+        let Outgoing { path_and_query, request, plain_headers } = outgoing;
+        let back = |request| Outgoing { path_and_query, request, plain_headers };
+        let time = limit.within(upstream.settings.first_byte_timeout);
+        let sending = async {
+            match &mut channel {
+                Channel::One(connection) => connection.send(request).await,
+                Channel::Many(line) => line.send(request).await,
             }
-            Ok(Err(mut error)) => match error.take_message() {
-                Some(back) if !is_fresh => request = back,
-                Some(back) => {
-                    let note = error.into_error().to_string();
-                    return Err(Attempt { fault: Fault::UpstreamUnreachable, note, unsent: unsent(back) });
-                }
-                None => {
-                    let note = error.into_error().to_string();
-                    return Err(Attempt { fault: Fault::UpstreamBroken, note, unsent: None });
-                }
-            },
-            Err(_elapsed) => {
-                let note = format!("no first byte in {:?}", settings.first_byte_timeout);
-                return Err(Attempt { fault: Fault::UpstreamTimeout, note, unsent: None });
+        };
+        let Ok(sent) = timeout(time, sending).await else {
+            if time == upstream.settings.first_byte_timeout {
+                seat.failed(Trouble::Unanswered);
             }
+            return Err(Failure::lost(Fault::UpstreamTimeout, format!("no first byte in {time:?}")));
+        };
+        let mut error = match sent {
+            Ok(response) => {
+                heard(seat, upstream, &response, credential.map(|(index, _)| index))?;
+                return Ok((response, channel));
+            }
+            Err(error) => error,
+        };
+        match error.take_message() {
+            Some(request) if !is_fresh => outgoing = back(request),
+            Some(request) => {
+                seat.failed(Trouble::Unreachable);
+                let note = error.into_error().to_string();
+                return Err(Failure::unsent(Fault::UpstreamUnreachable, note, back(request)));
+            }
+            None => return Err(broken(seat, &error.into_error(), copy)),
         }
     }
 }
 
-async fn connect(pool: &Pool, endpoint: &Endpoint, limit: Duration) -> Result<Connection, String> {
-    let address = &endpoint.address;
-    let connecting = async {
-        let tcp = TcpStream::connect((&*address.host, address.port)).await?;
-        tcp.set_nodelay(true)?;
-        if address.tls {
-            let stream = tls::connect(&pool.tls, &address.host, tcp).await?;
-            handshake(stream).await
-        } else {
-            handshake(tcp).await
+/// The request may have been read, or is said not to have been.
+fn broken(seat: &mut Seat, error: &hyper::Error, copy: Option<&Outgoing>) -> Failure {
+    match copy.filter(|_| is_unprocessed(error)) {
+        Some(copy) => Failure::unsent(Fault::UpstreamBroken, error.to_string(), copy.clone()),
+        None => {
+            seat.failed(Trouble::Unanswered);
+            Failure::lost(Fault::UpstreamBroken, error.to_string())
         }
-    };
-    match timeout(limit, connecting).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(format!("{}: {error}", address.authority)),
-        Err(_elapsed) => Err(format!("{}: no connection in {limit:?}", address.authority)),
     }
 }
 
-async fn handshake<S>(stream: S) -> std::io::Result<Connection>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
-{
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(READ_BUFFER_MAX)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(std::io::Error::other)?;
-    Ok(Connection::new(sender, Box::pin(connection)))
-}
-
-/// Points the request at `endpoint`.
-fn address(endpoint: &Endpoint, outgoing: &mut Outgoing) -> Result<(), String> {
-    let target = join(&endpoint.address.prefix, &outgoing.path_and_query);
-    *outgoing.request.uri_mut() = Uri::try_from(target).map_err(|error| error.to_string())?;
-    outgoing.request.headers_mut().insert(HOST, endpoint.host.clone());
+/// What the head of an answer says of endpoint and credential. An upstream's own error is an answer like any other.
+fn heard(
+    seat: &mut Seat,
+    upstream: &Upstream,
+    response: &Response<Incoming>,
+    credential: Option<usize>,
+) -> Result<(), Failure> {
+    let status = response.status();
+    // Nothing here asks for another protocol.
+    if status.is_informational() {
+        seat.failed(Trouble::Unanswered);
+        return Err(Failure::lost(Fault::UpstreamBroken, format!("status {status}")));
+    }
+    seat.answered();
+    if let Some(index) = credential.filter(|_| status.is_client_error()) {
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        upstream.keyring.answered(index, status, retry_after, seat.pool().clock.monotonic_ns());
+    }
     Ok(())
 }
 
-/// An endpoint's prefix before the API's own path. A prefix that ends in the path's first segment (`https://host/v1` and
-/// `/v1/chat/completions`) is not doubled: operators write base URLs both ways.
-fn join(prefix: &str, path: &str) -> String {
-    let shared = prefix.rfind('/').map_or("", |at| &prefix[at..]);
-    let is_doubled = !shared.is_empty() && path.strip_prefix(shared).is_some_and(|rest| rest.starts_with('/'));
-    let path = if is_doubled { &path[shared.len()..] } else { path };
-    format!("{prefix}{path}")
+fn pooled(pool: &Pool, upstream: &Upstream, endpoint: &Endpoint) -> Option<Channel> {
+    if upstream.settings.protocol != Protocol::Http1
+        && let Some(line) = pool.trunks.line(endpoint.number, pool.clock.monotonic_ns())
+    {
+        return Some(Channel::Many(line));
+    }
+    pool.take(endpoint.number).map(Channel::One)
 }
 
-/// A body of one piece whose length is known, so that head and body leave in one write.
-#[derive(Debug, Clone, Default)]
-pub struct Whole(Option<Bytes>);
-
-impl Whole {
-    /// `bytes`, or no body at all when they are empty.
-    pub fn new(bytes: Bytes) -> Self {
-        Self((!bytes.is_empty()).then_some(bytes))
+/// Opens a connection within its time.
+async fn open(pool: &Pool, upstream: &Upstream, endpoint: &Endpoint, limit: Limit) -> Result<Channel, String> {
+    let authority = &endpoint.address.authority;
+    let time = limit.within(upstream.settings.connect_timeout);
+    match timeout(time, open_untimed(pool, upstream, endpoint)).await {
+        Ok(Ok(channel)) => Ok(channel),
+        Ok(Err(error)) => Err(format!("{authority}: {error}")),
+        Err(_elapsed) => Err(format!("{authority}: no connection in {time:?}")),
     }
 }
 
-impl Body for Whole {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.get_mut().0.take().map(|bytes| Ok(Frame::data(bytes))))
+async fn open_untimed(pool: &Pool, upstream: &Upstream, endpoint: &Endpoint) -> std::io::Result<Channel> {
+    let takes_many = upstream.settings.protocol != Protocol::Http1 && !endpoint.spoken.is_http1();
+    let opening = takes_many.then(|| pool.trunks.opening(endpoint.number));
+    let _alone = match &opening {
+        Some(opening) => Some(opening.acquire().await.map_err(std::io::Error::other)?),
+        None => None,
+    };
+    // Somebody else may have opened one meanwhile.
+    if takes_many && let Some(line) = pool.trunks.line(endpoint.number, pool.clock.monotonic_ns()) {
+        return Ok(Channel::Many(line));
     }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_none()
+    let now_ns = pool.clock.monotonic_ns();
+    let Opened { stream, is_http2 } = stream_to(pool, upstream, endpoint, now_ns).await?;
+    endpoint.spoken.note(is_http2);
+    let until_ns = pool.end_of_life(upstream.settings.connection_lifetime, now_ns);
+    if is_http2 {
+        let trunk = match stream {
+            Stream::Tcp(stream) => multiplex::handshake(stream, until_ns, now_ns).await?,
+            Stream::Tls(stream) => multiplex::handshake(*stream, until_ns, now_ns).await?,
+            #[cfg(test)]
+            Stream::Script(stream) => multiplex::handshake(stream, until_ns, now_ns).await?,
+        };
+        return Ok(Channel::Many(pool.trunks.add(endpoint.number, trunk, now_ns)));
     }
+    let connection = match stream {
+        Stream::Tcp(stream) => Connection::handshake(stream, until_ns).await?,
+        Stream::Tls(stream) => Connection::handshake(*stream, until_ns).await?,
+        #[cfg(test)]
+        Stream::Script(stream) => Connection::handshake(stream, until_ns).await?,
+    };
+    Ok(Channel::One(connection))
+}
 
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+async fn stream_to(pool: &Pool, upstream: &Upstream, endpoint: &Endpoint, now_ns: u64) -> std::io::Result<Opened> {
+    #[cfg(test)]
+    {
+        let script = pool.script.borrow().clone();
+        if let Some(script) = script {
+            return script.open(endpoint).await;
+        }
     }
+    connect::open(upstream, endpoint, &pool.tls, now_ns).await
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_base_url_that_ends_in_the_version_is_not_doubled() {
-        assert_eq!(join("", "/v1/messages"), "/v1/messages");
-        assert_eq!(join("/v1", "/v1/messages"), "/v1/messages");
-        assert_eq!(join("/proxy/v1", "/v1/messages?x"), "/proxy/v1/messages?x");
-        assert_eq!(join("/proxy", "/v1/messages"), "/proxy/v1/messages");
-        assert_eq!(join("/v1", "/v1beta/models/m:generateContent"), "/v1/v1beta/models/m:generateContent");
-    }
-}
+pub mod tests;

@@ -11,7 +11,7 @@ use http::header::{CONTENT_LENGTH, HeaderValue};
 use tokio::time::{Sleep, sleep};
 
 use crate::policy::Fault;
-use crate::upstream::client::{Answered, BodyBroke, UpstreamBody};
+use crate::upstream::answer::{Answered, BodyBroke, UpstreamBody};
 use crate::upstream::sandbox::{self, Ask, End, Frame};
 
 /// The rest of an answer that is being played.

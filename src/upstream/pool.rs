@@ -2,38 +2,55 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::future::poll_fn;
+use std::hash::BuildHasher;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::SendRequest;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock::{Clock, NS_PER_SECOND};
-use crate::upstream::client::Whole;
+use crate::upstream::multiplex::Trunks;
+use crate::upstream::request::Whole;
+use crate::upstream::retry::Dice;
+use crate::upstream::tls::Defaults;
 
 /// A connection idle for longer is dropped: backends commonly close theirs after 5 s to 75 s, and a request sent into a
 /// closing connection is lost. hyper notices a close at once, so only the flight time is at risk.
 const IDLE_NS: u64 = 15 * NS_PER_SECOND;
 /// Idle connections kept for one endpoint.
 const IDLE_MAX: usize = 256;
+/// Read buffer of an upstream connection, bytes at most: bounds what one slow client can make us hold.
+const READ_BUFFER_MAX: usize = 64 * 1024;
 
 /// The connections of one worker.
 #[derive(Debug)]
 pub struct Pool {
     idle: RefCell<HashMap<u64, Vec<Idle>>>,
-    /// Requests under way, by endpoint number: the least loaded endpoint is chosen.
-    outstanding: RefCell<HashMap<u64, Rc<Cell<usize>>>>,
-    /// How TLS is spoken to upstreams.
-    pub tls: Arc<ClientConfig>,
+    /// Connections that take many requests at once.
+    pub trunks: Trunks,
+    /// Requests of this worker under way at upstreams.
+    pub in_flight: Cell<usize>,
+    /// How TLS is spoken to upstreams that say nothing of it.
+    pub tls: Defaults,
     /// The time.
     pub clock: Clock,
+    /// Chance, where it is needed: so that not all come back at once.
+    pub dice: Dice,
+    /// Where a test's connections come from instead of the network.
+    #[cfg(test)]
+    pub script: RefCell<Option<Rc<super::client::tests::Script>>>,
 }
 
 #[derive(Debug)]
@@ -49,10 +66,12 @@ pub struct Connection {
     sender: SendRequest<Whole>,
     /// `None` once the connection has ended.
     driver: Option<Driver>,
+    /// When it is not to be used any more, nanoseconds of the monotonic clock.
+    until_ns: u64,
 }
 
 /// What reads and writes a connection's wire.
-pub type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,9 +80,20 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// A connection that was just made.
-    pub fn new(sender: SendRequest<Whole>, driver: Driver) -> Self {
-        Self { sender, driver: Some(driver) }
+    /// Begins HTTP/1.1 on `stream`, for requests until `until_ns`.
+    ///
+    /// # Errors
+    /// hyper's own.
+    pub async fn handshake<S>(stream: S, until_ns: u64) -> std::io::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(READ_BUFFER_MAX)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(std::io::Error::other)?;
+        Ok(Self { sender, driver: Some(Box::pin(driver)), until_ns })
     }
 
     /// Sends `request` and waits for the head of its answer.
@@ -107,8 +137,27 @@ fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
 
 impl Pool {
     /// Without a connection.
-    pub fn new(tls: Arc<ClientConfig>, clock: Clock) -> Rc<Self> {
-        Rc::new(Self { idle: RefCell::default(), outstanding: RefCell::default(), tls, clock })
+    pub fn new(tls: &Arc<ClientConfig>, clock: Clock) -> Rc<Self> {
+        // As random as the standard library's own tables: it only spreads things out.
+        let seed = RandomState::new().hash_one(clock.monotonic_ns());
+        Rc::new(Self {
+            idle: RefCell::default(),
+            trunks: Trunks::default(),
+            in_flight: Cell::new(0),
+            tls: Defaults::new(tls),
+            clock,
+            dice: Dice::new(seed),
+            #[cfg(test)]
+            script: RefCell::default(),
+        })
+    }
+
+    /// When a connection made at `now_ns` is over: those that were made together end one after another, in the last eighth of their
+    /// time.
+    pub fn end_of_life(&self, lifetime: Duration, now_ns: u64) -> u64 {
+        let whole_ns = u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX);
+        let spread_ns = self.dice.roll() % (whole_ns / 8 + 1);
+        now_ns.saturating_add(whole_ns - spread_ns)
     }
 
     /// The connection of `endpoint` that was used last and is still open.
@@ -126,13 +175,14 @@ impl Pool {
     /// Keeps a connection whose answer has been read to its end. One that is not ready then is closing, or its backend answered
     /// without reading the whole request and may never do so: the next request would wait behind that.
     pub fn give_back(&self, endpoint: u64, mut connection: Connection) {
-        if !connection.is_free() {
+        let now_ns = self.clock.monotonic_ns();
+        if now_ns >= connection.until_ns || !connection.is_free() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         let stack = idle.entry(endpoint).or_default();
         if stack.len() < IDLE_MAX {
-            stack.push(Idle { connection, since_ns: self.clock.monotonic_ns() });
+            stack.push(Idle { connection, since_ns: now_ns });
         }
     }
 
@@ -140,71 +190,17 @@ impl Pool {
     pub fn sweep(&self) {
         let now_ns = self.clock.monotonic_ns();
         self.idle.borrow_mut().retain(|_, stack| {
-            stack.retain_mut(|idle| now_ns.saturating_sub(idle.since_ns) < IDLE_NS && idle.connection.is_free());
+            stack.retain_mut(|idle| {
+                let is_young = now_ns.saturating_sub(idle.since_ns) < IDLE_NS && now_ns < idle.connection.until_ns;
+                is_young && idle.connection.is_free()
+            });
             !stack.is_empty()
         });
-        self.outstanding.borrow_mut().retain(|_, count| count.get() > 0 || Rc::strong_count(count) > 1);
+        self.trunks.sweep(IDLE_NS, now_ns);
     }
 
     /// Idle connections, all endpoints together.
     pub fn idle_count(&self) -> usize {
-        self.idle.borrow().values().map(Vec::len).sum()
-    }
-
-    /// Requests under way at `endpoint`.
-    pub fn outstanding(&self, endpoint: u64) -> usize {
-        self.outstanding.borrow().get(&endpoint).map_or(0, |count| count.get())
-    }
-
-    /// Requests under way, all endpoints together.
-    pub fn outstanding_count(&self) -> usize {
-        self.outstanding.borrow().values().map(|count| count.get()).sum()
-    }
-
-    /// Counts a request at `endpoint` until the guard is dropped.
-    pub fn count(&self, endpoint: u64) -> Counted {
-        let count = Rc::clone(self.outstanding.borrow_mut().entry(endpoint).or_default());
-        count.set(count.get() + 1);
-        Counted(count)
-    }
-}
-
-/// One request under way.
-#[derive(Debug)]
-pub struct Counted(Rc<Cell<usize>>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
-    }
-}
-
-/// Holds a connection while its answer is read; back to the pool only when that was read to its end.
-#[derive(Debug)]
-pub struct Lease {
-    pool: Rc<Pool>,
-    endpoint: u64,
-    connection: Option<Connection>,
-    _counted: Counted,
-}
-
-impl Lease {
-    /// Of a connection that has just answered.
-    pub fn new(pool: Rc<Pool>, endpoint: u64, connection: Connection, counted: Counted) -> Self {
-        Self { pool, endpoint, connection: Some(connection), _counted: counted }
-    }
-
-    /// Drives the connection along; see [`Connection::drive`].
-    pub fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = &mut self.connection {
-            connection.drive(cx);
-        }
-    }
-
-    /// The answer was read to its end: the connection may be used again.
-    pub fn finish(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.pool.give_back(self.endpoint, connection);
-        }
+        self.idle.borrow().values().map(Vec::len).sum::<usize>() + self.trunks.idle_count()
     }
 }

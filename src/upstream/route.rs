@@ -1,7 +1,7 @@
 //! Which upstream serves a model. Pure: built from the configuration, asked in memory.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
@@ -10,8 +10,14 @@ use prometheus_client::metrics::counter::Counter;
 use crate::dialect::ModelEntry;
 use crate::policy::DialectName;
 use crate::units::ModelName;
+use crate::upstream::health::Health;
+use crate::upstream::keyring::Keyring;
+use crate::upstream::multiplex::Spoken;
+use crate::upstream::resolve::Resolved;
+use crate::upstream::retry::Budget;
 use crate::upstream::sandbox;
 use crate::upstream::settings::{Address, Kind, UpstreamSettings};
+use crate::upstream::tally::Tally;
 
 /// A pool of endpoints that serve the same models, with everything about it that can be made once.
 #[derive(Debug)]
@@ -20,6 +26,18 @@ pub struct Upstream {
     pub settings: UpstreamSettings,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// Their weights, in the same order.
+    pub weights: Box<[u32]>,
+    /// Which of them are in service.
+    pub health: Health,
+    /// The retries it has left.
+    pub budget: Budget,
+    /// The operator's credentials for it.
+    pub keyring: Keyring,
+    /// What happened there since it was last shown.
+    pub tally: Tally,
+    /// Counts requests, for the choice between endpoints that are equal.
+    pub tickets: AtomicU32,
     /// Counts its answers; looked up at the first.
     pub answers: OnceLock<Counter>,
 }
@@ -33,6 +51,10 @@ pub struct Endpoint {
     pub address: Address,
     /// Its `Host` header.
     pub host: HeaderValue,
+    /// The addresses of whatever is connected to: itself, or the proxy before it.
+    pub resolved: Resolved,
+    /// Which HTTP it was found to speak, where that is its own choice.
+    pub spoken: Spoken,
 }
 
 static NEXT_ENDPOINT: AtomicU64 = AtomicU64::new(1);
@@ -43,15 +65,33 @@ impl Upstream {
         let endpoints = settings
             .urls
             .iter()
-            .map(|address| {
+            .map(|target| {
                 Some(Endpoint {
                     number: NEXT_ENDPOINT.fetch_add(1, Ordering::Relaxed),
-                    address: address.clone(),
-                    host: HeaderValue::from_str(address.authority.as_str()).ok()?,
+                    address: target.address.clone(),
+                    host: HeaderValue::from_str(target.address.authority.as_str()).ok()?,
+                    resolved: Resolved::default(),
+                    spoken: Spoken::default(),
                 })
             })
             .collect::<Option<Vec<_>>>()?;
-        Some(Self { settings, endpoints, answers: OnceLock::new() })
+        Some(Self {
+            weights: settings.urls.iter().map(|target| target.weight.max(1)).collect(),
+            health: Health::new(endpoints.len(), settings.health.clone()),
+            budget: Budget::new(settings.retry_budget_percent),
+            keyring: Keyring::new(&settings.credentials),
+            tally: Tally::default(),
+            tickets: AtomicU32::new(0),
+            answers: OnceLock::new(),
+            settings,
+            endpoints,
+        })
+    }
+
+    /// How many endpoints it has, and how many of them are ejected.
+    pub fn ejected(&self) -> (usize, usize) {
+        let count = self.endpoints.len();
+        (count, (0..count).filter(|index| self.health.is_ejected(*index)).count())
     }
 
     /// Whether it answers calls of `dialect`.
@@ -75,6 +115,8 @@ pub struct Way {
     pub upstream: Arc<Upstream>,
     /// The name to be written into the request; `None` when it is the one the client wrote.
     pub rename: Option<ModelName>,
+    /// Whether another upstream may take over from this one.
+    pub is_followed: bool,
 }
 
 /// Every way, in the operator's order.
@@ -83,11 +125,17 @@ pub struct Routes {
     upstreams: Vec<Arc<Upstream>>,
     sandbox: Option<Arc<Upstream>>,
     aliases: HashMap<ModelName, ModelName>,
+    fallbacks: HashMap<ModelName, Vec<ModelName>>,
+    /// Whether there is more than one priority.
+    is_ranked: bool,
 }
 
 impl Routes {
     /// From a checked configuration. Upstreams that are as in `old` are taken over with their connections.
     pub fn new(settings: Vec<UpstreamSettings>, aliases: Vec<(ModelName, ModelName)>, old: Option<&Self>) -> Self {
+        let mut settings = settings;
+        // Stable: between equals the operator's order counts.
+        settings.sort_by_key(|settings| settings.priority);
         let upstreams = settings
             .into_iter()
             .filter_map(|settings| {
@@ -99,7 +147,20 @@ impl Routes {
             })
             .collect::<Vec<_>>();
         let sandbox = Upstream::new(UpstreamSettings::sandbox()).map(Arc::new);
-        Self { upstreams, sandbox, aliases: aliases.into_iter().collect() }
+        let priority = |up: &Arc<Upstream>| up.settings.priority;
+        let is_ranked = upstreams.first().map(priority) != upstreams.last().map(priority);
+        Self { upstreams, sandbox, aliases: aliases.into_iter().collect(), fallbacks: HashMap::new(), is_ranked }
+    }
+
+    /// The same with these models tried in the place of others; none is its own.
+    #[must_use]
+    pub fn with_fallbacks(self, fallbacks: Vec<(ModelName, Vec<ModelName>)>) -> Self {
+        Self { fallbacks: fallbacks.into_iter().collect(), ..self }
+    }
+
+    /// The models to be tried, in this order, where no upstream can take a request for `model`, as the client wrote it.
+    pub fn fallbacks(&self, model: &ModelName) -> &[ModelName] {
+        self.fallbacks.get(model).map_or(&[], Vec::as_slice)
     }
 
     /// The way of `model` for callers of `dialect`; the first upstream that serves it, or what it is an alias of.
@@ -107,7 +168,44 @@ impl Routes {
         let target = self.aliases.get(model);
         let name = target.unwrap_or(model);
         let upstream = self.upstreams.iter().find(|up| up.speaks(dialect) && up.serves(name.as_str()))?;
-        Some(Way { upstream: Arc::clone(upstream), rename: target.cloned() })
+        Some(Way { upstream: Arc::clone(upstream), rename: target.cloned(), is_followed: false })
+    }
+
+    /// The upstream that takes over for one that cannot serve `model`, the name that is sent upstream, and the models named beside it: the
+    /// next of a higher priority. One of the same priority never does, since nobody said that prompts may go there; nor does
+    /// the built-in backend, whose answers are made up.
+    pub fn after(
+        &self,
+        failed: &Upstream,
+        dialect: DialectName,
+        model: &ModelName,
+        others: &[ModelName],
+    ) -> Option<Arc<Upstream>> {
+        if !self.is_ranked {
+            return None;
+        }
+        let serves = |up: &Upstream| {
+            up.serves(model.as_str())
+                && others.iter().all(|other| !self.aliases.contains_key(other) && up.serves(other.as_str()))
+        };
+        let is_next = |up: &&Arc<Upstream>| {
+            up.settings.priority > failed.settings.priority && up.settings.kind == Kind::Http(dialect) && serves(up)
+        };
+        self.upstreams.iter().find(is_next).cloned()
+    }
+
+    /// Every upstream, in the order in which they are asked.
+    pub fn upstreams(&self) -> &[Arc<Upstream>] {
+        &self.upstreams
+    }
+
+    /// As [`Routes::find`], among the upstreams that take websockets.
+    pub fn find_websocket(&self, dialect: DialectName, model: &ModelName) -> Option<Way> {
+        let target = self.aliases.get(model);
+        let name = target.unwrap_or(model).as_str();
+        let takes = |up: &&Arc<Upstream>| up.settings.websocket && up.speaks(dialect) && up.serves(name);
+        let upstream = self.upstreams.iter().find(takes)?;
+        Some(Way { upstream: Arc::clone(upstream), rename: target.cloned(), is_followed: false })
     }
 
     /// Whether the upstream of `way` serves `model` under that very name, so that it may stand in a body beside the one model. An
@@ -120,19 +218,19 @@ impl Routes {
     /// The first upstream of `dialect`, for calls that name no model.
     pub fn any(&self, dialect: DialectName) -> Option<Way> {
         let upstream = self.upstreams.iter().find(|up| up.speaks(dialect))?;
-        Some(Way { upstream: Arc::clone(upstream), rename: None })
+        Some(Way { upstream: Arc::clone(upstream), rename: None, is_followed: false })
     }
 
     /// The upstream with this name, for passthrough paths.
     pub fn named(&self, name: &str) -> Option<Way> {
         let upstream = self.upstreams.iter().find(|up| &*up.settings.name == name)?;
-        Some(Way { upstream: Arc::clone(upstream), rename: None })
+        Some(Way { upstream: Arc::clone(upstream), rename: None, is_followed: false })
     }
 
     /// The built-in backend, whatever the model: where sandbox keys go.
     pub fn sandbox(&self) -> Option<Way> {
         let upstream = Arc::clone(self.sandbox.as_ref()?);
-        Some(Way { upstream, rename: None })
+        Some(Way { upstream, rename: None, is_followed: false })
     }
 
     /// The models that have a name of their own, for the list of models: exact names and aliases, and what the built-in backend names,

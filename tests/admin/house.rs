@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use keyward::admin::service::{Caller, Parts};
 use keyward::admin::settings::{ApigSettings, NewApiSettings};
+use keyward::admin::{Bounds, TokenDigest, TokenSettings, serve_within};
 use keyward::admin::{Gate, Operator, Operators, Program, Readiness, Role, Scope, Service, Settings, Surface, Vendors};
-use keyward::admin::{TokenDigest, TokenSettings, serve};
 use keyward::clock::{Clock, Now};
 use keyward::keys::{Digester, KeyTable, Pepper};
 use keyward::limits::LimitSettings;
@@ -143,11 +143,11 @@ impl House {
         }));
         let operators = Arc::new(adjust(Operators::new(&settings(), Vec::new())));
         let vendors = Arc::new(Vendors::new(&settings()));
-        let surface = Surface { service: Arc::clone(&service), operators, vendors };
+        let surface = Surface { service: Arc::clone(&service), operators, vendors, tls: Arc::default() };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("its address");
         let served = surface.clone();
-        tokio::spawn(async move { serve(listener, &served).await });
+        tokio::spawn(async move { serve_within(listener, &served, Bounds::default()).await });
         Self { service, keys, store, digester, clock, backstage, address, surface, _folder: None }
     }
 
@@ -228,7 +228,9 @@ pub fn settings() -> Settings {
         token("acme", ACME, Role::Write, Some("acme"), None),
     ];
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    Settings { listen, tokens, apig: ApigSettings::default(), newapi: NewApiSettings::default() }
+    let listen = keyward::listen::Address::Tcp(listen);
+    let (apig, newapi) = (ApigSettings::default(), NewApiSettings::default());
+    Settings { listen, socket_mode: 0o600, tokens, apig, newapi, tls: None }
 }
 
 fn routes() -> Routes {

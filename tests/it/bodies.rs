@@ -68,6 +68,21 @@ impl Refusing {
         assert_eq!(self.client.answer().await.status, 200, "{shown}: the connection is out of step");
     }
 
+    /// Sends a body and says how it is answered; the connection goes on.
+    pub async fn status(&mut self, path: &str, headers: &str, body: &[u8]) -> u16 {
+        self.client.send(&post(path, headers, body)).await;
+        let answer = self.client.answer().await;
+        assert!(answer.is_whole && answer.header("connection").is_none(), "{path}: {}", answer.head);
+        answer.status
+    }
+
+    /// The same on a connection of its own, which ends.
+    pub async fn status_and_close(&mut self, path: &str, headers: &str, body: &[u8]) -> u16 {
+        let answer = Client::once(self.proxy.address, &post(path, headers, body)).await;
+        assert!(answer.is_whole && answer.header("connection").as_deref() == Some("close"), "{path}: {}", answer.head);
+        answer.status
+    }
+
     /// Nothing reached the backend, and nothing was held or counted as anybody's fault.
     pub async fn is_unharmed(&self) {
         assert_eq!(self.backend.seen().len(), 0, "{:?}", self.backend.seen().first());

@@ -1,5 +1,6 @@
 //! The strict edge, by exact bytes: what could be read in two ways is refused, never repaired.
 
+mod attackers;
 mod chunks;
 mod garbage;
 mod heads;

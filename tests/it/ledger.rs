@@ -2,7 +2,7 @@
 
 mod faults;
 mod kill;
-mod load;
+pub mod load;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,12 +29,12 @@ models = ["*"]
 
 const KEYS: usize = 4;
 
-fn secrets() -> Vec<String> {
+pub fn secrets() -> Vec<String> {
     (0..KEYS).map(|n| format!("ledger-secret-{n}")).collect()
 }
 
 /// Keys that all have a quota, and one each a limit of every other kind; none of which is reached.
-fn keys_file() -> String {
+pub fn keys_file() -> String {
     let limits = ["", "rpm_limit = 1000000000", "tpm_limit = 10000000000", "max_parallel = 1000"];
     let one = |(n, secret): (usize, &String)| {
         let limit = limits[n % limits.len()];
@@ -45,12 +45,12 @@ fn keys_file() -> String {
 
 /// What the ledger holds of one request.
 #[derive(Debug)]
-struct Record {
-    tokens: u64,
+pub struct Record {
+    pub tokens: u64,
 }
 
 /// Every record of a store by its request, and the units of them all.
-fn found(path: &Path) -> (HashMap<String, Vec<Record>>, u64) {
+pub fn found(path: &Path) -> (HashMap<String, Vec<Record>>, u64) {
     let store = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the store");
     let mut rows =
         store.prepare("SELECT request_id, units, input_tokens + output_tokens FROM records").expect("records");

@@ -37,7 +37,7 @@ impl Filed {
         let in_force = config::load(&path, &|_| None).unwrap_or_else(|faults| panic!("{}", faults.render(false)));
         let operators = Arc::new(Operators::new(&in_force.admin, Vec::new()));
         let vendors = Arc::new(Vendors::new(&in_force.admin));
-        let told = Told { gate: Gate::default(), operators, vendors };
+        let told = Told { gate: Gate::default(), operators, vendors, admin_tls: Arc::default() };
         let reloader = Arc::new(Reloader::new(path, Arc::clone(&proxy.plane), in_force, Vec::new(), told));
         let filed = Self { proxy, reloader, home, config };
         filed.reload_with(keys).expect("the first keys");

@@ -63,6 +63,40 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_balancer_sees_it_before_anybody_is_turned_away() {
+    let config = CONFIG.replace("drain_timeout = \"1m\"", "drain_timeout = \"1m\"\ndrain_delay = \"1m\"");
+    let keys = Proxy::keys_of(&[("a", SECRET, "")]);
+    let mut running = Running::start(&config, |home| fs::write(home.join("keys.toml"), keys).expect("written")).await;
+    let mut kept = Client::connect(running.data).await;
+    kept.send(&get("/v1/key", SECRET)).await;
+    assert_eq!(kept.answer().await.header("connection"), None);
+    running.signal("TERM");
+    running.until_log(|log| log.contains("going down; new connections are still taken")).await;
+    let ready = Client::once(running.admin, b"GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!((ready.status, ready.json()["status"].as_str()), (503, Some("draining")));
+    // Both are answered, and told that this was the last on their connection.
+    kept.send(&get("/v1/key", SECRET)).await;
+    for answer in [kept.answer().await, Client::once(running.data, &get("/v1/key", SECRET)).await] {
+        assert_eq!((answer.status, answer.header("connection").as_deref()), (200, Some("close")));
+    }
+    running.signal("TERM");
+    assert_eq!(running.ended_within(PATIENCE).await.code(), Some(0), "a second signal does not wait for it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_still_runs_when_the_time_is_over_is_cut() {
+    let config = CONFIG.replace("drain_timeout = \"1m\"", "drain_timeout = \"300ms\"");
+    let keys = Proxy::keys_of(&[("a", SECRET, "")]);
+    let mut running = Running::start(&config, |home| fs::write(home.join("keys.toml"), keys).expect("written")).await;
+    let mut client = Client::connect(running.data).await;
+    client.send(&call("sandbox-hang", false)).await;
+    until_metric(&running, "keyward_requests_in_flight 1").await;
+    running.signal("TERM");
+    assert_eq!(running.ended_within(Duration::from_secs(10)).await.code(), Some(0));
+    assert!(running.log().contains("drain time is over; running requests are cut"), "{}", running.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_runs_is_finished() {
     let mut running = program("").await;
     let mut client = Client::connect(running.data).await;

@@ -3,6 +3,8 @@
 mod after_head;
 mod before_head;
 mod connections;
+mod healthy_other;
+mod kills;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -6,6 +6,8 @@ use http::uri::Scheme;
 /// `--admin-url`, taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Address {
+    /// Whether TLS is spoken there.
+    pub is_tls: bool,
     /// A name or an address, without brackets.
     pub host: String,
     /// The port.
@@ -19,12 +21,11 @@ pub struct Address {
 impl Address {
     /// What is wrong with it otherwise.
     pub fn parse(url: &str) -> Result<Self, &'static str> {
-        const EXPECTED: &str = "expected http://HOST:PORT";
+        const EXPECTED: &str = "expected http://HOST:PORT or https://HOST:PORT";
         let uri: Uri = url.trim().parse().map_err(|_| EXPECTED)?;
-        if uri.scheme() == Some(&Scheme::HTTPS) {
-            return Err("https is not offered yet on the admin listener; use http:// over loopback or a tunnel");
-        }
-        let authority = uri.authority().filter(|_| uri.scheme() == Some(&Scheme::HTTP)).ok_or(EXPECTED)?;
+        let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
+        let is_http = is_tls || uri.scheme() == Some(&Scheme::HTTP);
+        let authority = uri.authority().filter(|_| is_http).ok_or(EXPECTED)?;
         if authority.as_str().contains('@') {
             return Err("a password has no place here; the token comes from the environment");
         }
@@ -34,11 +35,12 @@ impl Address {
         let host = authority.host();
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let port = match authority.as_str().strip_prefix(host) {
+            Some("") if is_tls => 443,
             Some("") => 80,
             _ => authority.port_u16().ok_or("the port is not one")?,
         };
         let base = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { host: bare.to_owned(), port, authority: authority.as_str().to_owned(), base })
+        Ok(Self { is_tls, host: bare.to_owned(), port, authority: authority.as_str().to_owned(), base })
     }
 }
 
@@ -51,11 +53,21 @@ mod tests {
         let address = |url: &str| Address::parse(url).expect(url);
         assert_eq!(
             address("http://127.0.0.1:8081/"),
-            Address { host: "127.0.0.1".into(), port: 8081, authority: "127.0.0.1:8081".into(), base: String::new() }
+            Address {
+                is_tls: false,
+                host: "127.0.0.1".into(),
+                port: 8081,
+                authority: "127.0.0.1:8081".into(),
+                base: String::new()
+            }
         );
         assert_eq!(
             (address("http://[::1]:9").host, address("http://[::1]:9").authority),
             ("::1".into(), "[::1]:9".into())
+        );
+        assert_eq!(
+            (address("https://h").is_tls, address("https://h").port, address("https://h:1").port),
+            (true, 443, 1)
         );
         assert_eq!((address("http://admin").port, address("http://admin/kw/").base), (80, "/kw".into()));
     }
@@ -67,7 +79,6 @@ mod tests {
         {
             assert!(Address::parse(url).is_err(), "{url}");
         }
-        assert!(Address::parse("https://host").is_err_and(|why| why.contains("not offered yet")));
         assert!(Address::parse("http://me:pw@host").is_err_and(|why| why.contains("environment")));
     }
 }

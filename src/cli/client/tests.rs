@@ -28,7 +28,7 @@ fn server(answers: Vec<&'static str>) -> (Server, thread::JoinHandle<Vec<String>
         }
         asked
     });
-    (Server { admin_url }, asked)
+    (Server { admin_url, admin_ca: None }, asked)
 }
 
 const YES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
@@ -72,7 +72,7 @@ fn nobody_there_is_said_so() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let admin_url = format!("http://{}", listener.local_addr().expect("an address"));
     drop(listener);
-    let why = why(client(&Server { admin_url }).call(&Call::get("/x")).expect_err("nobody"));
+    let why = why(client(&Server { admin_url, admin_ca: None }).call(&Call::get("/x")).expect_err("nobody"));
     assert!(why.contains("is not reachable") && why.contains("KEYWARD_ADMIN_URL"), "{why}");
 }
 
@@ -91,7 +91,7 @@ fn the_token_comes_from_the_variable_or_the_file_and_from_nowhere_else() {
     assert!(why(of(Some("a"), Some(&path)).expect_err("both")).contains("both set"));
     assert!(why(of(None, Some("/nonexistent")).expect_err("no file")).contains("/nonexistent"));
     assert!(of(Some(" \n"), None).is_err());
-    let server = Server { admin_url: "http://127.0.0.1:1".to_owned() };
+    let server = Server { admin_url: "http://127.0.0.1:1".to_owned(), admin_ca: None };
     let said = why(Client::with_token(&server, "bad\ntoken").expect_err("not a header"));
     assert!(!said.contains("bad"), "{said}");
 }

@@ -85,11 +85,15 @@ impl Reader<'_> {
         let mut cursor = Cursor::open(body)?;
         let mut found = Found { start: cursor.offset(), is_empty: cursor.peek() == Some(b'}'), ..Found::default() };
         let (mut first, mut seen) = (true, Seen::default());
+        // Members that may only be null; they are too many for a bit each, and hardly ever there.
+        let mut nulls: Vec<&'static str> = Vec::new();
         while let Some(name) = cursor.next_member(&mut first)? {
             match TOP.find(&name)? {
                 Some((name, member)) => {
-                    if let Some(bit) = member.bit() {
-                        seen.note(bit, name)?;
+                    match member.bit() {
+                        Some(bit) => seen.note(bit, name)?,
+                        None if nulls.contains(&name) => return Err(BodyFlaw::DuplicateMember { member: name }),
+                        None => nulls.push(name),
                     }
                     self.member(&mut cursor, name, member, &mut found)?;
                 }

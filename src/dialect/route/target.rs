@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::policy::{HeadFlaw, Refusal};
+use crate::policy::{BodyFlaw, HeadFlaw, Refusal};
+use crate::units::ModelName;
 
 /// Query parameters that hold a credential for some backend. None of them is forwarded: the upstream's own is put in, and a
 /// second one beside it would make the backend choose. Gemini's is `key`; Google's front end also takes the two tokens, Azure's
@@ -59,6 +60,44 @@ pub(super) fn names_model(query: &str) -> bool {
         let stem = || unescaped(name).take_while(|byte| !matches!(byte, b'[' | b' '));
         ["model", "models"].iter().any(|watched| same_letters(stem(), watched))
     })
+}
+
+/// Further parameters by which a websocket's backend could be led to another model than the one that was checked: a deployment beside
+/// a model, or somebody else's call.
+const MODEL_PARAMETERS: [&str; 4] = ["model", "models", "deployment", "call_id"];
+
+/// The model that `parameter` names, in a query that names none in any other way.
+///
+/// # Errors
+/// [`BodyFlaw::ModelMissing`]; [`HeadFlaw::Query`] for one named twice, in another spelling or in another parameter too, or that is no
+/// model's name.
+pub(super) fn model_of(query: &str, parameter: &str) -> Result<ModelName, Refusal> {
+    let flaw = || Refusal::Head(HeadFlaw::Query);
+    let mut found = None;
+    for (name, value) in parameters(query) {
+        let stem = || unescaped(name).take_while(|byte| !matches!(byte, b'[' | b' '));
+        if !MODEL_PARAMETERS.iter().any(|watched| same_letters(stem(), watched)) {
+            continue;
+        }
+        if name != parameter || found.is_some() {
+            return Err(flaw());
+        }
+        // A plus is a space to some and itself to others.
+        let value = unescape(value).filter(|_| !value.contains('+')).ok_or_else(flaw)?;
+        let model = std::str::from_utf8(&value).ok().and_then(ModelName::new);
+        found = Some(model.ok_or_else(flaw)?);
+    }
+    found.ok_or(Refusal::Body(BodyFlaw::ModelMissing))
+}
+
+/// The query with `model` as the value of `parameter`, its other bytes as they came.
+pub fn query_with_model(query: &str, parameter: &str, model: &str) -> String {
+    let written = model.replace('+', "%2B");
+    let parts = query.split('&').map(|part| match part.split_once('=') {
+        Some((name, _)) if name == parameter => format!("{name}={written}"),
+        _ => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("&")
 }
 
 /// The query without every parameter that holds a credential, its other bytes as they came; `None` when nothing is left.
@@ -165,6 +204,44 @@ mod tests {
         for query in ["", "a=model", "modelx=1", "xmodel=1", "beta=true", "api-version=2024-10-21"] {
             assert!(!names_model(query), "{query}");
         }
+    }
+
+    #[test]
+    fn a_websockets_model_is_named_once_and_in_one_way() {
+        let model = |query: &str| model_of(query, "model").map(|model| model.as_str().to_owned());
+        for (query, name) in [
+            ("model=gpt-realtime", "gpt-realtime"),
+            ("a=b&model=org%2Fm%3A1&c", "org/m:1"),
+            ("model=m%2B1", "m+1"),
+            ("intent=x&model=m", "m"),
+        ] {
+            assert_eq!(model(query).as_deref(), Ok(name), "{query}");
+        }
+        for query in ["", "a=b", "amodel=x", "model2=x"] {
+            assert_eq!(model(query), Err(Refusal::Body(BodyFlaw::ModelMissing)), "{query}");
+        }
+        for query in [
+            "model=a&model=a",
+            "model=a&Model=b",
+            "model=a&m%6fdel=b",
+            "%6dodel=a",
+            "model=a&models=b",
+            "model[]=a",
+            "model=a&deployment=b",
+            "model=a&call_id=rtc_1",
+            "model=a&call%5Fid=rtc_1",
+            "model=",
+            "model",
+            "model=a b",
+            "model=a+b",
+            "model=a%00",
+            "model=../b",
+        ] {
+            assert_eq!(model(query), Err(Refusal::Head(HeadFlaw::Query)), "{query}");
+        }
+        assert_eq!(model_of("deployment=d", "deployment").unwrap().as_str(), "d");
+        assert!(model_of("deployment=d&model=m", "deployment").is_err());
+        assert_eq!(query_with_model("a=1&model=x&b", "model", "y+z"), "a=1&model=y%2Bz&b");
     }
 
     proptest! {

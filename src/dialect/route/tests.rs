@@ -126,7 +126,7 @@ fn methods_are_compared_byte_for_byte() {
     assert_eq!(ask(method, "/v1/responses"), Err(Refusal::MethodNotAllowed { allowed: "POST" }));
 }
 
-const UNKNOWN: [&str; 57] = [
+const UNKNOWN: [&str; 62] = [
     "/",
     "/v1",
     "/v1/",
@@ -147,7 +147,12 @@ const UNKNOWN: [&str; 57] = [
     "/v1/images/",
     "/v1/images/other",
     "/v1/audio",
-    "/v1/realtime",
+    "/v1/realtime/",
+    "/v1/realtime/calls",
+    "/v1/realtime/client_secrets",
+    "/v1/realtime/sessions",
+    "/openai/v1/realtime/calls",
+    "/openai/deployments/m/realtime",
     "/v1/responses/resp_1",
     "/v1/models/",
     "/v1/key/",

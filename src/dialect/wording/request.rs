@@ -33,6 +33,15 @@ pub(super) fn head(flaw: HeadFlaw) -> Words {
             status: StatusCode::UPGRADE_REQUIRED,
             ..bad("upgrade_not_offered", "No protocol upgrade is offered here. Send the request over plain HTTP.")
         },
+        HeadFlaw::WebsocketOnly => Words {
+            status: StatusCode::UPGRADE_REQUIRED,
+            ..bad("websocket_required", "This call is a websocket: GET with `upgrade: websocket` in version 13.")
+        },
+        HeadFlaw::Handshake => bad(
+            "malformed_handshake",
+            "The websocket's opening handshake is not as RFC 6455 writes it: `connection: Upgrade`, one `sec-websocket-key` of 16 \
+             bytes, subprotocols each named once.",
+        ),
         HeadFlaw::ConnectNotOffered => Words {
             status: StatusCode::METHOD_NOT_ALLOWED,
             ..bad("method_not_allowed", "CONNECT is not offered here: this is no tunnel.")

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ledger::frame::tests::{entry, owned};
-use crate::ledger::left;
+use crate::ledger::others::{self, Other, Others};
 use crate::store::Outcome;
 use crate::telemetry::Metrics;
 
@@ -13,15 +13,22 @@ fn journal(folder: &Path, frames: usize) -> (Journal, Arc<Sums>, LedgerMetrics) 
     (Journal::create(folder, size, Arc::clone(&sums), metrics.clone()).unwrap(), sums, metrics)
 }
 
+fn found(folder: &Path, drained: &[(Uuid, u64)]) -> (Vec<Other>, u64) {
+    let mut others = Others::in_folder(folder);
+    let news = others.look(&[], &mut || Ok(drained.to_vec()), &mut |_| {}).unwrap();
+    (others.known, news.missing)
+}
+
 #[test]
 fn what_was_appended_is_found_by_the_next_process() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, ..) = journal(folder.path(), 10);
     (1..=5).for_each(|units| journal.append(&entry(7, units)));
-    assert_eq!(left::find(folder.path(), &[]).unwrap().len(), 0, "a journal that is held is not left behind");
+    let (held, _) = found(folder.path(), &[]);
+    assert_eq!((held[0].is_left, held[0].entries.len()), (false, 5), "a journal that is held is read along");
     let id = journal.id();
     drop(journal);
-    let left = left::find(folder.path(), &[(id, 2)]).unwrap();
+    let (left, _) = found(folder.path(), &[(id, 2)]);
     let found: Vec<_> = left[0].entries.iter().map(|(sequence, entry)| (*sequence, entry.units)).collect();
     assert_eq!((left.len(), left[0].id, found), (1, id, vec![(3, 3), (4, 4), (5, 5)]));
     assert_eq!(left[0].entries[0].1, owned(&entry(7, 3)));
@@ -99,8 +106,8 @@ fn a_damaged_entry_costs_itself_alone() {
     let id = journal.id();
     drop(journal);
     for (drained, found) in [(vec![], (4, 1)), (vec![(id, 2)], (3, 0))] {
-        let left = left::find(folder.path(), &drained).unwrap();
-        assert_eq!((left[0].entries.len(), left[0].missing), found);
+        let (left, missing) = super::tests::found(folder.path(), &drained);
+        assert_eq!((left[0].entries.len(), missing), found);
     }
 }
 
@@ -109,7 +116,7 @@ fn a_file_that_was_never_a_whole_journal_is_cleared_away() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.journal");
     fs::write(&path, "KWJR").unwrap();
-    assert!(left::find(folder.path(), &[]).unwrap().is_empty() && !path.exists());
+    assert!(found(folder.path(), &[]).0.is_empty() && !path.exists());
 }
 
 #[test]
@@ -121,8 +128,8 @@ fn a_file_that_cannot_be_read_is_kept_under_another_name() {
     journal.file.write_all_at(b"KWJRNL02", 0).unwrap();
     let (path, bytes) = (journal.path.clone(), fs::read(&journal.path).unwrap());
     drop(journal);
-    assert_eq!(left::pending(folder.path(), &[]).unwrap(), 0);
-    assert!(left::find(folder.path(), &[]).unwrap().is_empty());
+    assert_eq!(others::pending(folder.path(), &[]).unwrap(), 0);
+    assert!(found(folder.path(), &[]).0.is_empty());
     assert!(!path.exists());
     assert_eq!(fs::read(path.with_added_extension("unreadable")).unwrap(), bytes);
 }

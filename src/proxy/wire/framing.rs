@@ -33,6 +33,11 @@ pub enum Step {
         /// The dialect its path is nearest to.
         nearest: DialectName,
     },
+    /// What follows `passed` may be no HTTP: the head before it asks for a websocket.
+    Tunnel {
+        /// Bytes before it.
+        passed: usize,
+    },
     /// The body's framing breaks after `passed`.
     Broken {
         /// Bytes before the break.
@@ -47,6 +52,7 @@ impl Step {
             Self::Passed { passed }
             | Self::PartialHead { passed }
             | Self::Refused { passed, .. }
+            | Self::Tunnel { passed }
             | Self::Broken { passed } => passed,
         }
     }
@@ -58,6 +64,8 @@ pub enum Framing {
     /// Before or in a head.
     #[default]
     Head,
+    /// Behind a head that asks for a websocket. Whatever the answer, no byte from here on is read as HTTP.
+    Tunnel,
     /// In a body of known length.
     Length {
         /// Bytes still to come.
@@ -124,6 +132,8 @@ pub enum BodyLength {
     Known(u64),
     /// In chunks.
     Chunked,
+    /// None, but the connection is asked to become a websocket.
+    Tunnel,
 }
 
 const FIRST_CHUNK: Framing = Framing::ChunkSize { size: 0, seen: 0, part: SizePart::Digits };
@@ -147,11 +157,16 @@ impl Framing {
                             at += end;
                             *self = FIRST_CHUNK;
                         }
+                        Ok(BodyLength::Tunnel) => {
+                            *self = Self::Tunnel;
+                            return Step::Tunnel { passed: at + end };
+                        }
                         Err(flaw) => return Step::Refused { passed: at, flaw, nearest: head::nearest(rest) },
                     },
                     Ok(None) => return Step::PartialHead { passed: at },
                     Err(flaw) => return Step::Refused { passed: at, flaw, nearest: head::nearest(rest) },
                 },
+                Self::Tunnel => return Step::Tunnel { passed: at },
                 Self::Length { left } => {
                     let count = (rest.len() as u64).min(left);
                     at += count as usize;
@@ -184,7 +199,7 @@ impl Framing {
             Self::ChunkEnd { cr: false } => (byte == b'\r').then_some(Self::ChunkEnd { cr: true }),
             Self::ChunkEnd { cr: true } => (byte == b'\n').then_some(FIRST_CHUNK),
             Self::Trailers { seen, part } => trailer_byte(seen, part, byte),
-            Self::Head | Self::Length { .. } | Self::ChunkData { .. } => None,
+            Self::Head | Self::Tunnel | Self::Length { .. } | Self::ChunkData { .. } => None,
         }
     }
 }

@@ -16,7 +16,7 @@ pub const MAX_VALUE_BYTES: usize = 8 * 1024;
 /// The most headers.
 pub const MAX_HEADERS: usize = 100;
 /// The longest method token, bytes.
-const MAX_METHOD_BYTES: usize = 16;
+pub const MAX_METHOD_BYTES: usize = 16;
 
 /// Which bytes may stand in a token (RFC 9110 5.6.2).
 const TOKEN: [bool; 256] = {
@@ -53,7 +53,7 @@ const TARGET: [bool; 256] = {
 /// The first flaw.
 pub fn check(head: &[u8]) -> Result<BodyLength, HeadFlaw> {
     let line_end = memmem::find(head, b"\r\n").ok_or(HeadFlaw::Syntax)?;
-    let (method, version_11) = check_request_line(&head[..line_end])?;
+    let (method, target, version_11) = check_request_line(&head[..line_end])?;
     let mut fields = Fields::default();
     let mut rest = &head[line_end + 2..];
     if rest.len() > MAX_HEADERS_BYTES + 2 {
@@ -65,7 +65,15 @@ pub fn check(head: &[u8]) -> Result<BodyLength, HeadFlaw> {
         fields.take(line)?;
         rest = &rest[end + 1..];
     }
-    fields.conclude(method, version_11)
+    let asks_upgrade = fields.asks_upgrade;
+    let length = fields.conclude(method, version_11)?;
+    let is_tunnel = asks_upgrade && length == BodyLength::Known(0) && is_websocket(target);
+    Ok(if is_tunnel { BodyLength::Tunnel } else { length })
+}
+
+/// Whether the call of this target is a websocket.
+fn is_websocket(target: &[u8]) -> bool {
+    http::Uri::try_from(target).is_ok_and(|uri| route::is_websocket(uri.path()))
 }
 
 #[derive(Default)]
@@ -74,6 +82,7 @@ struct Fields {
     hosts: usize,
     length: Option<u64>,
     chunked: bool,
+    asks_upgrade: bool,
 }
 
 impl Fields {
@@ -105,6 +114,8 @@ impl Fields {
             self.chunked = true;
         } else if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            self.asks_upgrade = true;
         }
         Ok(())
     }
@@ -117,7 +128,7 @@ impl Fields {
             return Err(HeadFlaw::Framing);
         }
         let has_body = self.chunked || self.length.is_some_and(|n| n > 0);
-        if has_body && matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"CONNECT") {
+        if has_body && has_no_body(method) {
             return Err(HeadFlaw::BodyNotExpected);
         }
         if method == b"CONNECT" {
@@ -127,8 +138,8 @@ impl Fields {
     }
 }
 
-/// `method SP target SP HTTP/1.x`, single spaces, nothing else. Says the method and whether the version is 1.1.
-fn check_request_line(line: &[u8]) -> Result<(&[u8], bool), HeadFlaw> {
+/// `method SP target SP HTTP/1.x`, single spaces, nothing else. Says the method, the target and whether the version is 1.1.
+fn check_request_line(line: &[u8]) -> Result<(&[u8], &[u8], bool), HeadFlaw> {
     let space = memchr(b' ', line).ok_or(HeadFlaw::Syntax)?;
     let (method, rest) = (&line[..space], &line[space + 1..]);
     if method.is_empty() || method.len() > MAX_METHOD_BYTES || !method.iter().all(|b| is_token(*b)) {
@@ -144,16 +155,27 @@ fn check_request_line(line: &[u8]) -> Result<(&[u8], bool), HeadFlaw> {
     }
     check_target(method, target)?;
     match version {
-        b"HTTP/1.1" => Ok((method, true)),
-        b"HTTP/1.0" => Ok((method, false)),
+        b"HTTP/1.1" => Ok((method, target, true)),
+        b"HTTP/1.0" => Ok((method, target, false)),
         _ => Err(HeadFlaw::Syntax),
     }
 }
 
+/// What a target has that none may have.
+pub fn flaw_of_target(target: &[u8]) -> Option<HeadFlaw> {
+    let bad = target.iter().position(|b| !TARGET[usize::from(*b)])?;
+    Some(if target[..bad].contains(&b'?') { HeadFlaw::Query } else { HeadFlaw::Path })
+}
+
+/// Whether requests of this method are without a body.
+pub fn has_no_body(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"CONNECT")
+}
+
 /// A path, or an absolute `http` or `https` URI (RFC 9112 3.2); CONNECT's authority is refused with its method.
 fn check_target(method: &[u8], target: &[u8]) -> Result<(), HeadFlaw> {
-    if let Some(bad) = target.iter().position(|b| !TARGET[usize::from(*b)]) {
-        return Err(if target[..bad].contains(&b'?') { HeadFlaw::Query } else { HeadFlaw::Path });
+    if let Some(flaw) = flaw_of_target(target) {
+        return Err(flaw);
     }
     if target.first() == Some(&b'/') || method == b"CONNECT" {
         return Ok(());

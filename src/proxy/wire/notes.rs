@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::HOST;
@@ -18,6 +19,11 @@ const LINGER_NS: u64 = 2 * NS_PER_SECOND;
 /// How long the answer to a head that came too slowly may take.
 const FAREWELL_NS: u64 = 2 * NS_PER_SECOND;
 
+/// The slowest that a peer may take what it was sent, bytes per second, once it has left it for [`WireTimes::write_stall_ns`].
+const TAKING_RATE: u64 = 1024;
+/// How soon a look is asked for again that nobody took.
+const LOOK_AGAIN_NS: u64 = NS_PER_SECOND;
+
 const NEVER: u64 = u64::MAX;
 
 /// What the wire tells the service about its connection, and how long the peer may take. Sending and taking are timed apart: a
@@ -26,10 +32,17 @@ const NEVER: u64 = u64::MAX;
 pub struct WireNotes {
     /// Why the head was refused, and the dialect its path was nearest to.
     flaw: Cell<Option<(HeadFlaw, DialectName)>>,
-    /// The earlier of the two moments below.
+    /// The earliest of the three moments below.
     deadline: Deadline,
     send_due_ns: Cell<u64>,
     take_due_ns: Cell<u64>,
+    /// When to look at what the kernel keeps for the peer: written, and not taken.
+    look_due_ns: Cell<u64>,
+    wants_a_look: Cell<bool>,
+    /// What the peer had taken of everything written when that was last looked at.
+    taken: Cell<Option<u64>>,
+    is_unread: Cell<bool>,
+    is_cut: Cell<bool>,
     in_request: Cell<bool>,
     /// A head has begun to arrive and is not whole.
     head_is_open: Cell<bool>,
@@ -38,7 +51,7 @@ pub struct WireNotes {
     head_is_overdue: Cell<bool>,
     is_over: Cell<bool>,
     /// Who waits for the peer to take something again.
-    waits_for_room: RefCell<Option<Waker>>,
+    waits_for_room: RefCell<Vec<Waker>>,
     limits: WireTimes,
 }
 
@@ -61,6 +74,11 @@ impl WireNotes {
             deadline,
             send_due_ns: Cell::new(NEVER),
             take_due_ns: Cell::new(NEVER),
+            look_due_ns: Cell::new(NEVER),
+            wants_a_look: Cell::new(false),
+            taken: Cell::new(None),
+            is_unread: Cell::new(false),
+            is_cut: Cell::new(false),
             in_request: Cell::new(false),
             head_is_open: Cell::new(false),
             body_is_open: Cell::new(false),
@@ -71,6 +89,11 @@ impl WireNotes {
         };
         notes.due(&notes.send_due_ns, limits.head_ns);
         Rc::new(notes)
+    }
+
+    /// A TLS handshake has been made: the first head has its own time.
+    pub fn opened(&self) {
+        self.due(&self.send_due_ns, self.limits.head_ns);
     }
 
     /// Why the request with these headers is refused, and the dialect its path was nearest to. A refused head reaches the service as the
@@ -96,17 +119,31 @@ impl WireNotes {
         self.in_request.set(false);
         self.deadline.unwatch();
         let next = if self.head_is_open.get() { self.limits.head_ns } else { self.limits.keep_alive_ns };
+        self.will_look();
         self.due(&self.send_due_ns, next);
     }
 
     /// Ready when the peer has taken too long and the connection is to be dropped. A head that is overdue is refused first, as far as the peer
     /// takes the answer.
     pub fn poll_cut(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let verdict = if self.is_unread.get() { Poll::Ready(()) } else { self.poll_overdue(cx) };
+        self.is_cut.set(verdict.is_ready() && (self.is_unread.get() || self.is_stalled()));
+        verdict
+    }
+
+    fn poll_overdue(&self, cx: &mut Context<'_>) -> Poll<()> {
         match ready!(self.deadline.poll_due(cx)) {
             Due::TimeUp => {}
             Due::Revoked(_) => return Poll::Pending, // the answer ends of itself, as far as the peer takes it
         }
-        let takes = self.deadline.now_ns() < self.take_due_ns.get();
+        let now_ns = self.deadline.now_ns();
+        if now_ns >= self.look_due_ns.get() && now_ns < self.send_due_ns.get().min(self.take_due_ns.get()) {
+            self.wants_a_look.set(true);
+            self.due(&self.look_due_ns, LOOK_AGAIN_NS);
+            cx.waker().wake_by_ref(); // the look is taken with the next read
+            return self.deadline.poll_due(cx).map(|_| ());
+        }
+        let takes = now_ns < self.take_due_ns.get();
         let is_head = self.head_is_open.get() && !self.in_request.get() && !self.is_over.get();
         if !takes || !is_head || self.head_is_overdue.replace(true) {
             return Poll::Ready(());
@@ -124,8 +161,50 @@ impl WireNotes {
     /// Ready when the answer is at its end by that, and the peer takes nothing of it: the upstream is not kept waiting for the peer.
     pub fn poll_unheard(&self, cx: &mut Context<'_>) -> Poll<()> {
         match ready!(self.deadline.poll_due(cx)) {
-            Due::Revoked(_) if self.is_stalled() => Poll::Ready(()),
+            Due::Revoked(_) if self.is_stalled() => {
+                self.is_cut.set(true);
+                Poll::Ready(())
+            }
             Due::Revoked(_) | Due::TimeUp => Poll::Pending,
+        }
+    }
+
+    /// Whether the connection ends because the peer does not take what it is sent.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.get()
+    }
+
+    /// How long a peer may leave what is written to it.
+    pub(super) fn stall_time(&self) -> Duration {
+        Duration::from_nanos(self.limits.write_stall_ns)
+    }
+
+    /// Whether [`Self::looked`] is to be told.
+    pub(super) fn wants_a_look(&self) -> bool {
+        self.wants_a_look.get()
+    }
+
+    /// So many bytes were taken since the connection began, and so many are kept by the kernel for a peer that has not taken them.
+    /// When they stay for too long, or go too slowly, the peer is cut as if a write had stalled.
+    pub(super) fn looked(&self, taken: u64, untaken: u64) {
+        self.wants_a_look.set(false);
+        if untaken == 0 {
+            self.taken.set(None);
+            self.due(&self.look_due_ns, NEVER);
+            return;
+        }
+        let proof_ns = self.limits.write_stall_ns / 3;
+        let least = proof_ns / NS_PER_SECOND * TAKING_RATE;
+        match self.taken.replace(Some(taken)) {
+            Some(before) if taken.saturating_sub(before) < least.max(1) => self.is_unread.set(true),
+            _ => self.due(&self.look_due_ns, proof_ns),
+        }
+    }
+
+    /// Looks after a while, unless that stands already.
+    fn will_look(&self) {
+        if self.look_due_ns.get() == NEVER {
+            self.look_due_ns.set(self.deadline.now_ns().saturating_add(self.limits.write_stall_ns));
         }
     }
 
@@ -134,11 +213,15 @@ impl WireNotes {
         if !self.is_stalled() {
             return Poll::Ready(());
         }
-        *self.waits_for_room.borrow_mut() = Some(cx.waker().clone());
+        let mut waiting = self.waits_for_room.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
         Poll::Pending
     }
 
-    fn is_stalled(&self) -> bool {
+    /// The peer has not taken what it was last offered.
+    pub fn is_stalled(&self) -> bool {
         self.take_due_ns.get() != NEVER
     }
 
@@ -146,19 +229,20 @@ impl WireNotes {
         self.flaw.set(Some((flaw, nearest)));
     }
 
-    pub(super) fn head_is_overdue(&self) -> bool {
+    /// A head that has begun did not come in time.
+    pub fn head_is_overdue(&self) -> bool {
         self.head_is_overdue.get()
     }
 
     /// A head has begun; while a request is answered its time has not.
-    pub(super) fn head_began(&self) {
-        self.head_is_open.set(true);
-        if !self.in_request.get() {
+    pub fn head_began(&self) {
+        if !self.head_is_open.replace(true) && !self.in_request.get() {
             self.due(&self.send_due_ns, self.limits.head_ns);
         }
     }
 
-    pub(super) fn head_ended(&self) {
+    /// It is whole.
+    pub fn head_ended(&self) {
         self.head_is_open.set(false);
     }
 
@@ -168,6 +252,7 @@ impl WireNotes {
 
     /// The peer takes nothing of what is written.
     pub(super) fn write_stalled(&self) {
+        self.will_look();
         self.due(&self.take_due_ns, self.limits.write_stall_ns);
     }
 
@@ -182,7 +267,13 @@ impl WireNotes {
         self.is_over.set(true);
         self.send_due_ns.set(self.deadline.now_ns().saturating_add(LINGER_NS));
         self.take_due_ns.set(NEVER);
+        self.look_due_ns.set(NEVER);
         self.deadline.set_at(self.send_due_ns.get());
+    }
+
+    /// The connection ends of itself, or is ended shortly.
+    pub fn farewell(&self) {
+        self.due(&self.send_due_ns, FAREWELL_NS);
     }
 
     fn due(&self, which: &Cell<u64>, in_ns: u64) {
@@ -190,7 +281,7 @@ impl WireNotes {
             return;
         }
         which.set(if in_ns == NEVER { NEVER } else { self.deadline.now_ns().saturating_add(in_ns) });
-        self.deadline.set_at(self.send_due_ns.get().min(self.take_due_ns.get()));
+        self.deadline.set_at(self.send_due_ns.get().min(self.take_due_ns.get()).min(self.look_due_ns.get()));
     }
 }
 
@@ -225,5 +316,83 @@ mod tests {
         assert!(!woken.0.load(Ordering::SeqCst));
         notes.write_resumed();
         assert!(woken.0.load(Ordering::SeqCst) && notes.poll_room(&mut cx).is_ready());
+    }
+
+    /// Lets the seconds pass, and takes a look when one is wanted; whether the peer is cut.
+    fn is_cut_after(
+        clock: &Clock,
+        deadlines: &Deadlines,
+        notes: &WireNotes,
+        seconds: u64,
+        taken: u64,
+        left: u64,
+    ) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        clock.advance_ns(seconds * NS_PER_SECOND);
+        for _ in 0..3 {
+            deadlines.tick();
+            if notes.poll_cut(&mut cx).is_ready() {
+                return true;
+            }
+            if notes.wants_a_look() {
+                notes.looked(taken, left);
+            }
+        }
+        false
+    }
+
+    fn answered(clock: &Clock) -> (Rc<Deadlines>, Rc<WireNotes>) {
+        let deadlines = Deadlines::new(clock.clone());
+        let times = WireTimes {
+            head_ns: 10 * NS_PER_SECOND,
+            keep_alive_ns: 3600 * NS_PER_SECOND,
+            write_stall_ns: 30 * NS_PER_SECOND,
+        };
+        let notes = WireNotes::new(deadlines.register(), times);
+        notes.request_began();
+        notes.request_ended();
+        (deadlines, notes)
+    }
+
+    #[test]
+    fn a_peer_that_leaves_what_was_written_is_cut_and_one_that_goes_on_taking_is_not() {
+        let clock = Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 });
+        for (rate, is_cut) in [(0, true), (900, true), (1100, false), (100_000, false)] {
+            let (deadlines, notes) = answered(&clock);
+            let mut cut_at = None;
+            for second in (5..200).step_by(5) {
+                if is_cut_after(&clock, &deadlines, &notes, 5, second * rate, 1_000_000) {
+                    cut_at = Some(second);
+                    break;
+                }
+            }
+            assert_eq!(cut_at, is_cut.then_some(40), "{rate} bytes a second");
+            assert_eq!(notes.is_cut(), is_cut);
+        }
+    }
+
+    #[test]
+    fn who_has_taken_everything_is_looked_at_again_only_after_the_next_answer() {
+        let clock = Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 });
+        let (deadlines, notes) = answered(&clock);
+        assert!(!is_cut_after(&clock, &deadlines, &notes, 30, 500, 0));
+        assert!(!is_cut_after(&clock, &deadlines, &notes, 300, 500, 9), "nothing was written since");
+        notes.request_began();
+        notes.request_ended();
+        assert!(!is_cut_after(&clock, &deadlines, &notes, 30, 500, 9));
+        assert!(is_cut_after(&clock, &deadlines, &notes, 10, 500, 9));
+    }
+
+    #[test]
+    fn a_look_that_nobody_takes_cuts_nobody() {
+        let clock = Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 });
+        let (deadlines, notes) = answered(&clock);
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..50 {
+            clock.advance_ns(2 * NS_PER_SECOND);
+            deadlines.tick();
+            assert!(notes.poll_cut(&mut cx).is_pending());
+        }
+        assert!(notes.wants_a_look());
     }
 }

@@ -15,6 +15,8 @@ enum Ending {
     InHead,
     Refused(HeadFlaw),
     Broken,
+    /// What follows is no HTTP.
+    Tunnel,
 }
 
 /// What passes of `pieces` one after the other, as [`super::Wire`] asks.
@@ -30,6 +32,7 @@ fn passed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Ending, F
             Step::PartialHead { .. } => Ending::InHead,
             Step::Refused { flaw, .. } => return (out, Ending::Refused(flaw), framing),
             Step::Broken { .. } => return (out, Ending::Broken, framing),
+            Step::Tunnel { .. } => return (out, Ending::Tunnel, framing),
         };
     }
     (out, ending, framing)
@@ -82,6 +85,26 @@ fn a_body_has_one_length_told_in_one_way() {
     }
     let old = "POST /v1/chat/completions HTTP/1.0\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n";
     assert_eq!(verdict(old), Err(HeadFlaw::Framing));
+}
+
+#[test]
+fn nothing_behind_a_head_that_asks_for_a_websocket_is_read_as_http() {
+    let head = |target: &str, upgrade: &str| format!("GET {target} HTTP/1.1\r\nhost: h\r\n{upgrade}\r\n");
+    for target in ["/v1/realtime?model=m", "/openai/realtime", "/openai/v1/realtime", "http://h/v1/realtime"] {
+        for upgrade in ["upgrade: websocket\r\n", "Upgrade: h2c\r\n", "uPGRADE:\r\n"] {
+            let asked = head(target, upgrade);
+            assert_eq!(verdict(&asked), Ok(BodyLength::Tunnel), "{asked}");
+            let bytes = format!("{asked}GET /v1/models HTTP/1.1\r\nhost: h\r\n\r\n\0\0garbage");
+            for end in asked.len()..=bytes.len() {
+                let (out, ending, framing) = passed([&bytes.as_bytes()[..end]]);
+                assert_eq!((out, ending, framing), (asked.clone().into_bytes(), Ending::Tunnel, Framing::Tunnel));
+            }
+        }
+        assert_eq!(verdict(&head(target, "")), Ok(BodyLength::Known(0)));
+    }
+    for target in ["/v1/models", "/v1/realtime/", "/V1/realtime", "/v1/responses", "http://v1/realtime/x"] {
+        assert_eq!(verdict(&head(target, "upgrade: websocket\r\n")), Ok(BodyLength::Known(0)), "{target}");
+    }
 }
 
 #[test]
@@ -301,6 +324,7 @@ proptest! {
                         break;
                     }
                 },
+                Some(BodyLength::Tunnel) => return Err(TestCaseError::fail("no fragment asks for a websocket")),
                 None => unreachable!("compared above"),
             }
         }

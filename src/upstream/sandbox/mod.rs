@@ -225,6 +225,9 @@ fn well_behaved(request: &Request<'_>) -> Play {
             wording::error(request.ask.dialect, StatusCode::NOT_FOUND, "A backend knows no keys.")
         }
         Endpoint::Passthrough => listing::passthrough(request),
+        Endpoint::Realtime => {
+            wording::error(request.ask.dialect, StatusCode::NOT_FOUND, "The built-in backend holds no conversations.")
+        }
     }
 }
 

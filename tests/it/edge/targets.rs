@@ -139,7 +139,7 @@ const UNKNOWN_PATHS: &[&str] = &[
     "/v1/chat/completions,",
     "/v1/batches",
     "/v1/files",
-    "/v1/realtime",
+    "/v1/realtime/calls",
     "/v1/fine_tuning/jobs",
     "/v1/assistants",
     "/v1/responses/resp_1",

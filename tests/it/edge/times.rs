@@ -12,10 +12,10 @@ use keyward::clock::{Clock, NS_PER_SECOND, Now};
 
 /// Longer than a tick.
 const MOMENT: Duration = Duration::from_millis(120);
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A proxy of one worker, whose clock is moved by hand, in front of upstreams that may be silent for a day.
-fn start(backend: &Backend, server: &str) -> (Proxy, Clock) {
+pub(super) fn start(backend: &Backend, server: &str) -> (Proxy, Clock) {
     let clock = Clock::manual(Now { monotonic_ns: 60 * NS_PER_SECOND, unix_ms: 1_767_225_600_000 });
     let config = Proxy::config_for(backend, "")
         .replacen("workers = 2", &format!("workers = 1\n{server}"), 1)
@@ -25,7 +25,7 @@ fn start(backend: &Backend, server: &str) -> (Proxy, Clock) {
 }
 
 /// Moves the clock on by so many seconds again and again until `happens`.
-async fn moving<T>(clock: &Clock, seconds: u64, happens: impl Future<Output = T>) -> T {
+pub(super) async fn moving<T>(clock: &Clock, seconds: u64, happens: impl Future<Output = T>) -> T {
     let moved = async {
         loop {
             clock.advance_ns(seconds * NS_PER_SECOND);

@@ -33,7 +33,7 @@ const OPENAI_EVENTS: &[&str] = &[
     "data: [DONE]\n\n",
 ];
 
-const OPENAI_JSON: &str = "{\"id\":\"c\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"Hi\"}}],\n \"usage\":{\"prompt_tokens\":11,\"completion_tokens\":7,\"total_tokens\":18}}";
+pub const OPENAI_JSON: &str = "{\"id\":\"c\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"Hi\"}}],\n \"usage\":{\"prompt_tokens\":11,\"completion_tokens\":7,\"total_tokens\":18}}";
 
 pub const OPENAI: Api = Api {
     name: "openai",

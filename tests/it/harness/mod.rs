@@ -4,13 +4,16 @@
 
 pub mod apis;
 pub mod backend;
+pub mod certificates;
 pub mod client;
 pub mod failing_store;
+pub mod h2;
 pub mod dice;
 pub mod log;
 pub mod program;
 pub mod proxy;
 pub mod raw_backend;
+pub mod websocket;
 
 pub use backend::{Backend, Reply, Seen};
 pub use client::{Answer, Client};

@@ -14,11 +14,12 @@ use keyward::keys::change::{KeyChange, KeyRecord};
 use keyward::keys::secret::{Digester, Pepper};
 use keyward::keys::table::{KeyEntry, KeyTable};
 use keyward::limits::attempts::Attempts;
-use keyward::proxy::plane::BodyBudget;
+use keyward::proxy::plane::{BodyBudget, Overload};
 use keyward::proxy::server::{self, Server};
 use keyward::proxy::{Live, Plane};
 use keyward::telemetry::Metrics;
-use keyward::upstream::tls;
+use keyward::upstream::probe;
+use keyward::upstream::tls::{self, Defaults};
 
 use super::Backend;
 
@@ -75,13 +76,24 @@ impl Proxy {
             attempts: Attempts::default(),
             body_budget: BodyBudget::default(),
             clock,
+            overload: Overload::default(),
             metrics: Metrics::new(),
             ledger: None,
             is_draining: AtomicBool::new(false),
         });
         keys::apply(&plane.keys, &[], &records).expect("the test's keys");
-        let server = server::start(&plane, &tls::client_config().expect("tls")).expect("a port");
-        Self { address: server.addresses[0], plane, server: Some(server) }
+        let listeners = server::bind(&config.server).expect("a port");
+        let server = server::start(&plane, &tls::client_config().expect("tls"), listeners).expect("a port");
+        server.door().resume();
+        Self { address: server.addresses[0].tcp().expect("a port"), plane, server: Some(server) }
+    }
+
+    /// Probes the upstreams, as the control plane of a running program does, for as long as the test's runtime runs.
+    pub fn probing(&self) {
+        let plane = Arc::clone(&self.plane);
+        let tls = Defaults::new(&tls::client_config().expect("tls"));
+        let (clock, metrics) = (plane.clock.clone(), plane.metrics.upstreams.clone());
+        tokio::spawn(probe::run(move || Arc::clone(&plane.live.load().routes), clock, tls, metrics));
     }
 
     /// The state of the key with this secret.

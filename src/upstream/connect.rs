@@ -1,0 +1,81 @@
+//! From an endpoint's address to a stream on which HTTP can be spoken: name, connection, the way through a proxy, TLS.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::upstream::resolve;
+use crate::upstream::route::{Endpoint, Upstream};
+use crate::upstream::settings::{Address, Protocol};
+use crate::upstream::tls::{self, Defaults};
+
+/// The longest answer of a forward proxy that is read, bytes.
+const TUNNEL_HEAD_MAX: usize = 8 * 1024;
+
+/// A stream to an endpoint.
+#[derive(Debug)]
+pub enum Stream {
+    /// In clear.
+    Tcp(TcpStream),
+    /// Over TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// A test's, in memory.
+    #[cfg(test)]
+    Script(tokio::io::DuplexStream),
+}
+
+/// A stream, and whether HTTP/2 is spoken on it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The stream.
+    pub stream: Stream,
+    /// Whether it is for HTTP/2.
+    pub is_http2: bool,
+}
+
+/// Opens a stream to `endpoint`. `now_ns` is the monotonic clock's.
+///
+/// # Errors
+/// What went wrong on the way, without any address in it.
+pub async fn open(upstream: &Upstream, endpoint: &Endpoint, defaults: &Defaults, now_ns: u64) -> io::Result<Opened> {
+    let (settings, address) = (&upstream.settings, &endpoint.address);
+    let hop = settings.via.as_ref().unwrap_or(address);
+    let addresses = endpoint.resolved.addresses(&hop.host, hop.port, settings.dns_refresh, now_ns).await?;
+    let mut tcp = resolve::connect(&addresses).await?;
+    tcp.set_nodelay(true)?;
+    if settings.via.is_some() {
+        tunnel(&mut tcp, address).await?;
+    }
+    if !address.tls {
+        return Ok(Opened { stream: Stream::Tcp(tcp), is_http2: settings.protocol == Protocol::Http2 });
+    }
+    let config = settings.tls.as_ref().map_or_else(|| defaults.of(settings.protocol), |tls| tls.config());
+    let stream = tls::connect(config, &address.host, tcp).await?;
+    let is_http2 = tls::agreed_on_http2(&stream);
+    if settings.protocol == Protocol::Http2 && !is_http2 {
+        return Err(io::Error::other("it does not offer HTTP/2"));
+    }
+    Ok(Opened { stream: Stream::Tls(Box::new(stream)), is_http2 })
+}
+
+/// Asks a forward proxy for the way to `address` (RFC 9110 9.3.6).
+async fn tunnel(tcp: &mut TcpStream, address: &Address) -> io::Result<()> {
+    let host = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.to_string() };
+    let target = format!("{host}:{}", address.port);
+    tcp.write_all(format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n").as_bytes()).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() == TUNNEL_HEAD_MAX {
+            return Err(io::Error::other("the proxy's answer has no end"));
+        }
+        // One at a time: what follows the head is the tunnel's.
+        head.push(tcp.read_u8().await?);
+    }
+    let status = head.split(|byte| *byte == b' ').nth(1);
+    match status {
+        Some([b'2', _, _]) if head.starts_with(b"HTTP/1.") => Ok(()),
+        _ => Err(io::Error::other("the proxy refuses the way")),
+    }
+}

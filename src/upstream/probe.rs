@@ -1,0 +1,172 @@
+//! Asks endpoints whether they are well, on the control plane's runtime: no worker ever waits for that.
+//!
+//! Where the operator names a path, every endpoint is asked for it at each interval. Where not, those that are ejected are asked for a
+//! connection, so that one that has come back is found at once and not by a client's request.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{interval, timeout};
+
+use crate::clock::Clock;
+use crate::telemetry::metrics::UpstreamMetrics;
+use crate::upstream::connect::{self, Opened, Stream};
+use crate::upstream::health::Finding;
+use crate::upstream::request::{Outgoing, Whole};
+use crate::upstream::route::{Endpoint, Routes, Upstream};
+use crate::upstream::seat::note;
+use crate::upstream::settings::{Kind, ProbeSettings};
+use crate::upstream::tally;
+use crate::upstream::tls::Defaults;
+
+/// How often it is looked whether a probe is due.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How many looks after one another the metrics are left alone.
+const SHOW_LOOKS: u32 = 20;
+
+/// Probes the upstreams that `routes` gives, and shows how they are, for ever.
+pub async fn run(routes: impl Fn() -> Arc<Routes>, clock: Clock, tls: Defaults, metrics: UpstreamMetrics) {
+    let rounds = Rounds::default();
+    let mut looks = interval(LOOK);
+    let (mut until_shown, mut shown) = (0, HashSet::new());
+    loop {
+        looks.tick().await;
+        let now_ns = clock.monotonic_ns();
+        let routes = routes();
+        if until_shown == 0 {
+            until_shown = SHOW_LOOKS;
+            tally::show(&routes, &metrics, &mut shown);
+        }
+        until_shown -= 1;
+        for upstream in routes.upstreams() {
+            for index in 0..upstream.endpoints.len() {
+                if rounds.is_due(upstream, index, now_ns) {
+                    let (upstream, rounds, clock, tls) =
+                        (Arc::clone(upstream), rounds.clone(), clock.clone(), tls.clone());
+                    tokio::spawn(async move { probe(&upstream, index, &rounds, &clock, &tls).await });
+                }
+            }
+        }
+        rounds.forget(&routes);
+    }
+}
+
+/// When each endpoint is asked next, by its number; `None` while it is being asked.
+#[derive(Debug, Clone, Default)]
+struct Rounds(Arc<Mutex<HashMap<u64, Option<u64>>>>);
+
+impl Rounds {
+    /// Whether an endpoint is to be asked now; if so it is noted as being asked.
+    fn is_due(&self, upstream: &Upstream, index: usize, now_ns: u64) -> bool {
+        let Some(endpoint) = upstream.endpoints.get(index) else { return false };
+        let has_path = upstream.settings.probe.as_ref().is_some_and(|probe| probe.path.is_some());
+        if upstream.settings.kind == Kind::Sandbox || !has_path && !upstream.health.is_ejected(index) {
+            return false;
+        }
+        let mut rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has just been ejected is asked after an interval: it has just shown that it is not well.
+        let first_ns = if has_path { 0 } else { now_ns.saturating_add(interval_ns(upstream)) };
+        let next = rounds.entry(endpoint.number).or_insert(Some(first_ns));
+        let is_due = next.is_some_and(|at_ns| now_ns >= at_ns);
+        if is_due {
+            *next = None;
+        }
+        is_due
+    }
+
+    fn asked(&self, number: u64, next_ns: Option<u64>) {
+        let mut rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match next_ns {
+            Some(next_ns) => drop(rounds.insert(number, Some(next_ns))),
+            None => drop(rounds.remove(&number)),
+        }
+    }
+
+    /// Forgets endpoints that a reload has taken away.
+    fn forget(&self, routes: &Routes) {
+        let mut rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoints = || routes.upstreams().iter().flat_map(|upstream| &upstream.endpoints);
+        rounds.retain(|number, next| next.is_none() || endpoints().any(|endpoint| endpoint.number == *number));
+    }
+}
+
+fn settings(upstream: &Upstream) -> ProbeSettings {
+    upstream.settings.probe.clone().unwrap_or_default()
+}
+
+fn interval_ns(upstream: &Upstream) -> u64 {
+    u64::try_from(settings(upstream).interval.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Asks one endpoint and notes what was found.
+async fn probe(upstream: &Upstream, index: usize, rounds: &Rounds, clock: &Clock, tls: &Defaults) {
+    let Some(endpoint) = upstream.endpoints.get(index) else { return };
+    let settings = settings(upstream);
+    let began_ns = clock.monotonic_ns();
+    let asked = timeout(settings.timeout, ask(upstream, endpoint, &settings, tls, began_ns)).await;
+    let finding = match asked {
+        Ok(Ok(finding)) => finding,
+        Ok(Err(error)) => {
+            tracing::debug!(upstream = &*upstream.settings.name, %error, "probe failed");
+            Finding::Unwell
+        }
+        Err(_elapsed) => Finding::Unwell,
+    };
+    let interval_ns = interval_ns(upstream);
+    let now_ns = clock.monotonic_ns();
+    let change = upstream.health.probed(index, finding, interval_ns, now_ns);
+    note(upstream, index, change);
+    let goes_on = settings.path.is_some() || upstream.health.is_ejected(index);
+    rounds.asked(endpoint.number, goes_on.then(|| began_ns.saturating_add(interval_ns).max(now_ns)));
+}
+
+async fn ask(
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    settings: &ProbeSettings,
+    tls: &Defaults,
+    now_ns: u64,
+) -> std::io::Result<Finding> {
+    let opened = connect::open(upstream, endpoint, tls, now_ns).await?;
+    let Some(path) = &settings.path else { return Ok(Finding::Reachable) };
+    let mut request = Request::new(Whole::default());
+    *request.method_mut() = Method::GET;
+    let mut outgoing = Outgoing { path_and_query: path.to_string(), request, plain_headers: None };
+    outgoing.dress(upstream, upstream.keyring.next(|| now_ns).map(|(_, credential)| credential));
+    let Opened { stream, is_http2 } = opened;
+    outgoing.address(endpoint, is_http2).map_err(std::io::Error::other)?;
+    let status = match stream {
+        Stream::Tcp(stream) => status(stream, is_http2, outgoing.request).await?,
+        Stream::Tls(stream) => status(*stream, is_http2, outgoing.request).await?,
+        #[cfg(test)]
+        Stream::Script(stream) => status(stream, is_http2, outgoing.request).await?,
+    };
+    let is_well = settings.expect.map_or_else(|| status.is_success(), |expected| status == expected);
+    Ok(if is_well { Finding::Well } else { Finding::Unwell })
+}
+
+/// The status of the answer; its body is nobody's concern.
+async fn status<S>(stream: S, is_http2: bool, request: Request<Whole>) -> std::io::Result<StatusCode>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let other = std::io::Error::other;
+    let io = TokioIo::new(stream);
+    let (answer, driver) = if is_http2 {
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.map_err(other)?;
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        (sender.send_request(request).await, driver)
+    } else {
+        let (mut sender, connection) = http1::handshake(io).await.map_err(other)?;
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        (sender.send_request(request).await, driver)
+    };
+    driver.abort();
+    answer.map(|answer| answer.status()).map_err(other)
+}

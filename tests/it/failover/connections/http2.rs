@@ -1,0 +1,195 @@
+//! Upstreams over HTTP/2: many requests on a connection, and what was not looked at is sent again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{Request, Response};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::{ask, is_quiet, proxy};
+use crate::harness::proxy::ALICE;
+use crate::harness::raw_backend::RawBackend;
+use crate::harness::{Client, apis};
+
+/// What a backend does with a request, by its number on the connection and that of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Answer,
+    /// Refuses the stream: nothing was done.
+    Refuse,
+    /// Resets it with another word.
+    Reset,
+    /// Begins to answer and resets.
+    Cut,
+}
+
+/// Counts of what a backend was sent.
+#[derive(Default)]
+struct Seen {
+    requests: AtomicUsize,
+    most_at_once: AtomicUsize,
+    at_once: AtomicUsize,
+}
+
+/// A backend without TLS that speaks HTTP/2 from the first byte; each answer waits for a permit of `gate`.
+fn backend(gate: Arc<Semaphore>, seen: Arc<Seen>, act: fn(usize) -> Act) -> RawBackend {
+    RawBackend::start(move |stream, _| {
+        let (gate, seen) = (Arc::clone(&gate), Arc::clone(&seen));
+        async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                let number = seen.requests.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(answer(request, respond, Arc::clone(&gate), Arc::clone(&seen), act(number)));
+            }
+        }
+    })
+}
+
+async fn answer(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    gate: Arc<Semaphore>,
+    seen: Arc<Seen>,
+    act: Act,
+) {
+    match act {
+        Act::Refuse => return respond.send_reset(Reason::REFUSED_STREAM),
+        Act::Reset => return respond.send_reset(Reason::INTERNAL_ERROR),
+        Act::Answer | Act::Cut => {}
+    }
+    assert_eq!(request.uri().path(), "/v1/chat/completions");
+    assert!(request.uri().authority().is_some() && request.headers().get("host").is_none());
+    let mut body = request.into_body();
+    let mut length = 0;
+    while let Some(Ok(data)) = body.data().await {
+        length += data.len();
+        let _ = body.flow_control().release_capacity(data.len());
+    }
+    assert_eq!(length, apis::OPENAI.body.len());
+    let at_once = seen.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+    seen.most_at_once.fetch_max(at_once, Ordering::SeqCst);
+    let _permit = gate.acquire().await;
+    seen.at_once.fetch_sub(1, Ordering::SeqCst);
+    let head = Response::builder().header("content-type", "application/json").body(()).unwrap();
+    let Ok(mut stream) = respond.send_response(head, false) else { return };
+    if act == Act::Cut {
+        let _ = stream.send_data(Bytes::from_static(b"{\"usage\":"), false);
+        // What was said leaves first.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        return stream.send_reset(Reason::INTERNAL_ERROR);
+    }
+    let _ = stream.send_data(Bytes::from_static(apis::OPENAI_JSON.as_bytes()), true);
+}
+
+const HTTP2: &str = "http = \"2\"\nretries = 1";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_requests_share_a_connection() {
+    let (gate, seen) = (Arc::new(Semaphore::new(0)), Arc::new(Seen::default()));
+    let backend = backend(Arc::clone(&gate), Arc::clone(&seen), |_| Act::Answer);
+    let proxy = proxy(&format!("http://{}", backend.address), HTTP2);
+    let mut asking = JoinSet::new();
+    for _ in 0..50 {
+        let address = proxy.address;
+        asking.spawn(async move { Client::once(address, &apis::OPENAI.call(ALICE, "")).await });
+    }
+    while seen.at_once.load(Ordering::SeqCst) < 50 {
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(1);
+    gate.close();
+    while let Some(answer) = asking.join_next().await {
+        let answer = answer.unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (200, apis::OPENAI_JSON));
+    }
+    assert_eq!((backend.connections(), seen.most_at_once.load(Ordering::SeqCst)), (1, 50));
+    is_quiet(&proxy).await;
+    assert_eq!(proxy.entry(ALICE).limits().quota_used(), 50 * apis::UNITS);
+}
+
+fn open_gate() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(1000))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_stream_is_sent_again_and_another_reset_is_not() {
+    let seen = Arc::new(Seen::default());
+    let refusing =
+        backend(open_gate(), Arc::clone(&seen), |number| if number % 2 == 0 { Act::Refuse } else { Act::Answer });
+    let first = proxy(&format!("http://{}", refusing.address), HTTP2);
+    for _ in 0..10 {
+        assert_eq!(ask(&first).await.status, 200);
+    }
+    assert_eq!(seen.requests.load(Ordering::SeqCst), 20);
+    assert!(first.live().routes.upstreams()[0].health.is_whole(), "it is a matter of load, not of health");
+    is_quiet(&first).await;
+    let seen = Arc::new(Seen::default());
+    let resetting = backend(open_gate(), Arc::clone(&seen), |_| Act::Reset);
+    let second = proxy(&format!("http://{}", resetting.address), HTTP2);
+    let answer = ask(&second).await;
+    assert_eq!((answer.status, seen.requests.load(Ordering::SeqCst)), (502, 1));
+    assert_eq!(apis::OPENAI.error_code(&answer.json()), "upstream_broken");
+    is_quiet(&second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_reset_amid_the_answer_is_a_visible_cut() {
+    let backend = backend(open_gate(), Arc::default(), |_| Act::Cut);
+    let proxy = proxy(&format!("http://{}", backend.address), HTTP2);
+    for _ in 0..5 {
+        let answer = ask(&proxy).await;
+        assert_eq!((answer.status, answer.is_whole, answer.text().as_str()), (200, false, "{\"usage\":"));
+    }
+    assert_eq!(backend.connections(), 1, "the others on the connection are not touched by it");
+    is_quiet(&proxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_beyond_the_last_that_a_leaving_backend_looked_at_are_sent_again() {
+    // Each connection answers one request and goes away; what came meanwhile was not looked at.
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&served);
+    let backend = RawBackend::start(move |stream, _| {
+        let served = Arc::clone(&count);
+        async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            if let Some(Ok((request, respond))) = connection.accept().await {
+                served.fetch_add(1, Ordering::SeqCst);
+                connection.graceful_shutdown();
+                tokio::spawn(answer(request, respond, open_gate(), Arc::default(), Act::Answer));
+            }
+            while connection.accept().await.is_some() {
+                served.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let proxy = proxy(&format!("http://{}", backend.address), HTTP2);
+    for round in 0..20 {
+        assert_eq!(ask(&proxy).await.status, 200, "request {round}");
+    }
+    assert_eq!(served.load(Ordering::SeqCst), 20);
+    is_quiet(&proxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_resets_its_stream_and_no_other() {
+    let (gate, seen) = (Arc::new(Semaphore::new(0)), Arc::new(Seen::default()));
+    let backend = backend(Arc::clone(&gate), Arc::clone(&seen), |_| Act::Answer);
+    let proxy = proxy(&format!("http://{}", backend.address), HTTP2);
+    let mut goes = Client::connect(proxy.address).await;
+    goes.send(&apis::OPENAI.call(ALICE, "")).await;
+    let mut stays = Client::connect(proxy.address).await;
+    stays.send(&apis::OPENAI.call(ALICE, "")).await;
+    while seen.at_once.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    drop(goes);
+    gate.add_permits(2);
+    assert_eq!(stays.answer().await.status, 200);
+    assert_eq!(backend.connections(), 1);
+    is_quiet(&proxy).await;
+}

@@ -1,0 +1,155 @@
+//! Under a steady load that does not wait for answers, one of two endpoints dies or hangs, and comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::{Life, Mortal, is_quiet, proxy};
+use crate::harness::proxy::ALICE;
+use crate::harness::{Client, Proxy, apis};
+
+/// One request every so often: 500 a second.
+const PACE: Duration = Duration::from_millis(2);
+
+/// What became of requests, by the moment each began.
+#[derive(Default)]
+struct Outcomes {
+    begun: AtomicUsize,
+    failed: std::sync::Mutex<Vec<(Instant, u16, String)>>,
+}
+
+/// Sends requests at the pace of the test until `during` ends.
+async fn under_load<T>(proxy: &Proxy, outcomes: &Arc<Outcomes>, during: impl Future<Output = T>) -> T {
+    let (address, outcomes) = (proxy.address, Arc::clone(outcomes));
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let load = tokio::spawn(async move {
+        let mut requests = JoinSet::new();
+        let mut ticks = interval(PACE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = &mut stopped => break,
+            }
+            let outcomes = Arc::clone(&outcomes);
+            requests.spawn(async move {
+                let began = Instant::now();
+                outcomes.begun.fetch_add(1, Ordering::SeqCst);
+                let answer = Client::once(address, &apis::OPENAI.call(ALICE, "")).await;
+                if answer.status != 200 || !answer.is_whole {
+                    outcomes.failed.lock().unwrap().push((began, answer.status, answer.text()));
+                }
+            });
+        }
+        while requests.join_next().await.is_some() {}
+    });
+    let value = during.await;
+    let _ = stop.send(());
+    timeout(Duration::from_secs(30), load).await.expect("every request has an end").expect("no panic");
+    value
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_is_killed_and_nothing_fails_that_could_be_retried() {
+    let (stays, dies) = (Mortal::start().await, Mortal::start().await);
+    let more = "eject_time = \"1s\"\nprobe = { interval = \"200ms\" }";
+    let proxy = proxy(&[stays.address, dies.address], more);
+    proxy.probing();
+    let outcomes = Arc::new(Outcomes::default());
+    let killed = under_load(&proxy, &outcomes, async {
+        dies.serves_again().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        dies.kill().await;
+        let killed = Instant::now();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert!(proxy.live().routes.upstreams()[0].health.is_ejected(1), "and it is left alone");
+        dies.revive().await;
+        // No hand is laid on it.
+        dies.serves_again().await;
+        killed
+    })
+    .await;
+    let failed = std::mem::take(&mut *outcomes.failed.lock().unwrap());
+    let late = failed.iter().filter(|(began, ..)| *began > killed).collect::<Vec<_>>();
+    assert!(late.is_empty(), "of {} requests: {late:?}", outcomes.begun.load(Ordering::SeqCst));
+    // Those it had read may have been served; what it had in its socket's buffer nobody can tell apart from that.
+    assert!(failed.iter().all(|(_, status, text)| *status == 502 && text.contains("upstream_broken")), "{failed:?}");
+    is_quiet(&proxy).await;
+    let shown = ["retries_total{upstream=\"openai\"} ", "ejections_total{upstream=\"openai\"} "];
+    let endpoints = "keyward_upstream_endpoints{upstream=\"openai\",state=\"in_service\"} 2";
+    while !proxy.metrics_text().contains(endpoints) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let metrics = proxy.metrics_text();
+    for name in shown {
+        let line = metrics.lines().find_map(|line| line.strip_prefix("keyward_upstream_")?.strip_prefix(name));
+        assert!(line.is_some_and(|count| count != "0"), "{name}: {metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_hangs_and_is_left_alone_until_a_probe_finds_it_well() {
+    let (stays, hangs) = (Mortal::start().await, Mortal::start().await);
+    let more = "eject_time = \"1h\"\nprobe = { path = \"/health\", interval = \"300ms\", timeout = \"150ms\" }";
+    let proxy = proxy(&[stays.address, hangs.address], more);
+    proxy.probing();
+    let outcomes = Arc::new(Outcomes::default());
+    let health = |proxy: &Proxy| proxy.live().routes.upstreams()[0].health.is_ejected(1);
+    under_load(&proxy, &outcomes, async {
+        hangs.serves_again().await;
+        hangs.is(Life::Hung);
+        while !health(&proxy) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (begun, served) = (hangs.begun.load(Ordering::SeqCst), stays.served());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // What was chosen just before the probe may still arrive.
+        assert!(hangs.begun.load(Ordering::SeqCst) <= begun + 8, "nothing more is sent there");
+        assert!(stays.served() > served + 100, "all of it goes to the other");
+        hangs.is(Life::Well);
+        // Both what waited there is answered now, and new requests come.
+        hangs.serves_again().await;
+        while health(&proxy) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        hangs.serves_again().await;
+    })
+    .await;
+    assert!(outcomes.failed.lock().unwrap().is_empty(), "a hang that ends fails nothing");
+    is_quiet(&proxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_comes_back_by_one_request_where_nobody_probes() {
+    let (stays, dies) = (Mortal::start().await, Mortal::start().await);
+    let proxy = proxy(&[stays.address, dies.address], "eject_time = \"100ms\"");
+    dies.kill().await;
+    for _ in 0..40 {
+        assert_eq!(Client::once(proxy.address, &apis::OPENAI.call(ALICE, "")).await.status, 200);
+    }
+    assert!(proxy.live().routes.upstreams()[0].health.is_ejected(1));
+    dies.revive().await;
+    while dies.served() == 0 {
+        assert_eq!(Client::once(proxy.address, &apis::OPENAI.call(ALICE, "")).await.status, 200);
+    }
+    is_quiet(&proxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_shared_by_weight() {
+    let (light, heavy) = (Mortal::start().await, Mortal::start().await);
+    let text = apis::config(&[light.address], "", "", "");
+    let one = format!("[\"http://{}\"]", light.address);
+    let both = format!("[\"http://{}\", {{ url = \"http://{}\", weight = 3 }}]", light.address, heavy.address);
+    let keys = Proxy::keys_of(&[("alice", ALICE, "")]);
+    let proxy = Proxy::start(&text.replace(&one, &both), &keys, keyward::clock::Clock::system());
+    let mut client = Client::connect(proxy.address).await;
+    for _ in 0..40 {
+        client.send(&apis::OPENAI.call(ALICE, "")).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    assert_eq!((light.served(), heavy.served()), (10, 30));
+}

@@ -1,0 +1,153 @@
+//! Secrets and people: what the program itself makes and what it refuses to start with.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use keyward::config;
+use serde_json::Value;
+
+use crate::harness::program::{Running, command};
+use crate::harness::{self, Client, Proxy};
+
+const SECRET: &str = "people-secret-000001";
+const CONFIG: &str = "keys_file = \"keys.toml\"\n[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+    [storage]\npepper = \"file:data/pepper\"\n[[upstreams]]\nname = \"sandbox\"\ndialect = \"sandbox\"\nmodels = [\"*\"]\n";
+
+/// The program under a mask that takes no permission away, its first words kept in `first-words`.
+async fn start() -> Running {
+    let home = tempfile::tempdir().expect("a directory");
+    let log = fs::File::create(home.path().join("log")).expect("a log");
+    let keys = Proxy::keys_of(&[("a", SECRET, "")]);
+    Running::start_through(home, "umask 000; exec \"$0\" \"$@\" >first-words", CONFIG, keys, log).await
+}
+
+fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        found.push(entry.path());
+        if entry.path().is_dir() {
+            files_below(&entry.path(), found);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_program_writes_is_its_owners_alone_whatever_the_mask() {
+    let running = start().await;
+    let call = harness::post("/v1/chat/completions", SECRET, &harness::chat("sandbox", false));
+    assert_eq!(Client::once(running.data, &call).await.status, 200);
+    let backup = ["store", "backup", "--config", "keyward.toml", "copy.db"];
+    let copied = command(running.home.path(), &backup).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(copied.expect("the program").success());
+    // These were made by the test and its shell; where the program listens is no secret.
+    let others = ["keyward.toml", "keys.toml", "log", "first-words", "ready"].map(|name| running.path(name));
+    let mut found = Vec::new();
+    files_below(running.home.path(), &mut found);
+    let made: Vec<_> = found.into_iter().filter(|path| !others.contains(path)).collect();
+    assert!(made.len() >= 5, "store, log of the store, journals, pepper, copy: {made:?}");
+    for path in made {
+        let mode = fs::metadata(&path).expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_two_programs_begin_with_the_same_secret() {
+    let (one, other) = (start().await, start().await);
+    for name in ["first-words", "data/pepper"] {
+        let (ours, theirs) = (fs::read(one.path(name)).expect(name), fs::read(other.path(name)).expect(name));
+        assert!(ours.len() >= 16 && ours != theirs, "{name}");
+    }
+    // And none is let in without.
+    for token in ["", "admin", "keyward", "password", "changeme"] {
+        let asked = format!(
+            "GET /api/v1/gateway/keys HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}\r\n\r\n",
+            one.admin
+        );
+        assert_eq!(Client::once(one.admin, asked.as_bytes()).await.status, 401, "{token:?}");
+    }
+}
+
+#[test]
+fn an_empty_or_short_secret_refuses_the_start() {
+    let env = |name: &str| (name == "EMPTY").then(String::new);
+    let upstream = |key: &str| {
+        format!("[[upstreams]]\nname = \"a\"\ndialect = \"openai\"\nurl = \"https://a\"\nmodels = [\"*\"]\n{key}\n")
+    };
+    let token = |token: &str| {
+        format!("[admin]\ntokens = [{{ name = \"a\", token = \"{token}\", role = \"write\" }}]\n{}", upstream(""))
+    };
+    for text in [
+        token(""),
+        token("fifteen-letters"),
+        token("env:EMPTY"),
+        token("env:ABSENT"),
+        upstream("api_key = \"\""),
+        upstream("api_key = \"env:EMPTY\""),
+    ] {
+        assert!(config::parse(&text, Path::new("keyward.toml"), &env).is_err(), "{text}");
+    }
+    assert!(config::parse(&token("sixteen-letters-"), Path::new("keyward.toml"), &env).is_ok());
+    for key in ["", "short", "env:EMPTY", "env:ABSENT"] {
+        let text = format!("[[keys]]\nname = \"a\"\nkey = \"{key}\"\n");
+        assert!(config::parse_keys(&text, Path::new("keys.toml"), &env).is_err(), "{text}");
+    }
+    for pepper in ["", "\n", "fifteen-letters"] {
+        let home = tempfile::tempdir().expect("a directory");
+        fs::write(home.path().join("keyward.toml"), CONFIG).expect("written");
+        fs::write(home.path().join("keys.toml"), Proxy::keys_of(&[("a", SECRET, "")])).expect("written");
+        fs::create_dir(home.path().join("data")).expect("a folder");
+        fs::write(home.path().join("data/pepper"), pepper).expect("written");
+        let output = command(home.path(), &["serve", "--config", "keyward.toml"]).output().expect("the program");
+        assert!(!output.status.success(), "a pepper of {} bytes", pepper.len());
+    }
+}
+
+/// The admin API takes names, numbers and rules; nothing of a caller's is an address to connect to, a file to read or a line to run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_admin_call_takes_an_address_a_path_or_a_command() {
+    let running = start().await;
+    let asked = format!("GET /openapi.json HTTP/1.1\r\nhost: {}\r\n\r\n", running.admin);
+    let document = Client::once(running.admin, asked.as_bytes()).await.json();
+    let mut names = Vec::new();
+    inputs(&document["components"], &mut names);
+    inputs(&document["paths"], &mut names);
+    assert!(names.len() > 30, "the document names what is taken: {names:?}");
+    for name in names {
+        let words: Vec<_> = name.split(['_', '-']).collect();
+        let reaches_out = [
+            "url", "uri", "href", "host", "hostname", "webhook", "callback", "proxy", "file", "filename", "dir",
+            "command", "cmd", "exec", "script", "template",
+        ];
+        assert!(!words.iter().any(|word| reaches_out.contains(word)), "{name}");
+    }
+}
+
+/// Every name of a property or a parameter in an OpenAPI document.
+fn inputs(value: &Value, names: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::Object(properties)) = members.get("properties") {
+                names.extend(properties.keys().cloned());
+            }
+            if let (Some(name), Some(_)) = (members.get("name").and_then(Value::as_str), members.get("in")) {
+                names.push(name.to_owned());
+            }
+            members.values().for_each(|value| inputs(value, names));
+        }
+        Value::Array(items) => items.iter().for_each(|value| inputs(value, names)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_image_runs_as_a_user() {
+    let dockerfile = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Dockerfile")).expect("the Dockerfile");
+    let last = dockerfile.rsplit("\nFROM ").next().unwrap_or_default();
+    let user = last.lines().find_map(|line| line.strip_prefix("USER ")).expect("a user");
+    assert!(
+        user.split(':').all(|part| part.parse::<u32>().is_ok_and(|id| id > 0)),
+        "{user}: a number, so that it can be told from root"
+    );
+}
