@@ -192,10 +192,10 @@ pub(crate) fn whatever_is_done_pages_are_those_of_a_plain_list(mut subject: Subj
     let from = prop_oneof![
         3 => Just(PageFrom::Offset(0)),
         1 => (0_u64..300).prop_map(PageFrom::Offset),
-        2 => (0_i64..40, 1_i64..1_500)
+        2 => (0_i64..40, 1_i64..3_000)
             .prop_map(|(created, number)| PageFrom::After { created_at_ms: created * 1_000, number }),
     ];
-    let asked = (any_filter(), prop::sample::select(ORDERS.to_vec()), from, prop_oneof![0_usize..20, Just(2_000)]);
+    let asked = (any_filter(), prop::sample::select(ORDERS.to_vec()), from, prop_oneof![0_usize..20, Just(4_000)]);
     let asked = prop::collection::vec(asked, 12);
     let pages = std::cell::Cell::new(0);
     // A step that was taken stays taken: with less of them another thing would be tested.
