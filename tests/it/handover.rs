@@ -155,7 +155,8 @@ async fn a_quota_is_not_overdrawn_by_what_the_old_process_still_runs() {
     assert!(is_kept_within, "the new process knows what is held: {} {}", answer.head, answer.text());
     assert!(running.answer().await.is_whole);
     house.until_alone().await;
-    house.until_log(|log| log.contains("the process before this one has ended")).await;
+    // Both say so, the second of its own predecessor: it is the third's word that tells what is held no more.
+    house.until_log(|log| log.matches("the process before this one has ended").count() == 2).await;
     let told = Client::once(house.data, &get("/v1/key", "handover-secret-1")).await.json();
     let (used, limit) = (told["quota_used"].as_u64().expect("a number"), 100);
     assert!(used > 0 && used <= limit, "{told}");
