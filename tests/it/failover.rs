@@ -107,14 +107,24 @@ impl Mortal {
 
     /// Waits until it serves again.
     async fn serves_again(&self) {
-        let before = self.served();
-        let again = async {
-            while self.served() == before {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), again).await.expect("it never comes back");
+        self.serves_more(1).await;
     }
+
+    /// Waits until it has served so many more.
+    async fn serves_more(&self, count: usize) {
+        let enough = self.served() + count;
+        until("it serves", || self.served() >= enough).await;
+    }
+}
+
+/// Waits until it is so.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "{what}");
 }
 
 async fn attend(
