@@ -5,43 +5,16 @@ mod flow;
 mod life;
 mod misconduct;
 
-use std::time::Duration;
-
-use keyward::clock::{Clock, NS_PER_SECOND, Now};
+use keyward::clock::{Clock, NS_PER_SECOND};
 use tokio::time::timeout;
 
 use super::harness::h2::{self, End, Got, H2};
 use super::harness::proxy::ALICE;
+use super::harness::time::{MOMENT, PATIENCE, by_hand, moving};
 use super::harness::{self, Backend, Client, Proxy};
 
 const CHAT: &str = "/v1/chat/completions";
 const USAGE: &str = r#"{"id":"1","usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Longer than a tick of the time limits.
-const MOMENT: Duration = Duration::from_millis(120);
-
-/// A proxy of one worker, whose clock is moved by hand, in front of upstreams that may be silent for a day.
-fn by_hand(backend: &Backend, server: &str) -> (Proxy, Clock) {
-    let clock = Clock::manual(Now { monotonic_ns: 60 * NS_PER_SECOND, unix_ms: 1_767_225_600_000 });
-    let config = Proxy::config_for(backend, "")
-        .replacen("workers = 2", &format!("workers = 1\n{server}"), 1)
-        .replace("models = [\"*\"]", "models = [\"*\"]\nidle_timeout = \"24h\"\nfirst_byte_timeout = \"24h\"");
-    (Proxy::start(&config, &Proxy::keys_of(&[("alice", ALICE, "")]), clock.clone()), clock)
-}
-
-/// Moves the clock on by so many seconds again and again until `happens`.
-async fn moving<T>(clock: &Clock, seconds: u64, happens: impl Future<Output = T>) -> T {
-    let moved = async {
-        loop {
-            clock.advance_ns(seconds * NS_PER_SECOND);
-            tokio::time::sleep(MOMENT).await;
-        }
-    };
-    let either = async {
-        tokio::select! { result = happens => result, () = moved => unreachable!("it has no end") }
-    };
-    timeout(PATIENCE, either).await.expect("it happens when time passes")
-}
 
 /// Waits until no connection is open any more.
 async fn gone(proxy: &Proxy) {

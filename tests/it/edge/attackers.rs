@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use tokio::time::timeout;
 
-use super::times::{PATIENCE, moving, start};
 use super::{chat_with, line};
+use crate::harness::time::{PATIENCE, by_hand, moving};
 use crate::harness::{self, Backend, Client, Proxy, proxy::ALICE};
 
 const ATTACKERS: usize = 300;
@@ -50,7 +50,7 @@ async fn nothing_is_left(proxy: &Proxy) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_heads_by_the_hundred_are_all_cut() {
     let backend = Backend::json("{}");
-    let (proxy, clock) = start(&backend, "header_timeout = \"10s\"\nkeep_alive_timeout = \"1h\"");
+    let (proxy, clock) = by_hand(&backend, "header_timeout = \"10s\"\nkeep_alive_timeout = \"1h\"");
     let begun = "POST /v1/chat/completions HTTP/1.1\r\nhost: proxy\r\nx-1: ";
     let mut all = attackers(proxy.address, begun.as_bytes()).await;
     connections(&proxy, ATTACKERS as i64).await;
@@ -69,7 +69,7 @@ async fn slow_heads_by_the_hundred_are_all_cut() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_bodies_by_the_hundred_are_all_cut_and_give_back_what_they_held() {
     let backend = Backend::json("{}");
-    let (proxy, clock) = start(&backend, "body_idle_timeout = \"15s\"\nbody_min_rate = \"1KiB\"");
+    let (proxy, clock) = by_hand(&backend, "body_idle_timeout = \"15s\"\nbody_min_rate = \"1KiB\"");
     let mut all = attackers(proxy.address, chat_with("content-length: 100000\r\n", "{").as_bytes()).await;
     let held = |bytes| {
         let proxy = &proxy;
@@ -101,7 +101,7 @@ async fn readers_that_leave_a_written_answer_are_all_cut() {
         reply.json(200, &format!("{{\"text\":\"{}\"}}", "a".repeat(100_000))).await;
         reply
     });
-    let (proxy, clock) = start(&backend, "write_stall_timeout = \"30s\"\nkeep_alive_timeout = \"1h\"");
+    let (proxy, clock) = by_hand(&backend, "write_stall_timeout = \"30s\"\nkeep_alive_timeout = \"1h\"");
     let mut all = Vec::new();
     for _ in 0..ATTACKERS {
         let mut one = Client::connect_narrow(proxy.address).await;

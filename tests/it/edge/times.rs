@@ -1,47 +1,19 @@
-//! Slow peers. Time stands still unless it is moved: a deadline is met by the next tick after it.
+//! Slow peers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::{chat_with, line};
-use crate::harness::{self, Backend, Client, Proxy, proxy::ALICE};
-use keyward::clock::{Clock, NS_PER_SECOND, Now};
-
-/// Longer than a tick.
-const MOMENT: Duration = Duration::from_millis(120);
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A proxy of one worker, whose clock is moved by hand, in front of upstreams that may be silent for a day.
-pub(super) fn start(backend: &Backend, server: &str) -> (Proxy, Clock) {
-    let clock = Clock::manual(Now { monotonic_ns: 60 * NS_PER_SECOND, unix_ms: 1_767_225_600_000 });
-    let config = Proxy::config_for(backend, "")
-        .replacen("workers = 2", &format!("workers = 1\n{server}"), 1)
-        .replace("models = [\"*\"]", "models = [\"*\"]\nidle_timeout = \"24h\"\nfirst_byte_timeout = \"24h\"");
-    let proxy = Proxy::start(&config, &Proxy::keys_of(&[("alice", ALICE, "")]), clock.clone());
-    (proxy, clock)
-}
-
-/// Moves the clock on by so many seconds again and again until `happens`.
-pub(super) async fn moving<T>(clock: &Clock, seconds: u64, happens: impl Future<Output = T>) -> T {
-    let moved = async {
-        loop {
-            clock.advance_ns(seconds * NS_PER_SECOND);
-            tokio::time::sleep(MOMENT).await;
-        }
-    };
-    let either = async {
-        tokio::select! { result = happens => result, () = moved => unreachable!("it has no end") }
-    };
-    timeout(PATIENCE, either).await.expect("it happens when time passes")
-}
+use crate::harness::time::{MOMENT, PATIENCE, by_hand, moving};
+use crate::harness::{self, Backend, Client, proxy::ALICE};
+use keyward::clock::NS_PER_SECOND;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_comes_too_slowly_is_told_so() {
     let backend = Backend::json("{}");
-    let (proxy, clock) = start(&backend, "header_timeout = \"10s\"");
+    let (proxy, clock) = by_hand(&backend, "header_timeout = \"10s\"");
     for (start, kind) in [
         ("P", "invalid_request_error"),
         ("POST /v1/messages HTTP/1.1\r\nhost: proxy\r\n", "timeout_error"),
@@ -61,7 +33,7 @@ async fn a_head_that_comes_too_slowly_is_told_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kept_connection_waits_for_so_long_and_no_longer() {
     let backend = Backend::json("{}");
-    let (proxy, clock) = start(&backend, "keep_alive_timeout = \"75s\"");
+    let (proxy, clock) = by_hand(&backend, "keep_alive_timeout = \"75s\"");
     let mut client = Client::connect(proxy.address).await;
     for _ in 0..3 {
         client.send(line("GET /v1/models HTTP/1.1").as_bytes()).await;
@@ -82,7 +54,7 @@ async fn a_kept_connection_waits_for_so_long_and_no_longer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_stops_coming_is_told_so() {
     let backend = Backend::json("{}");
-    let (proxy, clock) = start(&backend, "body_idle_timeout = \"15s\"");
+    let (proxy, clock) = by_hand(&backend, "body_idle_timeout = \"15s\"");
     for (headers, part) in [("content-length: 50\r\n", "{\"mod"), ("transfer-encoding: chunked\r\n", "6\r\n{\"mod")] {
         let mut client = Client::connect(proxy.address).await;
         client.send(chat_with(headers, part).as_bytes()).await;
@@ -98,7 +70,7 @@ async fn a_body_that_stops_coming_is_told_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_has_a_slowest_pace() {
     let backend = Backend::json("{}");
-    let (proxy, clock) = start(&backend, "body_idle_timeout = \"15s\"\nbody_min_rate = \"1KiB\"");
+    let (proxy, clock) = by_hand(&backend, "body_idle_timeout = \"15s\"\nbody_min_rate = \"1KiB\"");
     let mut client = Client::connect(proxy.address).await;
     client.send(chat_with("content-length: 100000\r\n", "").as_bytes()).await;
     // Ten bytes every ten seconds: never idle, far too slow. The first twenty are within the idle time.
@@ -129,7 +101,7 @@ async fn a_client_that_never_reads_is_cut() {
         }
         reply
     });
-    let (proxy, clock) = start(&backend, "write_stall_timeout = \"30s\"");
+    let (proxy, clock) = by_hand(&backend, "write_stall_timeout = \"30s\"");
     let mut client = Client::connect(proxy.address).await;
     client.send(&harness::post("/v1/chat/completions", ALICE, &harness::chat("m", true))).await;
     assert!(client.head().await.starts_with("HTTP/1.1 200"));
@@ -157,7 +129,7 @@ async fn a_head_begun_while_an_answer_runs_does_not_end_the_answer() {
             reply
         }
     });
-    let (proxy, clock) = start(&backend, "header_timeout = \"10s\"");
+    let (proxy, clock) = by_hand(&backend, "header_timeout = \"10s\"");
     let next = line("GET /v1/models HTTP/1.1");
     let (begin, rest) = next.as_bytes().split_at(20);
     for comes_at_once in [true, false] {

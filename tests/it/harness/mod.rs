@@ -13,6 +13,7 @@ pub mod log;
 pub mod program;
 pub mod proxy;
 pub mod raw_backend;
+pub mod time;
 pub mod websocket;
 
 pub use backend::{Backend, Reply, Seen};
