@@ -9,11 +9,15 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::policy::BodyFlaw;
 
 pub use names::{Name, Names};
+
+/// What a string says, and the range between its quotation marks.
+pub type Plain<'a> = (Cow<'a, str>, Range<usize>);
 
 /// How deep a body may nest; the outermost object is 1.
 pub const MAX_DEPTH: u32 = 128;
@@ -222,6 +226,27 @@ impl<'a> Cursor<'a> {
             }
             _ => self.expected("a value"),
         }
+    }
+
+    /// A string without escapes, but for `\/` (PHP writes every slash so): what is checked is then what is read. `None` for null.
+    ///
+    /// # Errors
+    /// [`BodyFlaw::BadMember`] for anything else.
+    pub fn plain_string(
+        &mut self,
+        member: &'static str,
+        expected: &'static str,
+    ) -> Result<Option<Plain<'a>>, BodyFlaw> {
+        if self.null()? {
+            return Ok(None);
+        }
+        if self.peek() != Some(b'"') {
+            return Err(self.bad(member, expected));
+        }
+        let text = self.string()?;
+        let raw = std::str::from_utf8(self.slice(&text.range)).unwrap_or_default();
+        let plain = if text.escaped { Cow::Owned(raw.replace("\\/", "/")) } else { Cow::Borrowed(raw) };
+        if plain.contains('\\') { Err(BodyFlaw::BadMember { member, expected }) } else { Ok(Some((plain, text.range))) }
     }
 
     /// The boolean at the cursor; `None` for null.

@@ -1,8 +1,5 @@
 //! The members of a body that name models, or carry options, inside themselves.
 
-use std::borrow::Cow;
-use std::ops::Range;
-
 use crate::dialect::describe::members::{Member, ONE_MODEL, STREAM_OPTIONS, TOP};
 use crate::dialect::describe::walk::{Found, Object, Seen};
 use crate::dialect::json::{Cursor, Name};
@@ -44,31 +41,10 @@ pub(super) fn stream_options(cursor: &mut Cursor<'_>, found: &mut Found) -> Resu
     Ok(())
 }
 
-/// What a string says, and the range between its quotation marks.
-type Plain<'a> = (Cow<'a, str>, Range<usize>);
-
-/// A string without escapes, but for `\/` (PHP writes every slash so): what is checked is then what is read. `None` for null.
-pub(super) fn plain_string<'a>(
-    cursor: &mut Cursor<'a>,
-    member: &'static str,
-    expected: &'static str,
-) -> Result<Option<Plain<'a>>, BodyFlaw> {
-    if cursor.null()? {
-        return Ok(None);
-    }
-    if cursor.peek() != Some(b'"') {
-        return Err(cursor.bad(member, expected));
-    }
-    let text = cursor.string()?;
-    let raw = std::str::from_utf8(cursor.slice(&text.range)).unwrap_or_default();
-    let plain = if text.escaped { Cow::Owned(raw.replace("\\/", "/")) } else { Cow::Borrowed(raw) };
-    if plain.contains('\\') { Err(BodyFlaw::BadMember { member, expected }) } else { Ok(Some((plain, text.range))) }
-}
-
 /// A further model, which the key must be allowed too.
 fn other_model(cursor: &mut Cursor<'_>, member: &'static str, others: &mut Vec<ModelName>) -> Result<bool, BodyFlaw> {
     let expected = "at most 64 model names";
-    let Some((name, _)) = plain_string(cursor, member, expected)? else { return Ok(false) };
+    let Some((name, _)) = cursor.plain_string(member, expected)? else { return Ok(false) };
     let model = ModelName::new(&name).filter(|_| others.len() < MAX_OTHER_MODELS);
     others.push(model.ok_or(BodyFlaw::BadMember { member, expected })?);
     Ok(true)
@@ -122,7 +98,7 @@ fn fallback(cursor: &mut Cursor<'_>, list: &'static str, others: &mut Vec<ModelN
 
 pub(super) fn route(cursor: &mut Cursor<'_>) -> Result<bool, BodyFlaw> {
     let expected = "\"fallback\" or null";
-    match plain_string(cursor, "route", expected)? {
+    match cursor.plain_string("route", expected)? {
         None => Ok(false),
         Some((route, _)) if route == "fallback" => Ok(true),
         Some(_) => Err(BodyFlaw::BadMember { member: "route", expected }),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::dialect::describe::members::{GENERATION, Generation, Member, ONE_MODEL, TOP};
 use crate::dialect::describe::nested::{
-    extra_body, model_list, open_object, plain_string, plugins, prompt, route, stream_options, tools,
+    extra_body, model_list, open_object, plugins, prompt, route, stream_options, tools,
 };
 use crate::dialect::describe::splices::Limit;
 use crate::dialect::json::Cursor;
@@ -159,7 +159,7 @@ impl Reader<'_> {
 
     /// A `model` that must agree with every other place that names it. Gemini writes it `models/NAME`.
     fn model(&self, cursor: &mut Cursor<'_>, found: &mut Found) -> Result<(), BodyFlaw> {
-        let Some((text, mut range)) = plain_string(cursor, "model", MODEL_EXPECTED)? else { return Ok(()) };
+        let Some((text, mut range)) = cursor.plain_string("model", MODEL_EXPECTED)? else { return Ok(()) };
         let bad = BodyFlaw::BadMember { member: "model", expected: MODEL_EXPECTED };
         let mut name: &str = &text;
         if self.dialect == DialectName::Gemini

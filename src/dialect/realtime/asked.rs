@@ -204,19 +204,20 @@ impl Event {
         match member {
             Member::Type => {
                 let expected = "the name of an event, without escapes";
-                let (kind, _) = plain(cursor, name, expected)?.ok_or(BodyFlaw::BadMember { member: name, expected })?;
-                self.asked = match kind {
-                    b"response.create" => Asked::Response,
-                    b"session.update" | b"transcription_session.update" => Asked::Session,
+                let (kind, _) =
+                    cursor.plain_string(name, expected)?.ok_or(BodyFlaw::BadMember { member: name, expected })?;
+                self.asked = match &*kind {
+                    "response.create" => Asked::Response,
+                    "session.update" | "transcription_session.update" => Asked::Session,
                     _ => Asked::Other,
                 };
             }
             Member::Id => {
-                let read = plain(cursor, name, ID_EXPECTED)?.map(|(id, _)| std::str::from_utf8(id).unwrap_or_default());
-                if read.is_some_and(|id| id.len() > LONGEST_ID) {
+                let read = cursor.plain_string(name, ID_EXPECTED)?.map(|(id, _)| id);
+                if read.as_ref().is_some_and(|id| id.len() > LONGEST_ID) {
                     return Err(BodyFlaw::BadMember { member: name, expected: ID_EXPECTED });
                 }
-                self.id = read.map(Box::from);
+                self.id = read.map(|id| id.into());
             }
             Member::Sound => self.said.sound += cursor.skip()?.len() as u64,
             Member::Within(place) => {
@@ -252,8 +253,8 @@ impl Event {
                 }
             }
             Member::Conversation => {
-                let named = plain(cursor, name, "\"auto\", \"none\" or null, without escapes")?;
-                self.is_apart |= named.is_some_and(|(named, _)| named != b"auto");
+                let named = cursor.plain_string(name, "\"auto\", \"none\" or null, without escapes")?;
+                self.is_apart |= named.is_some_and(|(named, _)| named != "auto");
             }
             Member::Refused => {
                 if !cursor.null()? {
@@ -265,30 +266,8 @@ impl Event {
     }
 }
 
-/// What a string says, and where it stands.
-type Plain<'a> = (&'a [u8], Range<usize>);
-
-/// A string without escapes; `None` for null.
-fn plain<'a>(
-    cursor: &mut Cursor<'a>,
-    member: &'static str,
-    expected: &'static str,
-) -> Result<Option<Plain<'a>>, BodyFlaw> {
-    if cursor.null()? {
-        return Ok(None);
-    }
-    if cursor.peek() != Some(b'"') {
-        return Err(cursor.bad(member, expected));
-    }
-    let text = cursor.string()?;
-    if text.escaped {
-        return Err(BodyFlaw::BadMember { member, expected });
-    }
-    Ok(Some((cursor.slice(&text.range), text.range)))
-}
-
 fn model(cursor: &mut Cursor<'_>, member: &'static str) -> Result<Option<(ModelName, Range<usize>)>, BodyFlaw> {
-    let Some((name, range)) = plain(cursor, member, MODEL_EXPECTED)? else { return Ok(None) };
-    let name = std::str::from_utf8(name).ok().and_then(ModelName::new);
+    let Some((name, range)) = cursor.plain_string(member, MODEL_EXPECTED)? else { return Ok(None) };
+    let name = ModelName::new(&name);
     name.map(|name| Some((name, range))).ok_or(BodyFlaw::BadMember { member, expected: MODEL_EXPECTED })
 }
