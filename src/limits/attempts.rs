@@ -22,9 +22,22 @@ pub struct Attempts {
 
 /// A client: an IPv4 address, or the /64 that one IPv6 customer has for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Client {
+pub enum Client {
+    /// An IPv4 address, also one written as IPv6.
     V4(u32),
+    /// The upper half of an IPv6 address.
     V6(u64),
+}
+
+impl Client {
+    /// Whose address it is.
+    pub fn of(addr: IpAddr) -> Self {
+        match addr.to_canonical() {
+            IpAddr::V4(v4) => Self::V4(v4.into()),
+            // The upper half of 128 bits fits.
+            IpAddr::V6(v6) => Self::V6((u128::from(v6) >> 64) as u64),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +68,7 @@ impl Attempts {
         if per_minute == 0 {
             return Err(NS_PER_MINUTE);
         }
-        let (client, now) = (client(addr), now.monotonic_ns);
+        let (client, now) = (Client::of(addr), now.monotonic_ns);
         let cost = NS_PER_MINUTE / u64::from(per_minute);
         let mut shard = self.shard(client).lock().unwrap_or_else(PoisonError::into_inner);
         let from = shard.whole_at.get(&client).copied().unwrap_or(0).max(now);
@@ -99,14 +112,6 @@ impl Shard {
             let Some(any) = self.whole_at.keys().next().copied() else { break };
             self.whole_at.remove(&any);
         }
-    }
-}
-
-fn client(addr: IpAddr) -> Client {
-    match addr.to_canonical() {
-        IpAddr::V4(v4) => Client::V4(v4.into()),
-        // The upper half of 128 bits fits.
-        IpAddr::V6(v6) => Client::V6((u128::from(v6) >> 64) as u64),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
+use crate::limits::attempts::Client;
 use crate::listen::{Loose, Open, Stream};
 use crate::proxy::plane::{Load, Plane};
 use crate::telemetry::metrics::Reason;
@@ -45,7 +46,7 @@ pub(super) struct Accepted {
 #[derive(Default)]
 pub(super) struct Places {
     all: AtomicUsize,
-    per_client: Mutex<HashMap<IpAddr, u32>>,
+    per_client: Mutex<HashMap<Client, u32>>,
 }
 
 /// A connection's place under the caps; given back when the connection ends.
@@ -53,7 +54,7 @@ pub(super) struct Place {
     plane: Arc<Plane>,
     places: Arc<Places>,
     /// Whom it is counted for, once that is known.
-    client: Option<IpAddr>,
+    client: Option<Client>,
     load: Arc<Load>,
 }
 
@@ -61,10 +62,11 @@ impl Place {
     /// Counts it for this client; `false` when that has as many as it may have. A trusted proxy carries many clients.
     pub(super) fn count_for(&mut self, client: IpAddr) -> bool {
         let live = self.plane.live.load();
-        let client = client.to_canonical();
+        let is_proxy = live.settings.trusted_proxies.contains(client.to_canonical());
+        let client = Client::of(client);
         let mut per_client = self.places.per_client.lock().unwrap_or_else(PoisonError::into_inner);
         let count = per_client.entry(client).or_default();
-        if *count >= live.settings.max_connections_per_client && !live.settings.trusted_proxies.contains(client) {
+        if *count >= live.settings.max_connections_per_client && !is_proxy {
             return false;
         }
         *count += 1;
