@@ -9,7 +9,7 @@ use std::io;
 use std::net::{AddrParseError, IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -214,9 +214,15 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         // `bind` says what is wrong with it.
         _ => return Ok(()),
     }
-    match UnixStream::connect(path) {
+    // Without waiting: who listens and does not accept is there as well.
+    let asking = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    asking.set_nonblocking(true)?;
+    match asking.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another program listens there")),
+        Ok(()) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another program listens there")),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::Error::new(io::ErrorKind::AddrInUse, "another program listens there, and accepts nobody"))
+        }
         Err(error) => Err(error),
     }
 }

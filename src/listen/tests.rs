@@ -1,5 +1,7 @@
 //! Sockets by port and by path, new and handed over.
 
+use std::os::unix::net::UnixStream;
+
 use super::*;
 
 fn path_in(folder: &tempfile::TempDir) -> Address {
@@ -23,6 +25,19 @@ fn a_path_has_its_mode_and_a_socket_that_was_left_there_is_replaced() {
     let second = Listener::bind(&address, 0o600).unwrap();
     assert_eq!(mode_of(&address), 0o600);
     drop(second);
+}
+
+#[test]
+fn whoever_listens_and_accepts_nobody_is_there_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = path_in(&folder);
+    let path = folder.path().join("socket");
+    let stuck = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    stuck.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    stuck.listen(0).unwrap();
+    let _waits = UnixStream::connect(&path).unwrap();
+    let refused = Listener::bind(&address, 0o600).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{refused}");
 }
 
 #[test]
