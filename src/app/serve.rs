@@ -246,6 +246,7 @@ async fn until_end(
                     tokio::select! {
                         () = tokio::time::sleep(delay) => {}
                         () = signals.next_end_reading(reloads) => {}
+                        thread = server.died() => return Ok(without(&thread, server, signals, reloads).await),
                     }
                 }
                 return Ok(Ended { outcome: drain(server, LINGER_AT_THE_END, signals, reloads).await, _handed: None });
@@ -266,13 +267,16 @@ async fn until_end(
                     return Ok(Ended { outcome, _handed: Some(handed) });
                 }
             }
-            Err(thread) => {
-                tracing::error!(thread, "a thread of the data plane died; the program ends");
-                drain(server, Duration::ZERO, signals, reloads).await;
-                return Ok(Ended { outcome: Outcome::Died, _handed: None });
-            }
+            Err(thread) => return Ok(without(&thread, server, signals, reloads).await),
         }
     }
+}
+
+/// The end of a program one thread of which has died.
+async fn without(thread: &str, server: Server, signals: &mut Signals, reloads: &mut Option<Reloads>) -> Ended {
+    tracing::error!(thread, "a thread of the data plane died; the program ends");
+    drain(server, Duration::ZERO, signals, reloads).await;
+    Ended { outcome: Outcome::Died, _handed: None }
 }
 
 /// Hands over to a new process; `None` where this one has to go on. A signal that asks for the end meanwhile ends the new process first.
