@@ -2,6 +2,7 @@
 
 mod accept;
 pub mod account;
+pub mod allowance;
 pub mod answer;
 mod arrival;
 pub mod body;

@@ -25,6 +25,8 @@ fn a_clients_event_says_what_it_asks_for() {
     ] {
         assert_eq!(read(text).unwrap().is_apart, is_apart, "{text}");
     }
+    let slashed = read(r#"{"type":"a","session":{"model":"a\/b"}}"#).unwrap();
+    assert_eq!(slashed.own_model.as_ref().map(|m| m.as_str()), Some("a/b"));
     let sound = read(r#"{"type":"input_audio_buffer.append","audio":"AAAA"}"#).unwrap();
     assert_eq!((sound.asked, sound.said.sound), (Asked::Other, 6));
     let terms = r#"{"type":"session.update","session":{"model":"m","audio":{"input":{"transcription":{"model":"w"}},"output":{"model":1}},"input_audio_transcription":{"model":"v"},"tools":[{"model":"x"}]}}"#;
@@ -54,7 +56,6 @@ fn what_two_readers_could_read_differently_is_refused() {
         r#"{"type":1}"#,
         "{}",
         r#"{"type":"a","session":[]}"#,
-        r#"{"type":"a","session":{"model":"a\/b"}}"#,
         r#"{"type":"a","session":{"model":["a"]}}"#,
         r#"{"type":"a","response":{"max_output_tokens":1.5}}"#,
     ] {
@@ -105,8 +106,21 @@ fn a_backends_event_says_what_was_used() {
         ),
         (
             r#"{"type":"conversation.item.input_audio_transcription.completed","usage":{"seconds":2}}"#,
-            Told::Transcribed { usage: Some((*br#"{"seconds":2}"#).into()) },
+            Told::Transcribed { usage: Some((*br#"{"seconds":2}"#).into()), text: 0 },
         ),
+        (
+            r#"{"type":"conversation.item.input_audio_transcription.completed","transcript":"Hello"}"#,
+            Told::Transcribed { usage: None, text: 5 },
+        ),
+        (
+            r#"{"type":"session.updated","session":{"audio":{"input":{"transcription":{"model":"w"}}}}}"#,
+            Told::Session { scribe: Some("w".into()) },
+        ),
+        (
+            r#"{"type":"session.created","session":{"audio":{"input":{"transcription":null}},"input_audio_transcription":{"model":"v"}}}"#,
+            Told::Session { scribe: Some("v".into()) },
+        ),
+        (r#"{"type":"session.updated","session":{"audio":1}}"#, Told::Other),
         (r#"{"type":"error","error":{"code":"x","event_id":"e1"}}"#, Told::Refused { event: "e1".into() }),
         (r#"{"type":"error","error":{"code":"x","event_id":null}}"#, Told::Other),
         (r#"{"type":"rate_limits.updated"}"#, Told::Other),

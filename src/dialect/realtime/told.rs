@@ -39,6 +39,13 @@ pub enum Told {
     Transcribed {
         /// The object it reports its use by, if it does.
         usage: Option<Box<[u8]>>,
+        /// Bytes of what was written.
+        text: u64,
+    },
+    /// The terms of the conversation, as they are from here on.
+    Session {
+        /// The model that writes down what is said.
+        scribe: Option<Box<str>>,
     },
     /// An event of the client's was not taken.
     Refused {
@@ -65,9 +72,44 @@ struct Event<'a> {
     #[serde(borrow)]
     delta: Option<&'a RawValue>,
     #[serde(borrow)]
+    transcript: Option<&'a RawValue>,
+    #[serde(borrow)]
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    session: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Session {
+    audio: Option<Audio>,
+    input_audio_transcription: Option<Scribe>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Audio {
+    input: Option<Input>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Input {
+    transcription: Option<Scribe>,
+}
+
+#[derive(Deserialize)]
+struct Scribe {
+    model: Option<Box<str>>,
+}
+
+impl Session {
+    fn scribe(self) -> Option<Box<str>> {
+        let within = self.audio.and_then(|audio| audio.input).and_then(|input| input.transcription);
+        within.or(self.input_audio_transcription).and_then(|scribe| scribe.model)
+    }
 }
 
 #[derive(Deserialize)]
@@ -84,6 +126,11 @@ struct Response<'a> {
 struct Error<'a> {
     #[serde(borrow)]
     event_id: Option<Cow<'a, str>>,
+}
+
+/// Bytes between the quotation marks of a string.
+fn inside(text: Option<&RawValue>) -> u64 {
+    text.map_or(0, |text| text.get().len().saturating_sub(2) as u64)
 }
 
 /// Reads one message of a backend.
@@ -106,7 +153,13 @@ pub fn told(payload: &[u8]) -> Told {
                 has_failed: response.status.is_some_and(|status| status == "failed"),
             }
         }
-        "conversation.item.input_audio_transcription.completed" => Told::Transcribed { usage: report(event.usage) },
+        "conversation.item.input_audio_transcription.completed" => {
+            Told::Transcribed { usage: report(event.usage), text: inside(event.transcript) }
+        }
+        "session.created" | "session.updated" | "transcription_session.created" | "transcription_session.updated" => {
+            let session = event.session.and_then(|session| serde_json::from_str::<Session>(session.get()).ok());
+            session.map_or(Told::Other, |session| Told::Session { scribe: session.scribe() })
+        }
         "error" => {
             let error = event.error.and_then(|error| serde_json::from_str::<Error<'_>>(error.get()).ok());
             match error.and_then(|error| error.event_id) {
@@ -115,7 +168,7 @@ pub fn told(payload: &[u8]) -> Told {
             }
         }
         kind if kind.starts_with("response.") && kind.ends_with(".delta") => {
-            let length = event.delta.map_or(0, |delta| delta.get().len().saturating_sub(2) as u64);
+            let length = inside(event.delta);
             let is_sound = kind.ends_with("audio.delta");
             let (text, sound) = if is_sound { (0, length) } else { (length, 0) };
             Told::Piece { response: response_id(), text, sound }

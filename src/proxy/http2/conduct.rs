@@ -3,7 +3,7 @@
 //! (CVE-2023-44487), MadeYouReset (CVE-2025-8671), CONTINUATION (VU#421644), settings, ping and empty frame floods (CVE-2019-9511 and
 //! following). Pure: bytes and a moment go in, a verdict comes out.
 
-use crate::clock::NS_PER_SECOND;
+use crate::proxy::allowance::Allowance;
 use crate::proxy::http2::frames::{Frames, Head, Kind, Part};
 
 /// What an HTTP/2 client says first (RFC 9113 3.4).
@@ -57,36 +57,6 @@ impl Misconduct {
             Self::HeaderBlock => "header_block",
             Self::Stays => "stays",
         }
-    }
-}
-
-/// So many at once, and one more every so often.
-#[derive(Debug)]
-struct Allowance {
-    left: u32,
-    most: u32,
-    every_ns: u64,
-    /// Up to when `left` has grown.
-    at_ns: u64,
-}
-
-impl Allowance {
-    fn new(most: u32, per_second: u64, now_ns: u64) -> Self {
-        Self { left: most, most, every_ns: NS_PER_SECOND / per_second, at_ns: now_ns }
-    }
-
-    /// Takes one; false when there is none.
-    fn take(&mut self, now_ns: u64) -> bool {
-        let grown = now_ns.saturating_sub(self.at_ns) / self.every_ns;
-        self.at_ns = self.at_ns.saturating_add(grown.saturating_mul(self.every_ns));
-        self.earn(u32::try_from(grown).unwrap_or(u32::MAX));
-        let is_there = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        is_there
-    }
-
-    fn earn(&mut self, count: u32) {
-        self.left = self.left.saturating_add(count).min(self.most);
     }
 }
 

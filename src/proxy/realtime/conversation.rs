@@ -17,6 +17,7 @@ use crate::policy::{
     self, BodyFlaw, Charge, CutReason, Endpoint, Estimate, OnDisconnect, Price, Refusal, RequestFacts,
 };
 use crate::proxy::account::Account;
+use crate::proxy::allowance::Allowance;
 use crate::proxy::answer;
 use crate::proxy::plane::{Live, Worker};
 use crate::telemetry::access_log::AccessLine;
@@ -29,6 +30,10 @@ const MOST_TURNS: u32 = 32;
 /// The same with those that the upstream has begun unasked.
 const MOST_TURNS_UNASKED: usize = 128;
 
+/// Messages that may be refused, at once and for each second: each costs a client less than us its answer.
+const MOST_REFUSED: u32 = 32;
+const REFUSED_PER_SECOND: u64 = 1;
+
 /// What becomes of a client's message.
 #[derive(Debug)]
 pub(super) enum Verdict {
@@ -38,6 +43,8 @@ pub(super) enum Verdict {
     Refuse(Bytes),
     /// The same, and the connection ends: its key works no longer.
     End(Bytes),
+    /// Too many were refused: the connection ends.
+    Leave,
 }
 
 /// A response that would not have been allowed, and was begun all the same.
@@ -68,8 +75,11 @@ pub(super) struct Conversation {
     said: Said,
     /// The most output that a response may have, where the session says.
     output: Option<Tokens>,
-    /// The model that writes down what is said.
-    scribe: Option<ModelName>,
+    /// The model that writes down what is said, as the client last asked for it, and as the backend said that it is.
+    asked_scribe: Option<ModelName>,
+    told_scribe: Option<ModelName>,
+    /// How many of the client's messages may still be refused.
+    refusable: Allowance,
     /// What was under way has been charged: what is still told of it costs nothing more.
     is_over: bool,
 }
@@ -103,7 +113,9 @@ impl Conversation {
             told: 0,
             said: Said::default(),
             output: None,
-            scribe: None,
+            asked_scribe: None,
+            told_scribe: None,
+            refusable: Allowance::new(MOST_REFUSED, REFUSED_PER_SECOND, worker.plane.clock.monotonic_ns()),
             is_over: false,
         }
     }
@@ -169,7 +181,7 @@ impl Conversation {
             }
         } else if event.asked == Asked::Session {
             self.output = stated;
-            self.scribe = event.other_models.last().cloned().or(self.scribe.take());
+            self.asked_scribe = event.other_models.last().cloned().or(self.asked_scribe.take());
         }
         self.said = said;
         Verdict::Pass(event.render(payload, rename, id.as_deref()))
@@ -188,14 +200,15 @@ impl Conversation {
                 }
             }
             Told::Done { response, usage, has_failed } => self.done(&response, usage.as_deref(), has_failed),
-            Told::Transcribed { usage: Some(usage) } => self.transcribed(&usage),
+            Told::Session { scribe } => self.told_scribe = scribe.as_deref().and_then(ModelName::new),
+            Told::Transcribed { usage, text } => self.transcribed(usage.as_deref(), text),
             Told::Refused { event } => {
                 let asked = |turn: &Turn| turn.response.is_none() && turn.event.as_ref() == Some(&event);
                 if let Some(at) = self.turns.iter().position(asked) {
                     self.turns.remove(at).account.refused_upstream();
                 }
             }
-            Told::Transcribed { usage: None } | Told::Other => {}
+            Told::Other => {}
         }
         None
     }
@@ -281,15 +294,19 @@ impl Conversation {
         }
     }
 
-    /// Somebody's words were written down by another model, which reports for itself.
-    fn transcribed(&mut self, usage: &[u8]) {
-        let Some(usage) = realtime::usage(usage, 0) else { return };
+    /// Somebody's words were written down by another model, which reports for itself; where it does not, by what it heard and wrote.
+    fn transcribed(&mut self, usage: Option<&[u8]>, text: u64) {
+        let mut written = Heard::default();
+        written.add(text, 0);
+        let usage = usage.and_then(|usage| realtime::usage(usage, 0));
+        let usage = usage.unwrap_or_else(|| written.usage(Said { text: 0, ..self.said }.tokens()));
+        // An update that the backend refuses changes nothing: what it told counts.
+        let scribe = self.told_scribe.clone().or_else(|| self.asked_scribe.clone());
         let live = self.worker.plane.live.load_full();
         let facts = RequestFacts {
-            model: Some(self.scribe.clone().unwrap_or_else(|| self.model.clone())),
+            model: Some(scribe.clone().unwrap_or_else(|| self.model.clone())),
             ..self.facts(Vec::new(), Estimate { choices: 1, ..Estimate::default() })
         };
-        let scribe = self.scribe.clone();
         let owed = self.owed(&live, facts, scribe.as_ref());
         let mut account = self.account(&owed);
         account.owe(owed, None);
@@ -374,6 +391,9 @@ impl Conversation {
     /// Refuses a message. What asked for a response is a request of its own, and is written down as one that was refused.
     fn refuse(&mut self, refusal: &Refusal, about: Option<&str>, is_call: bool) -> Verdict {
         self.count(refusal);
+        if !self.refusable.take(self.worker.plane.clock.monotonic_ns()) {
+            return Verdict::Leave;
+        }
         if is_call {
             let mut account = self.opened(&self.open.facts().clone());
             account.outcome = Outcome::Refused;

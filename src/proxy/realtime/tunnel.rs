@@ -44,6 +44,7 @@ const CLIENT_GONE: &str = "client_gone";
 const IDLE: &str = "idle";
 const DRAINED: &str = "drained";
 const MALFORMED: &str = "malformed_frame";
+const REFUSED: &str = "too_many_refused";
 const OVERLOADED: &str = "overloaded";
 
 /// A websocket that was opened, before its client's connection is handed over.
@@ -247,6 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
                         self.client.put(Opcode::Text, &event);
                         self.end(1008, "the API key works no longer", CutReason::Disabled.as_str());
                     }
+                    Verdict::Leave => self.end(1008, "too many messages were refused", REFUSED),
                 }
             }
             // Events are text; what is not would go past the rules.

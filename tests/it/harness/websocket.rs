@@ -151,6 +151,15 @@ async fn think(mut socket: Socket, heard: &Mutex<Vec<Value>>) -> Option<u16> {
             }
             "test.speak" => [begun(&id), vec![done(&id, "completed", usage())]].concat(),
             "test.begin" => begun(&id),
+            "session.update" if event["session"]["voice"] == "unheard" => {
+                vec![json!({ "type": "error", "error": { "code": "invalid_value", "event_id": event["event_id"] } })]
+            }
+            "session.update" => {
+                vec![json!({ "type": "session.updated", "session": event["session"], "of": event })]
+            }
+            "test.transcribe" if event["silent"] == true => vec![json!({
+                "type": "conversation.item.input_audio_transcription.completed", "transcript": "nine more",
+            })],
             "test.transcribe" => vec![json!({
                 "type": "conversation.item.input_audio_transcription.completed",
                 "usage": { "type": "tokens", "total_tokens": 26, "input_tokens": 17, "output_tokens": 9 },

@@ -2,6 +2,7 @@
 
 use keyward::clock::NS_PER_SECOND;
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::{keys, start};
 use crate::harness::proxy::ALICE;
@@ -50,14 +51,38 @@ async fn a_bound_of_the_session_that_is_taken_back_counts_no_longer() {
     let mut talker = Talker::with_key(proxy.address, ALICE).await;
     let endless = json!({ "type": "response.create", "response": { "max_output_tokens": "inf" } });
     talker.say(json!({ "type": "session.update", "session": { "max_output_tokens": 5 } })).await;
-    assert_eq!(talker.hear().await["type"], "echo");
+    assert_eq!(talker.hear().await["type"], "session.updated");
     talker.say(endless).await;
     assert_eq!(talker.hear().await["error"]["code"], "insufficient_quota");
     talker.turn().await;
     talker.say(json!({ "type": "session.update", "session": { "max_output_tokens": "inf" } })).await;
-    assert_eq!(talker.hear().await["type"], "echo");
+    assert_eq!(talker.hear().await["type"], "session.updated");
     talker.say(json!({ "type": "response.create" })).await;
     assert_eq!(talker.hear().await["error"]["code"], "insufficient_quota");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_refused_again_and_again_is_left() {
+    let brain = Brain::start();
+    let (proxy, clock) = start(&brain, "");
+    let mut talker = Talker::with_key(proxy.address, ALICE).await;
+    // A client that is refused now and then goes on.
+    for _ in 0..50 {
+        talker.say(json!({})).await;
+        assert_eq!(talker.hear().await["type"], "error");
+        clock.advance_ns(NS_PER_SECOND);
+    }
+    let mut refused = 0;
+    let code = loop {
+        talker.say(json!({})).await;
+        match talker.next().await {
+            Message::Text(_) => refused += 1,
+            Message::Close(frame) => break frame.map(|frame| u16::from(frame.code)),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((refused, code), (32, Some(1008)));
+    assert!(brain.events().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

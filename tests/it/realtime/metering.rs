@@ -59,6 +59,27 @@ async fn what_the_backend_begins_unasked_and_what_it_writes_down_is_charged_too(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_down_is_charged_by_the_model_that_the_backend_says_does_it_and_without_a_report_too() {
+    let brain = Brain::start();
+    let (proxy, _) = start(&brain, "quota_limit = 1000000");
+    let mut talker = Talker::with_key(proxy.address, ALICE).await;
+    let update = |model: &str, voice: &str| {
+        let terms = json!({ "voice": voice, "input_audio_transcription": { "model": model } });
+        json!({ "type": "session.update", "event_id": "mine", "session": terms })
+    };
+    talker.say(update("whisper-dear", "heard")).await;
+    assert_eq!(talker.hear().await["type"], "session.updated");
+    // Refused as a whole for the sake of something else in it.
+    talker.say(update("whisper-cheap", "unheard")).await;
+    assert_eq!(talker.hear().await["type"], "error");
+    talker.say(json!({ "type": "test.transcribe", "silent": true })).await;
+    talker.hear().await;
+    let line = log::access(&format!("{}.1", talker.request_id())).await;
+    assert_eq!((&*line["model"], &*line["output_tokens"], &*line["estimated"]), ("whisper-dear", "3", "true"));
+    assert_eq!(proxy.entry(ALICE).limits().quota_used().to_string(), line["units"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_backend_refuses_or_fails_at_costs_nothing_and_what_it_does_not_report_is_estimated() {
     let brain = Brain::start();
     let (proxy, _) = start(&brain, "quota_limit = 1000000");
