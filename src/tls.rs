@@ -33,6 +33,8 @@ pub struct Settings {
     pub clients: Option<ClientSettings>,
     /// What is spoken over it.
     pub protocols: Protocols,
+    /// The oldest version of TLS that a client may come with.
+    pub oldest: Oldest,
 }
 
 /// A certificate and its key.
@@ -69,6 +71,15 @@ pub enum Protocols {
     Both,
     /// HTTP/1.1.
     Http1,
+}
+
+/// The oldest version of TLS that is spoken; 1.3 always is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oldest {
+    /// What every client of the last ten years can.
+    Tls12,
+    /// Mozilla's "modern" profile (wiki.mozilla.org/Security/Server_Side_TLS).
+    Tls13,
 }
 
 /// How ALPN calls HTTP/2.
@@ -130,7 +141,7 @@ impl Identity {
             return Err(faults);
         }
         let expires_unix_s = pairs.iter().map(|pair| pair.not_after_unix_s).min().unwrap_or(i64::MAX);
-        let config = server_config(pairs, roots, settings.protocols)
+        let config = server_config(pairs, roots, settings)
             .map_err(|error| vec![Remark { place: Place::ClientCa, problem: error.to_string() }])?;
         let config = Arc::new(config);
         Ok((Self { settings: settings.clone(), config, digest: digest.finalize().into(), expires_unix_s }, warnings))
@@ -204,11 +215,14 @@ impl InForce {
 fn server_config(
     pairs: Vec<Pair>,
     clients: Option<(RootCertStore, ClientAuth)>,
-    protocols: Protocols,
+    settings: &Settings,
 ) -> Result<ServerConfig, Box<dyn std::error::Error>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder =
-        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&TLS13, &TLS12])?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = match settings.oldest {
+        Oldest::Tls12 => builder.with_protocol_versions(&[&TLS13, &TLS12])?,
+        Oldest::Tls13 => builder.with_protocol_versions(&[&TLS13])?,
+    };
     let builder = match clients {
         None => builder.with_no_client_auth(),
         Some((roots, auth)) => {
@@ -221,7 +235,7 @@ fn server_config(
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(ByName::new(pairs)));
-    config.alpn_protocols = match protocols {
+    config.alpn_protocols = match settings.protocols {
         Protocols::Both => vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()],
         Protocols::Http1 => vec![ALPN_HTTP1.to_vec()],
     };

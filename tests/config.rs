@@ -170,7 +170,7 @@ fn the_example_states_the_real_defaults() {
 
 #[test]
 fn what_the_example_says_in_comments_is_read_too() {
-    let on = ["tls = ", "client_ca = ", "client_auth = ", "{ name = "]
+    let on = ["tls = ", "tls_min_version = ", "client_ca = ", "client_auth = ", "{ name = "]
         .iter()
         .fold(EXAMPLE.to_owned(), |text, setting| text.replace(&format!("# {setting}"), setting));
     let told = parse(&on, Path::new("keyward.toml"), &env).unwrap_err().to_string();

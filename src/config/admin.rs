@@ -15,7 +15,7 @@ use crate::listen::Address;
 use crate::tls::Protocols;
 
 pub(super) const NAMES: Names =
-    &["listen", "socket_mode", "tokens", "apig", "newapi", "tls", "client_ca", "client_auth"];
+    &["listen", "socket_mode", "tokens", "apig", "newapi", "tls", "tls_min_version", "client_ca", "client_auth"];
 
 pub(super) const TOKEN_NAMES: Names = &["name", "token", "role", "org_id", "team_id"];
 

@@ -34,6 +34,7 @@ pub(super) const NAMES: Names = &[
     "cut_streams",
     "failed_attempts_per_minute",
     "tls",
+    "tls_min_version",
     "client_ca",
     "client_auth",
 ];

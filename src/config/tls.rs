@@ -1,4 +1,4 @@
-//! `tls`, `client_ca` and `client_auth` of a listener's section. The files they name are read at once: what is wrong with one is a fault of
+//! `tls`, `tls_min_version`, `client_ca` and `client_auth` of a listener's section. The files they name are read at once: what is wrong with one is a fault of
 //! the setting that names it.
 
 use std::path::{Path, PathBuf};
@@ -7,16 +7,17 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::config::item::Item;
 use crate::config::raw::{Names, Table};
-use crate::tls::{ClientAuth, ClientSettings, Identity, PairFiles, Place, Protocols, Settings};
+use crate::tls::{ClientAuth, ClientSettings, Identity, Oldest, PairFiles, Place, Protocols, Settings};
 
 pub(super) const NAMES: Names = &["cert", "key"];
 
 /// Reads what `section` says of TLS; `None` where it says nothing, or nothing that could be used.
 pub(super) fn read(section: &Table<'_>, protocols: Protocols) -> Option<Arc<Identity>> {
     let Some(item) = section.get("tls") else {
-        for name in ["client_ca", "client_auth"] {
+        let idle = [("client_ca", CERTIFICATES), ("client_auth", CERTIFICATES), ("tls_min_version", "bounds TLS")];
+        for (name, what) in idle {
             if let Some(item) = section.get(name) {
-                item.fault_unseen("asks clients for certificates, which only TLS can: `tls` is missing");
+                item.fault_unseen(format!("{what}, but there is none: `tls` is missing"));
             }
         }
         return None;
@@ -32,10 +33,12 @@ pub(super) fn read(section: &Table<'_>, protocols: Protocols) -> Option<Arc<Iden
         }
     });
     let clients = read_clients(section);
+    let oldest = section.get("tls_min_version").map_or(Some(Oldest::Tls12), |item| item.one_of(OLDEST));
+    let oldest = oldest?;
     if pairs.is_empty() || pairs.len() != written || section.has("client_ca") != clients.is_some() {
         return None;
     }
-    let settings = Settings { pairs, clients, protocols };
+    let settings = Settings { pairs, clients, protocols, oldest };
     match Identity::load(&settings, Clock::system().now().unix_ms) {
         Ok((identity, warnings)) => {
             for warning in &warnings {
@@ -64,6 +67,8 @@ pub(super) fn files_of(section: &toml::de::DeTable<'_>) -> Vec<String> {
 }
 
 const EXPECTED: &str = "the path of a PEM file";
+const CERTIFICATES: &str = "asks clients for certificates over TLS";
+const OLDEST: &[(&str, Oldest)] = &[("1.2", Oldest::Tls12), ("1.3", Oldest::Tls13)];
 
 fn read_clients(section: &Table<'_>) -> Option<ClientSettings> {
     let ca = section.get("client_ca").and_then(|item| path(&item));

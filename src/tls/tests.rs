@@ -50,7 +50,7 @@ impl Folder {
 }
 
 fn settings(pairs: Vec<PairFiles>) -> Settings {
-    Settings { pairs, clients: None, protocols: Protocols::Both }
+    Settings { pairs, clients: None, protocols: Protocols::Both, oldest: Oldest::Tls12 }
 }
 
 fn load(settings: &Settings) -> Result<(Identity, Vec<Remark>), Vec<Remark>> {

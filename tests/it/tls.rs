@@ -111,24 +111,34 @@ async fn the_name_asked_for_picks_the_certificate() {
     assert!(stranger.is_err(), "it is shown the first, which is not for that name");
 }
 
+/// A client like the house's, of one version of TLS.
+fn of_version(house: &House, version: &'static rustls::SupportedProtocolVersion) -> Arc<ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    let root = rustls::pki_types::pem::PemObject::from_pem_slice(house.authority.pem().as_bytes());
+    roots.add(root.expect("one")).expect("one");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).expect("a version");
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oldest_version_is_the_operators_choice() {
+    for (setting, is_old_spoken) in
+        [("", true), ("tls_min_version = \"1.2\"", true), ("tls_min_version = \"1.3\"", false)]
+    {
+        let house = House::start(setting);
+        for (version, is_spoken) in [(&rustls::version::TLS12, is_old_spoken), (&rustls::version::TLS13, true)] {
+            let shaken = shake(&of_version(&house, version), "proxy.example", house.proxy.address).await;
+            assert_eq!(shaken.is_ok(), is_spoken, "{setting}: {:?}", version.version);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_are_resumed_whichever_worker_serves_them() {
     let house = House::start("");
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
-        let mut config = ClientConfig::clone(&house.authority.client(&["http/1.1"], None));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        if version.version == ProtocolVersion::TLSv1_2 {
-            let mut roots = rustls::RootCertStore::empty();
-            roots
-                .add(rustls::pki_types::pem::PemObject::from_pem_slice(house.authority.pem().as_bytes()).expect("one"))
-                .expect("one");
-            config = ClientConfig::builder_with_provider(provider)
-                .with_protocol_versions(&[version])
-                .expect("a version")
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-        }
-        let config = Arc::new(config);
+        let config = of_version(&house, version);
         // Connections that stay open push the next ones to the other worker.
         let mut kept = Vec::new();
         for number in 0..6 {

@@ -19,7 +19,7 @@ export KEYWARD
 ulimit -n "$(ulimit -Hn)"
 
 failed=0
-for program in tests/tools/attack/"${1:-*}".py; do
+for program in tests/tools/attack/${1:-*}.py; do
     # What a program needs stands in its line "# needs: PACKAGE ...", a tool's name being its Debian package's.
     for tool in $(sed -n 's/^# needs: //p' "$program"); do
         if ! command -v "$tool" >/dev/null; then

@@ -18,7 +18,19 @@ const PACE: Duration = Duration::from_millis(2);
 #[derive(Default)]
 struct Outcomes {
     begun: AtomicUsize,
+    /// How long each took.
+    took: std::sync::Mutex<Vec<(Instant, Duration)>>,
     failed: std::sync::Mutex<Vec<(Instant, u16, String)>>,
+}
+
+impl Outcomes {
+    /// What 99 of 100 took at most, of those that began from one moment to another.
+    fn p99(&self, from: Instant, to: Instant) -> Duration {
+        let took = self.took.lock().unwrap();
+        let mut took = took.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, took)| *took).collect::<Vec<_>>();
+        took.sort_unstable();
+        took.get(took.len() * 99 / 100).copied().expect("some were sent")
+    }
 }
 
 /// Sends requests at the pace of the test until `during` ends.
@@ -39,6 +51,7 @@ async fn under_load<T>(proxy: &Proxy, outcomes: &Arc<Outcomes>, during: impl Fut
                 let began = Instant::now();
                 outcomes.begun.fetch_add(1, Ordering::SeqCst);
                 let answer = Client::once(address, &apis::OPENAI.call(ALICE, "")).await;
+                outcomes.took.lock().unwrap().push((began, began.elapsed()));
                 if answer.status != 200 || !answer.is_whole {
                     outcomes.failed.lock().unwrap().push((began, answer.status, answer.text()));
                 }
@@ -99,22 +112,32 @@ async fn one_of_two_hangs_and_is_left_alone_until_a_probe_finds_it_well() {
     proxy.probing();
     let outcomes = Arc::new(Outcomes::default());
     let health = |proxy: &Proxy| proxy.live().routes.upstreams()[0].health.is_ejected(1);
-    under_load(&proxy, &outcomes, async {
+    let [began, hung, found, woken] = under_load(&proxy, &outcomes, async {
+        let began = Instant::now();
         hangs.serves_again().await;
+        hangs.serves_more(50).await;
+        let hung = Instant::now();
         hangs.is(Life::Hung);
         until("the probe finds it hung", || health(&proxy)).await;
+        let found = Instant::now();
         let begun = hangs.begun.load(Ordering::SeqCst);
-        stays.serves_more(200).await;
+        stays.serves_more(500).await;
         // What was chosen just before the probe may still arrive.
         assert!(hangs.begun.load(Ordering::SeqCst) <= begun + 8, "nothing more is sent there");
+        let woken = Instant::now();
         hangs.is(Life::Well);
         // Both what waited there is answered now, and new requests come.
         hangs.serves_again().await;
         until("the probe finds it well", || !health(&proxy)).await;
         hangs.serves_again().await;
+        [began, hung, found, woken]
     })
     .await;
     assert!(outcomes.failed.lock().unwrap().is_empty(), "a hang that ends fails nothing");
+    let p99 = [(began, hung), (hung, found), (found, woken)].map(|(from, to)| outcomes.p99(from, to));
+    println!("p99 before the hang, until a probe found it after {:?}, and from then on: {p99:?}", found - hung);
+    // Whoever still went there would have waited until it was woken.
+    assert!(p99[2] < woken - found, "p99 has not recovered: {p99:?}");
     is_quiet(&proxy).await;
 }
 
