@@ -91,7 +91,8 @@ async fn http1(
 async fn go_on(mut wire: Wire<Line>, door: &Door, notes: &WireNotes, draining: &mut watch::Receiver<bool>) {
     if let Some(tunnel) = door.take() {
         let (line, early) = wire.into_tunnel();
-        tunnel.run(line, early, notes, draining).await;
+        // Boxed, or every connection would carry the room for a websocket.
+        Box::pin(tunnel.run(line, early, notes, draining)).await;
     } else if wire.is_tunnel() {
         // hyper leaves such a connection as it is, and its client could miss the answer.
         let mut closing = pin!(wire.shutdown());

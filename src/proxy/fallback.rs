@@ -80,7 +80,7 @@ impl Spare {
         let path_and_query = forward::target(&self.route, &self.uri, Some(name));
         Some(Attempt {
             admitted,
-            outgoing: Outgoing { path_and_query, request, plain_headers },
+            outgoing: Box::new(Outgoing { path_and_query, request, plain_headers }),
             sandbox: None,
             way,
             deadline: worker.deadlines.register(),

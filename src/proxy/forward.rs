@@ -1,7 +1,7 @@
 //! To the upstream: the request is rebuilt from typed parts, paid for, sent, and the head of the answer awaited.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -62,7 +62,7 @@ pub struct Attempt {
     /// The proof that it is paid for.
     pub admitted: Admitted,
     /// What is sent.
-    pub outgoing: Outgoing,
+    pub outgoing: Box<Outgoing>,
     /// What the built-in backend is told, where it answers.
     pub sandbox: Option<SandboxAsk>,
     /// Where it goes.
@@ -181,7 +181,7 @@ impl Sending {
         *request.method_mut() = head.method.clone();
         *request.headers_mut() = headers;
         let plain_headers = way.is_followed.then(|| request.headers().clone());
-        let outgoing = Outgoing { path_and_query: target(route, &head.uri, rename), request, plain_headers };
+        let outgoing = Box::new(Outgoing { path_and_query: target(route, &head.uri, rename), request, plain_headers });
         // The built-in backend reports what we tell it: learning that would be learning from ourselves.
         let size = (!is_sandbox).then_some(described.size);
         // An ejected endpoint may hang: rather another model, where there is one.
@@ -238,17 +238,20 @@ pub async fn attempt(
     if is_watched {
         deadline.watch(Arc::clone(caller.slot()));
     }
-    let answering = async {
-        match &sandbox {
-            Some(sandbox) => {
-                let patience = way.upstream.settings.first_byte_timeout;
-                let played = play::send(&sandbox.ask(dialect, endpoint, stream), patience).await;
-                played.map_err(|(fault, note)| Failure::lost(fault, note))
+    let answered = {
+        let answering = pin!(async {
+            match &sandbox {
+                Some(sandbox) => {
+                    let patience = way.upstream.settings.first_byte_timeout;
+                    let played = play::send(&sandbox.ask(dialect, endpoint, stream), patience).await;
+                    played.map_err(|(fault, note)| Failure::lost(fault, note))
+                }
+                None => takeover::send(worker, live, &mut way, wanted, outgoing, limit, insists).await,
             }
-            None => takeover::send(worker, live, &mut way, wanted, outgoing, limit, insists).await,
-        }
+        });
+        unless_revoked(&deadline, answering).await
     };
-    let result = match unless_revoked(&deadline, answering).await {
+    let result = match answered {
         Ok(result) => result,
         Err(reason) => {
             let _no_event_before_the_head = account.cut(reason);
@@ -290,9 +293,12 @@ pub async fn attempt(
     }
 }
 
-/// What `answering` comes to, unless the key that `deadline` watches is revoked first.
-pub(super) async fn unless_revoked<T>(deadline: &Deadline, answering: impl Future<Output = T>) -> Result<T, CutReason> {
-    let mut answering = pin!(answering);
+/// What `answering` comes to, unless the key that `deadline` watches is revoked first. Pinned by the caller: a future that is handed on takes
+/// its room twice.
+pub(super) async fn unless_revoked<T>(
+    deadline: &Deadline,
+    mut answering: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, CutReason> {
     poll_fn(|cx| match deadline.poll_due(cx) {
         Poll::Ready(Due::Revoked(reason)) => Poll::Ready(Err(reason)),
         Poll::Ready(Due::TimeUp) | Poll::Pending => answering.as_mut().poll(cx).map(Ok),

@@ -1,6 +1,7 @@
 //! A request, from head to answer, in eight stages. Each stage's output is the next one's input.
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -46,27 +47,28 @@ pub struct Trace {
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer too. It is written down from here on, even if its client has gone
-/// by the time the answer is first asked for. A websocket leaves by `door`.
+/// by the time the answer is first asked for. A websocket leaves by `door`. On the heap, and only until the answer's head: a connection keeps
+/// the room for what runs on it for as long as it lives.
 pub fn handle(
     worker: Rc<Worker>,
     carrier: Carrier,
     peer: IpAddr,
     door: Option<Rc<Door>>,
     request: Request<Incoming>,
-) -> impl Future<Output = Response<AnswerBody>> {
+) -> Pin<Box<impl Future<Output = Response<AnswerBody>>>> {
     let (head, body) = request.into_parts();
     let mut trace = trace(&worker, carrier, &head);
-    async move {
+    Box::pin(async move {
         match decide(&worker, &mut trace, peer, &head, body).await {
             Ok(Decision::Local(answer)) => {
                 trace.account.outcome = Outcome::Local;
                 answer::finish(&worker, trace, answer, "allowed")
             }
             Ok(Decision::Forward(sending)) => exchange(worker, trace, sending).await,
-            Ok(Decision::Websocket(opening)) => realtime::open(&worker, trace, *opening, door).await,
+            Ok(Decision::Websocket(opening)) => Box::pin(realtime::open(&worker, trace, *opening, door)).await,
             Err(stop) => answer::stop(&worker, trace, &stop),
         }
-    }
+    })
 }
 
 /// What the first five stages came to.

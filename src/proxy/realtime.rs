@@ -10,6 +10,7 @@ mod tunnel;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -117,9 +118,12 @@ pub async fn open(
         deadline.watch(Arc::clone(admitted.caller().slot()));
     }
     let settings = &way.upstream.settings;
-    let asking = websocket::open(&worker.pool, &way.upstream, &path_and_query, headers, &offer);
     let now = || worker.plane.clock.now();
-    let Ok(met) = unless_revoked(&deadline, asking).await else {
+    let asked = {
+        let asking = pin!(websocket::open(&worker.pool, &way.upstream, &path_and_query, headers, &offer));
+        unless_revoked(&deadline, asking).await
+    };
+    let Ok(met) = asked else {
         let refusal = admitted.caller().recheck(now()).err().unwrap_or(Refusal::InvalidKey);
         return answer::stop(worker, trace, &Stop::Refusal(refusal));
     };

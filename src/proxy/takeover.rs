@@ -43,7 +43,7 @@ pub async fn send(
     live: &Live,
     way: &mut Way,
     wanted: Option<Wanted>,
-    outgoing: Outgoing,
+    outgoing: Box<Outgoing>,
     limit: Limit,
     insists: bool,
 ) -> Result<Answered, Failure> {
@@ -94,7 +94,7 @@ async fn take_over(
         outgoing.undress();
         way.upstream = next;
         let leave = Leave { to_repeat: true, to_insist };
-        failure = match client::send(&worker.pool, &way.upstream, *outgoing, limit, leave).await {
+        failure = match client::send(&worker.pool, &way.upstream, outgoing, limit, leave).await {
             Ok(answered) => return Ok(answered),
             Err(failure) if to_insist => return Err(failure),
             Err(failure) => failure,

@@ -49,8 +49,8 @@ impl Failure {
         Self { fault, note: note.into(), unsent: None, answer: None, is_out: false }
     }
 
-    fn unsent(fault: Fault, note: impl Into<String>, unsent: Outgoing) -> Self {
-        Self { unsent: Some(Box::new(unsent)), ..Self::lost(fault, note) }
+    fn unsent(fault: Fault, note: impl Into<String>, unsent: Box<Outgoing>) -> Self {
+        Self { unsent: Some(unsent), ..Self::lost(fault, note) }
     }
 }
 
@@ -83,7 +83,7 @@ impl Limit {
 pub async fn send(
     pool: &Rc<Pool>,
     upstream: &Arc<Upstream>,
-    mut outgoing: Outgoing,
+    mut outgoing: Box<Outgoing>,
     limit: Limit,
     leave: Leave,
 ) -> Result<Answered, Failure> {
@@ -95,7 +95,7 @@ pub async fn send(
             Ok(seat) => seat,
             Err(closed) => {
                 let last = last.unwrap_or_else(|| nobody(closed));
-                return Err(Failure { unsent: Some(Box::new(outgoing)), ..last });
+                return Err(Failure { unsent: Some(outgoing), ..last });
             }
         };
         if tried.has(seat.index()) {
@@ -103,7 +103,7 @@ pub async fn send(
         }
         tried.add(seat.index());
         let copy = upstream.settings.keeps_a_copy().then(|| outgoing.clone());
-        let mut failure = match attempt(&mut seat, upstream, outgoing, limit, copy.as_ref()).await {
+        let mut failure = match attempt(&mut seat, upstream, outgoing, limit, copy.as_deref()).await {
             Ok((response, channel)) => {
                 let answered = answered(seat, response, channel);
                 let turned_down = copy.filter(|_| upstream.settings.retry_on.contains(&answered.parts.status));
@@ -123,7 +123,7 @@ pub async fn send(
             Some(back) if may_retry && upstream.budget.spend(pool.clock.monotonic_ns()) => {
                 again += 1;
                 upstream.tally.retries.fetch_add(1, Ordering::Relaxed);
-                outgoing = *back;
+                outgoing = back;
                 last = Some(failure);
             }
             unsent => return Err(Failure { unsent, ..failure }),
@@ -171,7 +171,7 @@ fn answered(seat: Seat, response: Response<Incoming>, channel: Channel) -> Answe
 async fn attempt(
     seat: &mut Seat,
     upstream: &Upstream,
-    mut outgoing: Outgoing,
+    mut outgoing: Box<Outgoing>,
     limit: Limit,
     copy: Option<&Outgoing>,
 ) -> Result<(Response<Incoming>, Channel), Failure> {
@@ -198,8 +198,7 @@ async fn attempt(
         };
         let is_http2 = matches!(channel, Channel::Many(_));
         outgoing.address(endpoint, is_http2).map_err(|note| Failure::lost(Fault::Internal, note))?;
-        let Outgoing { path_and_query, request, plain_headers } = outgoing;
-        let back = |request| Outgoing { path_and_query, request, plain_headers };
+        let request = std::mem::take(&mut outgoing.request);
         let time = limit.within(upstream.settings.first_byte_timeout);
         let sending = async {
             match &mut channel {
@@ -221,11 +220,12 @@ async fn attempt(
             Err(error) => error,
         };
         match error.take_message() {
-            Some(request) if !is_fresh => outgoing = back(request),
+            Some(request) if !is_fresh => outgoing.request = request,
             Some(request) => {
+                outgoing.request = request;
                 seat.failed(Trouble::Unreachable);
                 let note = error.into_error().to_string();
-                return Err(Failure::unsent(Fault::UpstreamUnreachable, note, back(request)));
+                return Err(Failure::unsent(Fault::UpstreamUnreachable, note, outgoing));
             }
             None => return Err(broken(seat, &error.into_error(), copy)),
         }
@@ -235,7 +235,7 @@ async fn attempt(
 /// The request may have been read, or is said not to have been.
 fn broken(seat: &mut Seat, error: &hyper::Error, copy: Option<&Outgoing>) -> Failure {
     match copy.filter(|_| is_unprocessed(error)) {
-        Some(copy) => Failure::unsent(Fault::UpstreamBroken, error.to_string(), copy.clone()),
+        Some(copy) => Failure::unsent(Fault::UpstreamBroken, error.to_string(), Box::new(copy.clone())),
         None => {
             seat.failed(Trouble::Unanswered);
             Failure::lost(Fault::UpstreamBroken, error.to_string())

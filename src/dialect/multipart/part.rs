@@ -161,7 +161,10 @@ fn parse_disposition(value: &[u8]) -> Result<(&[u8], bool), BodyFlaw> {
     if !rest.is_empty() {
         return Err(flaw("a semicolon between parameters"));
     }
-    let name = name.filter(|name| !name.is_empty() && !name.contains(&b'%'));
+    // A reader who splits at semicolons and trims what he gets would find another name, perhaps that of a field which stands there already.
+    let is_plain =
+        |name: &&[u8]| !name.is_empty() && !name.iter().any(|b| b"%;".contains(b)) && name.trim_ascii() == *name;
+    let name = name.filter(is_plain);
     Ok((name.ok_or(flaw("a plain name in each part"))?, file_name.is_some() || extended.is_some()))
 }
 

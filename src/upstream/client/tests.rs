@@ -136,10 +136,10 @@ fn house(settings: UpstreamSettings) -> House {
 
 const ALONE: Leave = Leave { to_repeat: true, to_insist: true };
 
-fn outgoing() -> Outgoing {
+fn outgoing() -> Box<Outgoing> {
     let mut request = Request::new(Whole::new(Bytes::from_static(b"{}")));
     *request.method_mut() = Method::POST;
-    Outgoing { path_and_query: "/v1/x".to_owned(), request, plain_headers: None }
+    Box::new(Outgoing { path_and_query: "/v1/x".to_owned(), request, plain_headers: None })
 }
 
 impl House {
