@@ -211,7 +211,7 @@ impl Conduct {
     /// The code says whose fault it was (RFC 9113 7).
     fn reset_sent(&mut self, payload: &[u8], now_ns: u64) -> Result<(), Misconduct> {
         let Some(mut have) = self.code_bytes else { return Ok(()) };
-        for byte in payload {
+        for byte in payload.iter().take(4 - have as usize) {
             self.code = self.code << 8 | u32::from(*byte);
             have += 1;
         }
