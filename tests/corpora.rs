@@ -14,8 +14,9 @@ const MOST_BYTES: u64 = 1024 * 1024;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 16] = [
+const TARGETS: [Target; 17] = [
     ("addresses", targets::addresses::check),
+    ("answer", targets::answer::check),
     ("config", targets::config::check),
     ("estimator", targets::estimator::check),
     ("events", targets::events::check),
@@ -64,7 +65,7 @@ macro_rules! replayed {
     };
 }
 
-replayed!(addresses config estimator events form frames head journal meter moment operator_body proxy_protocol sandbox scanner vendor_body websocket);
+replayed!(addresses answer config estimator events form frames head journal meter moment operator_body proxy_protocol sandbox scanner vendor_body websocket);
 
 #[test]
 fn every_target_has_a_corpus_of_bearable_size_and_is_replayed() {

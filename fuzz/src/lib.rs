@@ -2,6 +2,7 @@
 //! `tests/corpora.rs` of the program what the fuzzer has kept.
 
 pub mod addresses;
+pub mod answer;
 pub mod config;
 pub mod estimator;
 pub mod events;

@@ -1,16 +1,16 @@
 //! An upstream's answer: its head, and its body while it comes in.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::response;
 use http_body::Body;
 use hyper::body::Incoming;
 
+use crate::upstream::http1::Connection;
 use crate::upstream::multiplex::Line;
 use crate::upstream::play::Playing;
-use crate::upstream::pool::Connection;
 use crate::upstream::seat::Seat;
 
 /// The head of an upstream's answer, and its body to come.
@@ -25,13 +25,8 @@ pub struct Answered {
 /// An answer's body while it comes in.
 #[derive(Debug)]
 pub enum UpstreamBody {
-    /// Over HTTP.
-    Http {
-        /// What hyper reads.
-        incoming: Incoming,
-        /// The connection, back to the pool at the end.
-        lease: Lease,
-    },
+    /// Over HTTP/1, on a connection that goes back to the pool at the end.
+    Http(Lease),
     /// Over HTTP/2.
     Stream {
         /// What hyper reads; the connection's own task feeds it.
@@ -51,31 +46,7 @@ impl UpstreamBody {
     /// The next data of the body; trailers are passed over. `None` at its clean end.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroke>>> {
         match self {
-            Self::Http { incoming, lease } => loop {
-                // What it waits for comes about as the connection is driven, so it has nobody to wake.
-                let mut asked = Pin::new(&mut *incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
-                if asked.is_pending() {
-                    lease.drive(cx);
-                    asked = Pin::new(&mut *incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
-                }
-                match asked {
-                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                        Ok(data) => {
-                            if incoming.is_end_stream() {
-                                lease.finish();
-                            }
-                            return Poll::Ready(Some(Ok(data)));
-                        }
-                        Err(_trailers) => {}
-                    },
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(BodyBroke(error.to_string())))),
-                    Poll::Ready(None) => {
-                        lease.finish();
-                        return Poll::Ready(None);
-                    }
-                    Poll::Pending => return Poll::Pending,
-                }
-            },
+            Self::Http(lease) => lease.poll_content(cx),
             Self::Stream { incoming, .. } => loop {
                 match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
                     Some(Ok(frame)) => {
@@ -94,7 +65,8 @@ impl UpstreamBody {
     /// Whether the end is known to have come already.
     pub fn is_ended(&self) -> bool {
         match self {
-            Self::Http { incoming, .. } | Self::Stream { incoming, .. } => incoming.is_end_stream(),
+            Self::Http(lease) => lease.connection.is_none(),
+            Self::Stream { incoming, .. } => incoming.is_end_stream(),
             Self::Sandbox(playing) => playing.is_ended(),
         }
     }
@@ -110,19 +82,24 @@ pub struct Lease {
 impl Lease {
     /// Of a connection that has just answered.
     pub fn new(seat: Seat, connection: Connection) -> Self {
-        Self { seat, connection: Some(connection) }
+        let mut lease = Self { seat, connection: Some(connection) };
+        lease.finish_when_over();
+        lease
     }
 
-    /// Drives the connection along; see [`Connection::drive`].
-    pub fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = &mut self.connection {
-            connection.drive(cx);
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroke>>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+        let content = ready!(connection.poll_content(cx, &self.seat.pool().room));
+        if !matches!(content, Some(Err(_))) {
+            self.finish_when_over();
         }
+        Poll::Ready(content.map(|content| content.map_err(|error| BodyBroke(error.to_string()))))
     }
 
-    /// The answer was read to its end: the connection may be used again.
-    pub fn finish(&mut self) {
-        if let Some((connection, endpoint)) = self.connection.take().zip(self.seat.endpoint()) {
+    /// Once the answer was read to its end the connection may be used again.
+    fn finish_when_over(&mut self) {
+        let ended = self.connection.take_if(|connection| connection.is_over());
+        if let Some((connection, endpoint)) = ended.zip(self.seat.endpoint()) {
             self.seat.pool().give_back(endpoint.number, connection);
         }
     }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::Response;
 use http::header::RETRY_AFTER;
-use http_body::Body;
+use http::response;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -15,10 +14,11 @@ use crate::clock::NS_PER_SECOND;
 use crate::policy::Fault;
 use crate::upstream::answer::{Answered, Lease, UpstreamBody};
 use crate::upstream::choice::{Closed, Leave, Tried};
-use crate::upstream::connect::{self, Opened, Stream};
+use crate::upstream::connect::{self, Opened};
 use crate::upstream::health::Trouble;
+use crate::upstream::http1::{Connection, Unanswered};
 use crate::upstream::multiplex::{self, Line, is_unprocessed};
-use crate::upstream::pool::{Connection, Pool};
+use crate::upstream::pool::Pool;
 use crate::upstream::request::Outgoing;
 use crate::upstream::retry;
 use crate::upstream::route::{Endpoint, Upstream};
@@ -104,8 +104,8 @@ pub async fn send(
         tried.add(seat.index());
         let copy = upstream.settings.keeps_a_copy().then(|| outgoing.clone());
         let mut failure = match attempt(&mut seat, upstream, outgoing, limit, copy.as_deref()).await {
-            Ok((response, channel)) => {
-                let answered = answered(seat, response, channel);
+            Ok((parts, source)) => {
+                let answered = answered(seat, parts, source);
                 let turned_down = copy.filter(|_| upstream.settings.retry_on.contains(&answered.parts.status));
                 let Some(copy) = turned_down else { return Ok(answered) };
                 let failure = Failure::unsent(Fault::UpstreamBroken, "the request was turned down", copy);
@@ -152,17 +152,63 @@ enum Channel {
     Many(Line),
 }
 
-fn answered(seat: Seat, response: Response<Incoming>, channel: Channel) -> Answered {
-    let (parts, incoming) = response.into_parts();
-    let body = match channel {
-        Channel::One(connection) => {
-            let mut lease = Lease::new(seat, connection);
-            if incoming.is_end_stream() {
-                lease.finish();
-            }
-            UpstreamBody::Http { incoming, lease }
+/// What an answer's body is read from.
+enum Source {
+    One(Connection),
+    Many(Line, Incoming),
+}
+
+/// No answer on a channel.
+struct Unheard {
+    note: String,
+    taken: Taken,
+}
+
+/// What became of a request that was not answered.
+enum Taken {
+    /// Nothing was taken of it; it is where it was.
+    Nothing,
+    /// The other side says that it did nothing with it.
+    Unprocessed,
+    /// It may have been read.
+    Perhaps,
+}
+
+impl Channel {
+    /// Sends the request of `outgoing` and waits for the head of its answer.
+    async fn send(self, outgoing: &mut Outgoing, pool: &Pool) -> Result<(response::Parts, Source), Unheard> {
+        match self {
+            Self::One(mut connection) => match connection.send(&outgoing.request, &pool.room).await {
+                Ok(parts) => Ok((parts, Source::One(connection))),
+                Err(Unanswered { error, is_unsent }) => {
+                    let taken = if is_unsent { Taken::Nothing } else { Taken::Perhaps };
+                    Err(Unheard { note: error.to_string(), taken })
+                }
+            },
+            Self::Many(mut line) => match line.send(std::mem::take(&mut outgoing.request)).await {
+                Ok(response) => {
+                    let (parts, incoming) = response.into_parts();
+                    Ok((parts, Source::Many(line, incoming)))
+                }
+                Err(mut error) => {
+                    let back = error.take_message().map(|request| outgoing.request = request);
+                    let error = error.into_error();
+                    let taken = match back {
+                        Some(()) => Taken::Nothing,
+                        None if is_unprocessed(&error) => Taken::Unprocessed,
+                        None => Taken::Perhaps,
+                    };
+                    Err(Unheard { note: error.to_string(), taken })
+                }
+            },
         }
-        Channel::Many(line) => UpstreamBody::Stream { incoming, _held: (line, seat) },
+    }
+}
+
+fn answered(seat: Seat, parts: response::Parts, source: Source) -> Answered {
+    let body = match source {
+        Source::One(connection) => UpstreamBody::Http(Lease::new(seat, connection)),
+        Source::Many(line, incoming) => UpstreamBody::Stream { incoming, _held: (line, seat) },
     };
     Answered { parts, body }
 }
@@ -174,7 +220,7 @@ async fn attempt(
     mut outgoing: Box<Outgoing>,
     limit: Limit,
     copy: Option<&Outgoing>,
-) -> Result<(Response<Incoming>, Channel), Failure> {
+) -> Result<(response::Parts, Source), Failure> {
     let Some(endpoint) = upstream.endpoints.get(seat.index()) else {
         return Err(Failure::lost(Fault::Internal, "no such endpoint"));
     };
@@ -183,7 +229,7 @@ async fn attempt(
     outgoing.dress(upstream, credential.map(|(_, credential)| credential));
     // A pooled connection that turns out closed costs nothing: the request comes back unsent and takes the next one.
     loop {
-        let (mut channel, is_fresh) = match pooled(&pool, upstream, endpoint) {
+        let (channel, is_fresh) = match pooled(&pool, upstream, endpoint) {
             Some(channel) => (channel, false),
             // Boxed, or every request would carry the room for a handshake.
             None => match Box::pin(open(&pool, upstream, endpoint, limit)).await {
@@ -198,48 +244,32 @@ async fn attempt(
         };
         let is_http2 = matches!(channel, Channel::Many(_));
         outgoing.address(endpoint, is_http2).map_err(|note| Failure::lost(Fault::Internal, note))?;
-        let request = std::mem::take(&mut outgoing.request);
         let time = limit.within(upstream.settings.first_byte_timeout);
-        let sending = async {
-            match &mut channel {
-                Channel::One(connection) => connection.send(request).await,
-                Channel::Many(line) => line.send(request).await,
-            }
-        };
-        let Ok(sent) = timeout(time, sending).await else {
+        let Ok(sent) = timeout(time, channel.send(&mut outgoing, &pool)).await else {
             if time == upstream.settings.first_byte_timeout {
                 seat.failed(Trouble::Unanswered);
             }
             return Err(Failure::lost(Fault::UpstreamTimeout, format!("no first byte in {time:?}")));
         };
-        let mut error = match sent {
-            Ok(response) => {
-                heard(seat, upstream, &response, credential.map(|(index, _)| index))?;
-                return Ok((response, channel));
+        let Unheard { note, taken } = match sent {
+            Ok((parts, source)) => {
+                heard(seat, upstream, &parts, credential.map(|(index, _)| index))?;
+                return Ok((parts, source));
             }
-            Err(error) => error,
+            Err(unheard) => unheard,
         };
-        match error.take_message() {
-            Some(request) if !is_fresh => outgoing.request = request,
-            Some(request) => {
-                outgoing.request = request;
+        return Err(match (taken, copy) {
+            (Taken::Nothing, _) if !is_fresh => continue,
+            (Taken::Nothing, _) => {
                 seat.failed(Trouble::Unreachable);
-                let note = error.into_error().to_string();
-                return Err(Failure::unsent(Fault::UpstreamUnreachable, note, outgoing));
+                Failure::unsent(Fault::UpstreamUnreachable, note, outgoing)
             }
-            None => return Err(broken(seat, &error.into_error(), copy)),
-        }
-    }
-}
-
-/// The request may have been read, or is said not to have been.
-fn broken(seat: &mut Seat, error: &hyper::Error, copy: Option<&Outgoing>) -> Failure {
-    match copy.filter(|_| is_unprocessed(error)) {
-        Some(copy) => Failure::unsent(Fault::UpstreamBroken, error.to_string(), Box::new(copy.clone())),
-        None => {
-            seat.failed(Trouble::Unanswered);
-            Failure::lost(Fault::UpstreamBroken, error.to_string())
-        }
+            (Taken::Unprocessed, Some(copy)) => Failure::unsent(Fault::UpstreamBroken, note, Box::new(copy.clone())),
+            (Taken::Unprocessed, None) | (Taken::Perhaps, _) => {
+                seat.failed(Trouble::Unanswered);
+                Failure::lost(Fault::UpstreamBroken, note)
+            }
+        });
     }
 }
 
@@ -247,10 +277,10 @@ fn broken(seat: &mut Seat, error: &hyper::Error, copy: Option<&Outgoing>) -> Fai
 fn heard(
     seat: &mut Seat,
     upstream: &Upstream,
-    response: &Response<Incoming>,
+    parts: &response::Parts,
     credential: Option<usize>,
 ) -> Result<(), Failure> {
-    let status = response.status();
+    let status = parts.status;
     // Nothing here asks for another protocol.
     if status.is_informational() {
         seat.failed(Trouble::Unanswered);
@@ -258,7 +288,7 @@ fn heard(
     }
     seat.answered();
     if let Some(index) = credential.filter(|_| status.is_client_error()) {
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         upstream.keyring.answered(index, status, retry_after, seat.pool().clock.monotonic_ns());
     }
     Ok(())
@@ -300,21 +330,10 @@ async fn open_untimed(pool: &Pool, upstream: &Upstream, endpoint: &Endpoint) -> 
     endpoint.spoken.note(is_http2);
     let until_ns = pool.end_of_life(upstream.settings.connection_lifetime, now_ns);
     if is_http2 {
-        let trunk = match stream {
-            Stream::Tcp(stream) => multiplex::handshake(stream, until_ns, now_ns).await?,
-            Stream::Tls(stream) => multiplex::handshake(*stream, until_ns, now_ns).await?,
-            #[cfg(test)]
-            Stream::Script(stream) => multiplex::handshake(stream, until_ns, now_ns).await?,
-        };
+        let trunk = multiplex::handshake(stream, until_ns, now_ns).await?;
         return Ok(Channel::Many(pool.trunks.add(endpoint.number, trunk, now_ns)));
     }
-    let connection = match stream {
-        Stream::Tcp(stream) => Connection::handshake(stream, until_ns).await?,
-        Stream::Tls(stream) => Connection::handshake(*stream, until_ns).await?,
-        #[cfg(test)]
-        Stream::Script(stream) => Connection::handshake(stream, until_ns).await?,
-    };
-    Ok(Channel::One(connection))
+    Ok(Channel::One(Connection::new(stream, until_ns)))
 }
 
 async fn stream_to(pool: &Pool, upstream: &Upstream, endpoint: &Endpoint, now_ns: u64) -> std::io::Result<Opened> {

@@ -5,6 +5,7 @@ pub mod choice;
 pub mod client;
 pub mod connect;
 pub mod health;
+pub mod http1;
 pub mod keyring;
 pub mod multiplex;
 pub mod play;

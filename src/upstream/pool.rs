@@ -3,41 +3,31 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::fmt;
-use std::future::poll_fn;
 use std::hash::BuildHasher;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock::{Clock, NS_PER_SECOND};
+use crate::upstream::http1::{Connection, Room};
 use crate::upstream::multiplex::Trunks;
-use crate::upstream::request::Whole;
 use crate::upstream::retry::Dice;
 use crate::upstream::tls::Defaults;
 
 /// A connection idle for longer is dropped: backends commonly close theirs after 5 s to 75 s, and a request sent into a
-/// closing connection is lost. hyper notices a close at once, so only the flight time is at risk.
+/// closing connection is lost. One that is taken is looked at first, so only the flight time is at risk.
 const IDLE_NS: u64 = 15 * NS_PER_SECOND;
 /// Idle connections kept for one endpoint.
 const IDLE_MAX: usize = 256;
-/// Read buffer of an upstream connection, bytes at most: bounds what one slow client can make us hold.
-const READ_BUFFER_MAX: usize = 64 * 1024;
 
 /// The connections of one worker.
 #[derive(Debug)]
 pub struct Pool {
     idle: RefCell<HashMap<u64, Vec<Idle>>>,
+    /// Where what they read goes first.
+    pub room: Room,
     /// Connections that take many requests at once.
     pub trunks: Trunks,
     /// Requests of this worker under way at upstreams.
@@ -59,82 +49,6 @@ struct Idle {
     since_ns: u64,
 }
 
-/// A connection to an upstream; dropping it closes it at once. It has no task of its own: whoever waits for its answer drives it
-/// along, so that nobody has to be woken to hand a byte over, and all that has come is passed on in one go. What is idle is driven by
-/// nobody, and is looked at when it is taken.
-pub struct Connection {
-    sender: SendRequest<Whole>,
-    /// `None` once the connection has ended.
-    driver: Option<Driver>,
-    /// When it is not to be used any more, nanoseconds of the monotonic clock.
-    until_ns: u64,
-}
-
-/// What reads and writes a connection's wire.
-type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("is_open", &self.driver.is_some()).finish_non_exhaustive()
-    }
-}
-
-impl Connection {
-    /// Begins HTTP/1.1 on `stream`, for requests until `until_ns`.
-    ///
-    /// # Errors
-    /// hyper's own.
-    pub async fn handshake<S>(stream: S, until_ns: u64) -> std::io::Result<Self>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(READ_BUFFER_MAX)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(std::io::Error::other)?;
-        Ok(Self { sender, driver: Some(Box::pin(driver)), until_ns })
-    }
-
-    /// Sends `request` and waits for the head of its answer.
-    ///
-    /// # Errors
-    /// hyper's own, with the request where nothing of it was sent.
-    pub async fn send(&mut self, request: Request<Whole>) -> Result<Response<Incoming>, TrySendError<Request<Whole>>> {
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let driver = &mut self.driver;
-        poll_fn(|cx| {
-            drive(driver, cx);
-            // What it waits for comes about in the line above and nowhere else, so it has nobody to wake.
-            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-        })
-        .await
-    }
-
-    /// Reads and writes what can be read and written now; the task of `cx` is woken when there is more.
-    pub fn drive(&mut self, cx: &mut Context<'_>) {
-        drive(&mut self.driver, cx);
-    }
-
-    /// Whether it is open and waits for a request, as far as can be seen now.
-    fn is_free(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        self.driver.is_some() && self.sender.is_ready()
-    }
-}
-
-fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
-    if let Some(running) = driver
-        && let Poll::Ready(ended) = running.as_mut().poll(cx)
-    {
-        *driver = None;
-        // An error here reaches whoever waits for the answer or reads its body.
-        if let Err(error) = ended {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-    }
-}
-
 impl Pool {
     /// Without a connection.
     pub fn new(tls: &Arc<ClientConfig>, clock: Clock) -> Rc<Self> {
@@ -142,6 +56,7 @@ impl Pool {
         let seed = RandomState::new().hash_one(clock.monotonic_ns());
         Rc::new(Self {
             idle: RefCell::default(),
+            room: Room::default(),
             trunks: Trunks::default(),
             in_flight: Cell::new(0),
             tls: Defaults::new(tls),
@@ -176,7 +91,7 @@ impl Pool {
     /// without reading the whole request and may never do so: the next request would wait behind that.
     pub fn give_back(&self, endpoint: u64, mut connection: Connection) {
         let now_ns = self.clock.monotonic_ns();
-        if now_ns >= connection.until_ns || !connection.is_free() {
+        if connection.is_old(now_ns) || !connection.is_free() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -191,7 +106,7 @@ impl Pool {
         let now_ns = self.clock.monotonic_ns();
         self.idle.borrow_mut().retain(|_, stack| {
             stack.retain_mut(|idle| {
-                let is_young = now_ns.saturating_sub(idle.since_ns) < IDLE_NS && now_ns < idle.connection.until_ns;
+                let is_young = now_ns.saturating_sub(idle.since_ns) < IDLE_NS && !idle.connection.is_old(now_ns);
                 is_young && idle.connection.is_free()
             });
             !stack.is_empty()

@@ -10,7 +10,6 @@ use std::time::Duration;
 use http::{Method, Request, StatusCode};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{interval, timeout};
 
 use crate::clock::Clock;
@@ -141,21 +140,13 @@ async fn ask(
     outgoing.dress(upstream, upstream.keyring.next(|| now_ns).map(|(_, credential)| credential));
     let Opened { stream, is_http2 } = opened;
     outgoing.address(endpoint, is_http2).map_err(std::io::Error::other)?;
-    let status = match stream {
-        Stream::Tcp(stream) => status(stream, is_http2, outgoing.request).await?,
-        Stream::Tls(stream) => status(*stream, is_http2, outgoing.request).await?,
-        #[cfg(test)]
-        Stream::Script(stream) => status(stream, is_http2, outgoing.request).await?,
-    };
+    let status = status(stream, is_http2, outgoing.request).await?;
     let is_well = settings.expect.map_or_else(|| status.is_success(), |expected| status == expected);
     Ok(if is_well { Finding::Well } else { Finding::Unwell })
 }
 
 /// The status of the answer; its body is nobody's concern.
-async fn status<S>(stream: S, is_http2: bool, request: Request<Whole>) -> std::io::Result<StatusCode>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn status(stream: Stream, is_http2: bool, request: Request<Whole>) -> std::io::Result<StatusCode> {
     let other = std::io::Error::other;
     let io = TokioIo::new(stream);
     let (answer, driver) = if is_http2 {

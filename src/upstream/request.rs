@@ -81,6 +81,11 @@ impl Whole {
     pub fn new(bytes: Bytes) -> Self {
         Self((!bytes.is_empty()).then_some(bytes))
     }
+
+    /// The bytes; none where there is no body, or it has been read.
+    pub fn bytes(&self) -> Bytes {
+        self.0.clone().unwrap_or_default()
+    }
 }
 
 impl Body for Whole {

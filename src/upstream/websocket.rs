@@ -13,7 +13,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::{self, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::dialect::websocket::Offer;
@@ -200,12 +199,7 @@ async fn connect(pool: &Rc<Pool>, upstream: &Arc<Upstream>) -> Result<(Seat, (Se
         let now_ns = pool.clock.monotonic_ns();
         let connecting = async {
             let Opening { stream, .. } = connect::open(upstream, endpoint, &pool.tls, now_ns).await?;
-            match stream {
-                Stream::Tcp(stream) => shake(stream).await,
-                Stream::Tls(stream) => shake(*stream).await,
-                #[cfg(test)]
-                Stream::Script(stream) => shake(stream).await,
-            }
+            shake(stream).await
         };
         let note = match timeout(settings.connect_timeout, connecting).await {
             Ok(Ok(connected)) => return Ok((seat, connected)),
@@ -220,10 +214,7 @@ async fn connect(pool: &Rc<Pool>, upstream: &Arc<Upstream>) -> Result<(Seat, (Se
     }
 }
 
-async fn shake<S>(stream: S) -> std::io::Result<(Sender, Driver)>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn shake(stream: Stream) -> std::io::Result<(Sender, Driver)> {
     let shaking = http1::Builder::new().max_buf_size(MOST_HEAD).handshake(TokioIo::new(stream));
     let (sender, connection) = shaking.await.map_err(std::io::Error::other)?;
     Ok((sender, Box::pin(connection.with_upgrades())))

@@ -12,6 +12,7 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::clock::{Clock, Now};
 use crate::policy::DialectName;
+use crate::upstream::connect::Stream;
 use crate::upstream::request::Whole;
 use crate::upstream::settings::{Address, Credential, Kind, Target, UpstreamSettings};
 use crate::upstream::tls;

@@ -1,0 +1,269 @@
+//! One HTTP/1.1 connection to an upstream: a request is written, its answer read, then the next. It has no task of its own: whoever waits
+//! for the answer reads it, into room that all of a worker's connections share, so that a stream that waits for its next event holds
+//! no buffer, and all that has come is passed on in one piece.
+
+pub mod body;
+pub mod head;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes};
+use http::{Method, Request, StatusCode, response};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::upstream::connect::Stream;
+use crate::upstream::request::Whole;
+
+use self::body::Rest;
+use self::head::Head;
+
+/// What is read at once, bytes: what a client that reads slowly may have us hold is a few of these.
+const ROOM: usize = 16 * 1024;
+
+/// What an upstream says is no HTTP/1.1, or could be read in two ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub &'static str);
+
+impl From<Malformed> for io::Error {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(io::ErrorKind::InvalidData, malformed.0)
+    }
+}
+
+/// Room for what is read at once. One for all connections of a worker: nothing is left in it from one call to the next.
+#[derive(Debug)]
+pub struct Room(RefCell<Box<[u8]>>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(RefCell::new(vec![0; ROOM].into_boxed_slice()))
+    }
+}
+
+/// A request that brought no answer.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// Why, for the log.
+    pub error: io::Error,
+    /// Whether the upstream's side has taken nothing of the request, so that it may be sent again.
+    pub is_unsent: bool,
+}
+
+/// A connection to an upstream; dropping it closes it at once. What is idle is read by nobody, and is looked at when it is taken.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    /// What of the request's head and body is still to be written.
+    unwritten: Option<Unwritten>,
+    /// Whether anything of the request was taken.
+    is_begun: bool,
+    /// What was written may still stand in TLS.
+    wants_flush: bool,
+    /// The start of an answer's head that is not whole.
+    start: Vec<u8>,
+    /// What came of the body with the head.
+    early: Bytes,
+    rest: Rest,
+    /// What is wrong with what comes next.
+    broken: Option<Malformed>,
+    keeps_alive: bool,
+    /// When it is not to be used any more, nanoseconds of the monotonic clock.
+    until_ns: u64,
+}
+
+#[derive(Debug)]
+struct Unwritten {
+    head: Bytes,
+    body: Bytes,
+}
+
+impl Connection {
+    /// HTTP/1.1 on `stream`, for requests until `until_ns`.
+    pub fn new(stream: Stream, until_ns: u64) -> Self {
+        Self {
+            stream,
+            unwritten: None,
+            is_begun: false,
+            wants_flush: false,
+            start: Vec::new(),
+            early: Bytes::new(),
+            rest: Rest::Over,
+            broken: None,
+            keeps_alive: true,
+            until_ns,
+        }
+    }
+
+    /// Sends `request` and waits for the head of its answer. An answer that comes before the request is written whole is one; the rest is
+    /// written while it is read.
+    ///
+    /// # Errors
+    /// [`Unanswered`]; the connection is of no more use then.
+    pub async fn send(&mut self, request: &Request<Whole>, room: &Room) -> Result<response::Parts, Unanswered> {
+        let (head, body) = (Bytes::from(head::write(request)), request.body().bytes());
+        self.unwritten = Some(Unwritten { head, body });
+        (self.is_begun, self.keeps_alive) = (false, false);
+        poll_fn(|cx| {
+            self.write_on(cx);
+            self.poll_head(cx, request.method(), room)
+        })
+        .await
+        .map_err(|error| Unanswered { error, is_unsent: !self.is_begun })
+    }
+
+    /// Writes what can be written. One that takes nothing more may still have answered: what is wrong is found where that is read.
+    fn write_on(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(Err(_)) = self.poll_write(cx) {
+            self.keeps_alive = false;
+            if let Some(unwritten) = &mut self.unwritten {
+                // It stays unwritten, so that this is not taken for a request that was sent.
+                (unwritten.head, unwritten.body) = (Bytes::new(), Bytes::new());
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(Unwritten { head, body }) = &mut self.unwritten {
+            let pieces = [IoSlice::new(head), IoSlice::new(body)];
+            let pieces = if head.is_empty() { &pieces[1..] } else { &pieces[..] };
+            if body.is_empty() && head.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, pieces))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            (self.is_begun, self.wants_flush) = (true, true);
+            let of_head = count.min(head.len());
+            head.advance(of_head);
+            body.advance((count - of_head).min(body.len()));
+            if head.is_empty() && body.is_empty() {
+                self.unwritten = None;
+            }
+        }
+        if self.wants_flush {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.wants_flush = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method, room: &Room) -> Poll<io::Result<response::Parts>> {
+        let mut room = room.0.borrow_mut();
+        loop {
+            let mut buf = ReadBuf::new(&mut room);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Err(io::Error::other("the connection ended before the answer")));
+            }
+            let mut joined = std::mem::take(&mut self.start);
+            let mut bytes = buf.filled();
+            if !joined.is_empty() {
+                joined.extend_from_slice(bytes);
+                bytes = &joined;
+            }
+            loop {
+                let Some(head) = Head::read(bytes, method)? else {
+                    self.start = bytes.to_vec();
+                    break;
+                };
+                let behind = bytes.get(head.length..).unwrap_or_default();
+                let status = head.parts.status;
+                // Whatever comes before the answer itself is the hop's own (RFC 9110 15.2).
+                if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+                    bytes = behind;
+                    if bytes.is_empty() {
+                        break;
+                    }
+                    continue;
+                }
+                (self.rest, self.keeps_alive) = (head.rest, head.keeps_alive);
+                self.early = self.content(behind);
+                return Poll::Ready(Ok(head.parts));
+            }
+        }
+    }
+
+    /// The content in `bytes`, up to where the body is broken. What stands behind its end was asked for by nobody.
+    fn content(&mut self, bytes: &[u8]) -> Bytes {
+        let (mut left, mut first, mut all) = (bytes, &bytes[..0], Vec::new());
+        loop {
+            let piece = match self.rest.next(&mut left) {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(malformed) => {
+                    self.broken = Some(malformed);
+                    break;
+                }
+            };
+            if first.is_empty() {
+                first = piece;
+                continue;
+            }
+            if all.is_empty() {
+                all.reserve_exact(bytes.len());
+                all.extend_from_slice(first);
+            }
+            all.extend_from_slice(piece);
+        }
+        self.keeps_alive &= left.is_empty();
+        if all.is_empty() { Bytes::copy_from_slice(first) } else { Bytes::from(all) }
+    }
+
+    /// The next content of the answer's body; `None` at its clean end.
+    ///
+    /// # Errors
+    /// It broke off.
+    pub fn poll_content(&mut self, cx: &mut Context<'_>, room: &Room) -> Poll<Option<io::Result<Bytes>>> {
+        if !self.early.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.early))));
+        }
+        self.write_on(cx);
+        let mut room = room.0.borrow_mut();
+        while !self.rest.is_over() {
+            if let Some(malformed) = self.broken {
+                return Poll::Ready(Some(Err(malformed.into())));
+            }
+            let mut buf = ReadBuf::new(&mut room);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                self.rest.close().map_err(io::Error::from)?;
+                break;
+            }
+            let content = self.content(buf.filled());
+            if !content.is_empty() {
+                return Poll::Ready(Some(Ok(content)));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Whether its time is over.
+    pub fn is_old(&self, now_ns: u64) -> bool {
+        now_ns >= self.until_ns
+    }
+
+    /// Whether all of the answer was read.
+    pub fn is_over(&self) -> bool {
+        self.rest.is_over() && self.early.is_empty()
+    }
+
+    /// Whether it is open and waits for a request, as far as can be seen now. One whose answer came before its request was taken
+    /// whole never is: the upstream may yet read the rest, and the next request would wait behind that.
+    pub fn is_free(&mut self) -> bool {
+        let is_quiet = self.keeps_alive && self.is_over() && self.unwritten.is_none() && !self.wants_flush;
+        if !is_quiet {
+            return false;
+        }
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+    }
+}

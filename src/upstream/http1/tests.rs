@@ -1,0 +1,284 @@
+//! Answers as upstreams write them, good and bad, in whatever pieces.
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use super::*;
+
+const HEAD: &str = "HTTP/1.1 200 OK\r\n";
+
+fn read(bytes: &str, method: &Method) -> Result<Option<Head>, Malformed> {
+    Head::read(bytes.as_bytes(), method)
+}
+
+fn whole(head: &str) -> Head {
+    read(&format!("{head}\r\n"), &Method::POST).expect("well formed").expect("whole")
+}
+
+#[test]
+fn a_head_says_where_its_body_ends() {
+    let of = |headers: &str| whole(&format!("{HEAD}{headers}")).rest;
+    assert_eq!(of("content-length: 12\r\n"), Rest::Length(12));
+    assert_eq!(of("Content-Length: 12\r\nContent-Length: 12, 12\r\n"), Rest::Length(12));
+    assert_eq!(of("content-length: 0\r\n"), Rest::Over);
+    assert_eq!(of("transfer-encoding: Chunked\r\n"), Rest::chunks());
+    assert_eq!(of("content-length: 3\r\ntransfer-encoding: chunked\r\n"), Rest::chunks(), "the chunks are believed");
+    assert_eq!(of(""), Rest::UntilClose);
+    for status in ["204 No Content", "304 Not Modified", "101 Switching Protocols"] {
+        let head = whole(&format!("HTTP/1.1 {status}\r\ncontent-length: 9\r\n"));
+        assert_eq!(head.rest, Rest::Over, "{status}");
+    }
+    let head = read("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", &Method::HEAD).unwrap().unwrap();
+    assert_eq!((head.rest, head.keeps_alive), (Rest::Over, true));
+}
+
+#[test]
+fn what_could_be_read_in_two_ways_is_refused() {
+    for headers in [
+        "content-length: 2\r\ncontent-length: 3\r\n",
+        "content-length: 2, 3\r\n",
+        "content-length: -2\r\n",
+        "content-length: +2\r\n",
+        "content-length: 2x\r\n",
+        "content-length: \r\n",
+        "content-length: 99999999999999999999\r\n",
+        "transfer-encoding: gzip, chunked\r\n",
+        "transfer-encoding: identity\r\n",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+        "x-a : b\r\n",
+        "x-a: b\r\n c\r\n",
+        "x-a: \0\r\n",
+        "x a: b\r\n",
+        ": b\r\n",
+    ] {
+        assert!(read(&format!("{HEAD}{headers}\r\n"), &Method::POST).is_err(), "{headers:?}");
+    }
+    for head in [
+        "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n",
+        "HTTP/2 200 OK\r\n",
+        "HTTP/1.1 99 X\r\n",
+        "ICY 200 OK\r\n",
+    ] {
+        assert!(read(&format!("{head}\r\n"), &Method::POST).is_err(), "{head:?}");
+    }
+    let long = format!("{HEAD}x-a: {}", "a".repeat(head::MOST_BYTES));
+    assert!(read(&long, &Method::POST).is_err());
+    assert!(matches!(read(&long[..1_000], &Method::POST), Ok(None)));
+}
+
+#[test]
+fn a_connection_is_kept_where_both_versions_say_so() {
+    let keeps = |head: &str| whole(&format!("{head}content-length: 1\r\n")).keeps_alive;
+    assert!(keeps(HEAD));
+    assert!(!keeps("HTTP/1.1 200 OK\r\nconnection: keep-alive, Close\r\n"));
+    assert!(!keeps("HTTP/1.0 200 OK\r\n"));
+    assert!(keeps("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n"));
+    assert!(!whole(HEAD).keeps_alive, "its end is the connection's");
+}
+
+#[test]
+fn header_values_are_those_of_the_head_wherever_they_stand() {
+    let head = whole(&format!("{HEAD}x-a: one\r\nx-empty:\r\nx-a:  two \r\n"));
+    let values = head.parts.headers.get_all("x-a").iter().collect::<Vec<_>>();
+    assert_eq!(values, ["one", "two"]);
+    assert_eq!(head.parts.headers["x-empty"], "");
+}
+
+/// The content of `bytes`, taken in pieces of these lengths in turn, and what was left behind its end.
+fn content(mut rest: Rest, bytes: &[u8], pieces: &[usize]) -> Result<(Vec<u8>, Vec<u8>, Rest), Malformed> {
+    let (mut out, mut at, mut turn) = (Vec::new(), 0, 0);
+    while at < bytes.len() && !rest.is_over() {
+        let length = pieces.get(turn % pieces.len().max(1)).copied().unwrap_or(bytes.len()).max(1);
+        turn += 1;
+        let piece = &bytes[at..bytes.len().min(at + length)];
+        let mut left = piece;
+        while let Some(found) = rest.next(&mut left)? {
+            out.extend_from_slice(found);
+        }
+        at += piece.len() - left.len();
+    }
+    Ok((out, bytes[at..].to_vec(), rest))
+}
+
+#[test]
+fn chunks_are_joined_and_what_is_beside_them_is_dropped() {
+    let body = b"4;name=value\r\nWiki\r\n00006 \r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n0\r\nx-trailer: 1\r\nx-other: 2\r\n\r\nHTTP";
+    let (out, behind, rest) = content(Rest::chunks(), body, &[]).expect("well formed");
+    assert_eq!(
+        (out.as_slice(), behind.as_slice(), rest),
+        (&b"Wikipedia in \r\n\r\nchunks."[..], &b"HTTP"[..], Rest::Over)
+    );
+}
+
+#[test]
+fn chunks_that_are_none_are_refused() {
+    for body in [
+        "\r\n",
+        ";a\r\n",
+        "g\r\n",
+        "-1\r\n",
+        "0x1\r\n",
+        "1\na\r\n0\r\n\r\n",
+        "1\r\na\n0\r\n\r\n",
+        "1\r\nab\r\n",
+        "1 1\r\n",
+        "1;a\nb\r\n",
+        "00000000000000001\r\na\r\n",
+        "0\r\nx: y\n\r\n",
+        "0\r\n\n",
+        "0\r\n\rx",
+    ] {
+        assert!(content(Rest::chunks(), body.as_bytes(), &[]).is_err(), "{body:?}");
+    }
+    let long = format!("1;{}\r\na\r\n", "a".repeat(20_000));
+    assert!(content(Rest::chunks(), long.as_bytes(), &[]).is_err(), "an extension without end");
+    let long = format!("0\r\n{}", "x: y\r\n".repeat(10_000));
+    assert!(content(Rest::chunks(), long.as_bytes(), &[]).is_err(), "trailers without end");
+}
+
+proptest! {
+    #[test]
+    fn where_the_bytes_are_cut_changes_nothing(
+        bytes in proptest::collection::vec(prop_oneof![
+            Just(b'\r'), Just(b'\n'), Just(b'0'), Just(b'3'), Just(b'a'), Just(b';'), Just(b' '), any::<u8>()
+        ], 0..60),
+        pieces in proptest::collection::vec(1_usize..7, 1..5),
+        length in 0_u64..50,
+    ) {
+        for rest in [Rest::chunks(), Rest::length(length), Rest::UntilClose] {
+            prop_assert_eq!(content(rest.clone(), &bytes, &pieces), content(rest, &bytes, &[]));
+        }
+    }
+
+    #[test]
+    fn what_was_chunked_comes_out_again(parts in proptest::collection::vec("[a-z\r\n]{1,40}", 0..6), pieces in proptest::collection::vec(1_usize..9, 1..4)) {
+        let mut body = parts.iter().map(|part| format!("{:x}\r\n{part}\r\n", part.len())).collect::<String>();
+        body.push_str("0\r\n\r\n");
+        let (out, behind, rest) = content(Rest::chunks(), body.as_bytes(), &pieces).unwrap();
+        prop_assert_eq!((out, behind, rest), (parts.concat().into_bytes(), Vec::new(), Rest::Over));
+    }
+}
+
+fn pair(room: usize) -> (Connection, DuplexStream) {
+    let (ours, theirs) = tokio::io::duplex(room);
+    (Connection::new(Stream::Script(ours), u64::MAX), theirs)
+}
+
+fn request(body: &'static [u8]) -> Request<Whole> {
+    let mut request = Request::new(Whole::new(Bytes::from_static(body)));
+    (*request.method_mut(), *request.uri_mut()) = (Method::POST, http::Uri::from_static("/v1/x?y=1"));
+    request.headers_mut().insert("x-a", http::HeaderValue::from_static("b"));
+    request
+}
+
+/// All content to the end, and how many pieces it came in.
+async fn content_of(connection: &mut Connection, room: &Room) -> (io::Result<Vec<u8>>, usize) {
+    let (mut all, mut pieces) = (Vec::new(), 0);
+    loop {
+        match poll_fn(|cx| connection.poll_content(cx, room)).await {
+            Some(Ok(content)) => all.extend_from_slice(&content),
+            Some(Err(error)) => return (Err(error), pieces),
+            None => return (Ok(all), pieces),
+        }
+        pieces += 1;
+    }
+}
+
+#[tokio::test]
+async fn one_request_after_another_goes_over_it() {
+    let (mut connection, mut theirs) = pair(4096);
+    let room = Room::default();
+    for _ in 0..3 {
+        let backend = async {
+            let expected = b"POST /v1/x?y=1 HTTP/1.1\r\nx-a: b\r\ncontent-length: 2\r\n\r\n{}";
+            let mut got = vec![0; expected.len()];
+            theirs.read_exact(&mut got).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(expected));
+            // Interim answers come first; three chunks at once leave as one piece.
+            theirs
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nx: y\r\n\r\nHTTP/1.1 200 OK\r\n")
+                .await
+                .unwrap();
+            theirs
+                .write_all(b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n")
+                .await
+                .unwrap();
+        };
+        let request = request(b"{}");
+        let (parts, ()) = tokio::join!(connection.send(&request, &room), backend);
+        assert_eq!(parts.unwrap().status, 200);
+        let (content, pieces) = content_of(&mut connection, &room).await;
+        assert_eq!((content.unwrap().as_slice(), pieces), (&b"abc"[..], 1));
+        assert!(connection.is_free());
+    }
+    drop(theirs);
+    assert!(!connection.is_free(), "it was closed");
+}
+
+#[tokio::test]
+async fn a_connection_with_something_left_on_it_is_not_used_again() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok!",
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n!",
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
+    ] {
+        let (mut connection, mut theirs) = pair(4096);
+        let room = Room::default();
+        theirs.write_all(answer.as_bytes()).await.unwrap();
+        connection.send(&request(b"{}"), &room).await.unwrap();
+        content_of(&mut connection, &room).await.0.unwrap();
+        assert!(!connection.is_free(), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_before_the_request_was_taken_is_one_and_the_rest_is_written_meanwhile() {
+    static BODY: [u8; 10_000] = [b'x'; 10_000];
+    let (mut connection, mut theirs) = pair(64);
+    let room = Room::default();
+    theirs.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 4\r\n\r\nno").await.unwrap();
+    let parts = connection.send(&request(&BODY), &room).await.unwrap();
+    assert_eq!(parts.status, 413);
+    let taking = async {
+        let mut taken = vec![0; 5_000];
+        theirs.read_exact(&mut taken).await.unwrap();
+        theirs.write_all(b"!!").await.unwrap();
+        theirs
+    };
+    let ((content, _), _theirs) = tokio::join!(content_of(&mut connection, &room), taking);
+    assert_eq!(content.unwrap(), b"no!!");
+    assert!(!connection.is_free(), "the rest of the request is still to be read");
+}
+
+#[tokio::test]
+async fn a_request_comes_back_only_where_nothing_of_it_was_taken() {
+    let room = Room::default();
+    let (mut connection, theirs) = pair(64);
+    drop(theirs);
+    let unanswered = connection.send(&request(b"{}"), &room).await.unwrap_err();
+    assert!(unanswered.is_unsent, "{unanswered:?}");
+    let (mut connection, mut theirs) = pair(64);
+    let closing = async {
+        theirs.read_exact(&mut [0; 8]).await.unwrap();
+        drop(theirs);
+    };
+    let request = request(b"{}");
+    let (unanswered, ()) = tokio::join!(connection.send(&request, &room), closing);
+    assert!(!unanswered.unwrap_err().is_unsent);
+}
+
+#[tokio::test]
+async fn an_end_before_the_end_is_no_clean_one() {
+    for (headers, is_clean) in
+        [("content-length: 5\r\n", false), ("transfer-encoding: chunked\r\n", false), ("connection: close\r\n", true)]
+    {
+        let (mut connection, mut theirs) = pair(4096);
+        let room = Room::default();
+        theirs.write_all(format!("{HEAD}{headers}\r\n2\r\n").as_bytes()).await.unwrap();
+        connection.send(&request(b"{}"), &room).await.unwrap();
+        drop(theirs);
+        assert_eq!(content_of(&mut connection, &room).await.0.is_ok(), is_clean, "{headers}");
+        assert!(!connection.is_free());
+    }
+}
