@@ -1,10 +1,10 @@
 //! The keyward program.
 
+mod allocator;
+
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::set_up();
     keyward::cli::run()
 }

@@ -18,7 +18,7 @@ const RANKS: &[&[&str]] = &[
     &["proxy", "admin"],
     &["config"],
     &["app"],
-    &["cli"],
+    &["cli", "allocator"],
 ];
 
 /// Of one rank, and allowed all the same: upstream and ledger speak of what they do through telemetry and store.

@@ -15,6 +15,8 @@ use tracing_subscriber::fmt::MakeWriter;
 const QUEUE: usize = 16 * 1024;
 /// Lines that wait are joined into writes of about this many bytes.
 const WRITE_BYTES: usize = 64 * 1024;
+/// How long a first line waits for others, to be written with them.
+const GATHER: Duration = Duration::from_millis(2);
 /// How long the end of the program waits for a reader that takes nothing.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -54,6 +56,13 @@ impl Lines {
         Ok(Self { queue, dropped })
     }
 
+    /// Hands a line over; it is lost, and counted, where too many wait.
+    pub fn hand_over(&self, line: Vec<u8>) {
+        if self.queue.try_send(Item::Line(line)).is_err() {
+            self.dropped.inc();
+        }
+    }
+
     /// Waits until what was handed over is written, but not for ever.
     pub fn flush(&self) {
         let (done, is_done) = sync_channel(1);
@@ -75,6 +84,10 @@ impl Lines {
 fn write_all(waiting: &Receiver<Item>, mut out: impl Write) {
     let mut joined = Vec::new();
     while let Ok(first) = waiting.recv() {
+        // Lines seldom come alone: whoever logs the next ones need not wake anybody.
+        if matches!(first, Item::Line(_)) {
+            thread::sleep(GATHER);
+        }
         let mut flushed = None;
         let mut next = Some(first);
         while let Some(item) = next {
@@ -96,9 +109,7 @@ fn write_all(waiting: &Receiver<Item>, mut out: impl Write) {
 /// One line; what is written to it at once is handed over at once, as the formatter does.
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.queue.try_send(Item::Line(line.to_vec())).is_err() {
-            self.dropped.inc();
-        }
+        self.hand_over(line.to_vec());
         Ok(line.len())
     }
 

@@ -1,6 +1,7 @@
 //! Log lines: for eyes on a terminal, JSON elsewhere, always on standard error.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 
@@ -14,6 +15,16 @@ impl Drop for Logging {
     fn drop(&mut self) {
         self.0.flush();
     }
+}
+
+/// Where lines of JSON go that are not made of events; `None` where the log is for eyes, or is somebody else's.
+static JSON: OnceLock<Lines> = OnceLock::new();
+
+/// Writes a line of JSON, its end included; `false` where such lines go nowhere.
+pub fn line(line: impl FnOnce() -> Vec<u8>) -> bool {
+    let Some(out) = JSON.get() else { return false };
+    out.hand_over(line());
+    true
 }
 
 /// Starts logging. `filter` is in the form of `KEYWARD_LOG`, such as `info` or `keyward=debug,access=off`.
@@ -32,6 +43,7 @@ pub fn start(filter: &str) -> Result<Logging, String> {
         lines.with_ansi(colour).with_target(false).init();
     } else {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        let _is_first = JSON.set(out.clone());
     }
     Ok(Logging(out))
 }
