@@ -1,6 +1,6 @@
 //! An operator's connection.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use keyward::clock::Clock;
 use uuid::Uuid;
+
+use crate::traffic;
 
 /// Connections of a storm.
 const STORMING: u32 = 8;
@@ -60,7 +62,7 @@ impl Talk {
                     return Ok((status, bytes.split_off(end + 4)));
                 }
             }
-            let count = self.stream.read(&mut chunk)?;
+            let count = traffic::read(&mut self.stream, &mut chunk)?;
             ensure!(count > 0, "the connection ended");
             bytes.extend_from_slice(&chunk[..count]);
         }

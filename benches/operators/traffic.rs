@@ -1,6 +1,6 @@
 //! Requests at a steady rate on the data plane, with the latency of each from the moment it ought to have been sent.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,7 +89,7 @@ fn connection(
         stream.write_all(head.as_bytes())?;
         let mut bytes = Vec::new();
         loop {
-            let count = stream.read(&mut chunk)?;
+            let count = read(&mut stream, &mut chunk)?;
             ensure!(count > 0, "the connection ended");
             bytes.extend_from_slice(&chunk[..count]);
             if is_whole(&bytes)? {
@@ -100,6 +100,16 @@ fn connection(
         due += gap_ns;
     }
     Ok(latencies)
+}
+
+/// What has come. With a timeout set the system gives up when the process is stopped for a moment, which loses nothing.
+pub fn read(stream: &mut TcpStream, chunk: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match stream.read(chunk) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 fn is_whole(bytes: &[u8]) -> anyhow::Result<bool> {
