@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -27,8 +28,11 @@ pub struct Latencies {
 
 /// Runs for `window`, or until it is over.
 pub fn run(data: &str, secrets: &[String], window: Option<Duration>, is_on: &AtomicBool) -> anyhow::Result<Latencies> {
+    // Making a thread one that never waits takes time of the cores: no request is sent before all are.
+    let ready = Barrier::new(CONNECTIONS as usize);
+    let ready = &ready;
     let all: Vec<anyhow::Result<Vec<u64>>> = thread::scope(|scope| {
-        let start = |place: u32| scope.spawn(move || connection(data, secrets, place, window, is_on));
+        let start = |place: u32| scope.spawn(move || connection(data, secrets, place, window, (is_on, ready)));
         let threads: Vec<_> = (0..CONNECTIONS).map(start).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| anyhow::bail!("a thread panicked"))).collect()
     });
@@ -58,7 +62,7 @@ fn connection(
     secrets: &[String],
     place: u32,
     window: Option<Duration>,
-    is_on: &AtomicBool,
+    (is_on, ready): (&AtomicBool, &Barrier),
 ) -> anyhow::Result<Vec<u64>> {
     let clock = Clock::system();
     let is_first = place == 0 && window.is_some();
@@ -67,7 +71,9 @@ fn connection(
             "the requests' own threads may have to wait for a core: latencies tell of that too (chrt is not permitted)"
         );
     }
-    let mut stream = TcpStream::connect(data)?;
+    let connecting = TcpStream::connect(data);
+    ready.wait();
+    let mut stream = connecting?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let body = r#"{"model":"gpt-4o-mini","max_tokens":7,"messages":[{"role":"user","content":"Hello"}]}"#;

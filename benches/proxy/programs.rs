@@ -10,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use crate::arguments::Arguments;
+use crate::cpu;
 use crate::guard::Guarded;
 use crate::keyward_process::{self as keyward, KeyFile, Setup};
 use crate::moment::Moment;
@@ -21,6 +22,8 @@ use crate::table::{Column, Table};
 
 /// How long a program may take to its first answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a program does next to nothing before it is measured.
+const SETTLED_FOR: Duration = Duration::from_millis(300);
 
 /// For those that look at none.
 const NO_SECRET: &str = "nobody-looks-at-this";
@@ -174,6 +177,7 @@ impl Bench {
         let secrets = keys.as_ref().map_or_else(|| vec![NO_SECRET.to_owned()], |keys| keys.secrets.clone());
         let started_in = first_answer(&mut process, address, &secrets[0], began)
             .with_context(|| format!("{}: {}", column.name(), log_of(&folder)))?;
+        settle(process.0.id())?;
         Ok(Program { column, address, secrets, keys, process: Some(process), started_in })
     }
 
@@ -239,6 +243,20 @@ fn first_answer(process: &mut Guarded, address: SocketAddr, secret: &str, began:
         }
         std::thread::sleep(Duration::from_micros(500));
     }
+}
+
+/// Waits until a program has done what it does once after its start (keys of a file go into the store): all that is measured shares the
+/// cores with it.
+fn settle(pid: u32) -> anyhow::Result<()> {
+    let began = Moment::now();
+    while began.elapsed() < PATIENCE {
+        let before = cpu::sample(pid)?;
+        std::thread::sleep(SETTLED_FOR);
+        if Duration::from_nanos(cpu::spent(&before, &cpu::sample(pid)?).total_ns) < SETTLED_FOR / 20 {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// What a program said before it failed.

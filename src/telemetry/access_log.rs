@@ -1,7 +1,5 @@
 //! One line a request, at target `access`.
 
-use std::time::SystemTime;
-
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -104,7 +102,7 @@ impl AccessLine {
     /// The line as the log's own JSON has it, to the byte. Written here and not by way of an event, whose fields are all copied first: there is one for
     /// every request.
     fn json(&self) -> Vec<u8> {
-        let now = Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+        let now = Timestamp::from_millisecond(self.clock.now().unix_ms).unwrap_or_default();
         let told = Told {
             timestamp: format!("{now:.6}"),
             level: "INFO",
@@ -202,8 +200,7 @@ mod tests {
         let subscriber = tracing_subscriber::fmt().with_writer(move || out.clone());
         let subscriber = subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).finish();
         tracing::subscriber::with_default(subscriber, || drop(line));
-        let bytes = kept.0.lock().unwrap().clone();
-        bytes
+        kept.0.lock().unwrap().clone()
     }
 
     /// Everything but when it was written.
