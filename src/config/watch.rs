@@ -17,6 +17,7 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
 
+use crate::background;
 use crate::clock::Clock;
 
 /// How long it must be quiet before a change counts as finished.
@@ -27,6 +28,9 @@ const LONGEST_WAIT_NS: u64 = 400_000_000;
 
 /// How often the files are looked at without being told to.
 const POLL: Duration = Duration::from_millis(500);
+
+/// Files up to so many bytes are read at every look.
+const SMALL: u64 = 1 << 20;
 
 /// Links followed on the way to a file, as many as Linux does.
 const MOST_LINKS: usize = 40;
@@ -95,7 +99,10 @@ pub fn watch(seen: Seen, on_change: impl Fn() + Send + 'static) -> Result<WatchG
     let _ = signals.send(Signal::Touched);
     let thread = std::thread::Builder::new()
         .name("keyward-watch".to_owned())
-        .spawn(move || run(&mut look, &received, &on_change))
+        .spawn(move || {
+            background::give_way(background::OPERATORS);
+            run(&mut look, &received, &on_change);
+        })
         .map_err(notify::Error::io)?;
     Ok(WatchGuard { signals, thread: Some(thread) })
 }
@@ -144,31 +151,55 @@ fn wait_until_quiet(look: &mut Look, signals: &Receiver<Signal>, clock: &Clock) 
 }
 
 /// A file as it was last seen.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Content {
     /// `None` when it cannot be read.
     sha256: Option<[u8; 32]>,
     stamp: Option<Stamp>,
+    /// The stamp was old when it was taken. One that was new may also be that of a write that came right after.
+    is_settled: bool,
 }
 
 impl Content {
     fn of(path: &Path) -> Self {
-        Self { stamp: stamp(path), sha256: hash(path) }
+        let stamp = stamp(path);
+        let is_settled = stamp.as_ref().is_some_and(Stamp::is_old);
+        Self { stamp, is_settled, sha256: hash(path) }
+    }
+
+    /// What is there now. A large file is read only where its stamp does not say that nothing has changed: files beside it, a database's
+    /// above all, may be written all the time.
+    fn again(&self, path: &Path) -> Self {
+        let is_known =
+            self.is_settled && stamp(path).is_some_and(|stamp| stamp.bytes > SMALL && Some(stamp) == self.stamp);
+        if is_known { self.clone() } else { Self::of(path) }
     }
 
     /// Of a file that nobody has looked at: no content has this hash, so whatever is found there has changed.
     fn unseen() -> Self {
-        Self { stamp: None, sha256: Some([0; 32]) }
+        Self { stamp: None, is_settled: false, sha256: Some([0; 32]) }
     }
 }
 
 /// What changes with the content on any ordinary file system, and costs no reading.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     bytes: u64,
     modified: Option<std::time::SystemTime>,
     #[cfg(unix)]
     inode: (u64, u64, i64, i64),
+}
+
+impl Stamp {
+    /// Whether it was not made within the last second, which is many times what a file system's clock takes to move on.
+    fn is_old(&self) -> bool {
+        let modified_ms =
+            |at: std::time::SystemTime| at.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis().try_into().ok();
+        let made_ms: Option<i64> = self.modified.and_then(modified_ms);
+        #[cfg(unix)]
+        let made_ms = made_ms.map(|made_ms| made_ms.max(self.inode.2.saturating_mul(1_000) + self.inode.3 / 1_000_000));
+        made_ms.is_some_and(|made_ms| Clock::system().now().unix_ms.saturating_sub(made_ms) > 1_000)
+    }
 }
 
 struct Look {
@@ -195,7 +226,7 @@ impl Look {
     }
 
     fn contents(&self) -> Vec<Content> {
-        self.paths.iter().map(|path| Content::of(path)).collect()
+        self.paths.iter().zip(&self.seen).map(|(path, seen)| seen.again(path)).collect()
     }
 
     /// Takes other files to watch; what was seen of those that stay is kept.
@@ -219,7 +250,6 @@ impl Look {
 
     /// The same without an event to hint at it. A large file is read only when its stamp differs.
     fn differs(&self) -> bool {
-        const SMALL: u64 = 1 << 20;
         self.paths.iter().zip(&self.seen).any(|(path, seen)| {
             let stamp = stamp(path);
             let is_small = stamp.as_ref().is_some_and(|stamp| stamp.bytes <= SMALL);

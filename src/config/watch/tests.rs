@@ -63,6 +63,29 @@ fn a_rewrite_in_place_is_seen_each_time() {
 }
 
 #[test]
+fn a_large_file_that_is_rewritten_at_once_is_seen_each_time() {
+    let watched = watched(|directory| fs::write(directory.join("keys.toml"), vec![b'1'; 2 << 20]).unwrap());
+    for byte in b"2345" {
+        fs::write(watched.path("keys.toml"), vec![*byte; 2 << 20]).unwrap();
+        watched.must_see("as long as before");
+    }
+}
+
+#[test]
+fn a_large_file_is_read_again_unless_an_old_stamp_says_that_it_is_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.toml");
+    for (bytes, is_settled, is_read) in [(2 << 20, true, false), (2 << 20, false, true), (2, true, true)] {
+        fs::write(&path, vec![b'1'; bytes]).unwrap();
+        let seen = Content { sha256: Some([7; 32]), stamp: stamp(&path), is_settled };
+        assert_eq!(seen.again(&path).sha256 != seen.sha256, is_read, "{bytes} {is_settled}");
+        let other = Content { stamp: None, ..seen };
+        assert_ne!(other.again(&path).sha256, other.sha256, "another stamp");
+    }
+    assert!(!Content::of(&path).is_settled, "it was written this moment");
+}
+
+#[test]
 fn an_editors_rename_over_the_file_is_seen_each_time() {
     let watched = watched(plain);
     for content in ["two", "three", "four"] {
@@ -130,9 +153,9 @@ fn without_a_watcher_looking_finds_it() {
     let directory = tempfile::tempdir().unwrap();
     plain(directory.path());
     let path = directory.path().join("keys.toml");
-    let mut look = Look { paths: vec![path.clone()], watcher: None, watched: BTreeSet::new(), seen: Vec::new() };
+    let seen = vec![Content::of(&path)];
+    let mut look = Look { paths: vec![path.clone()], watcher: None, watched: BTreeSet::new(), seen };
     look.follow();
-    look.seen = look.contents();
     let (signals, received) = channel();
     let (sender, changes) = channel();
     let thread = std::thread::spawn(move || run(&mut look, &received, &|| sender.send(()).unwrap()));
