@@ -63,6 +63,31 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_request_has_its_line_in_the_log_by_the_end() {
+    let mut running = program("").await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        let answer = Client::once(running.data, &call("m", false)).await;
+        ids.push(answer.header("x-request-id").expect("an id"));
+    }
+    running.signal("TERM");
+    running.ended_within(PATIENCE).await;
+    let log = running.log();
+    // The token of a first start is told beside the log.
+    let lines = log.lines().filter(|line| line.starts_with('{'));
+    let lines = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line of JSON"));
+    let access = lines.filter(|line| line["target"] == "access").collect::<Vec<_>>();
+    assert_eq!(access.iter().map(|line| line["request_id"].as_str().expect("an id")).collect::<Vec<_>>(), ids);
+    for line in access {
+        assert_eq!(
+            (&line["level"], &line["message"], &line["status"]),
+            (&"INFO".into(), &"request".into(), &200.into())
+        );
+        assert_eq!((&line["decision"], &line["upstream"]), (&"allowed".into(), &"sandbox".into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_load_balancer_sees_it_before_anybody_is_turned_away() {
     let config = CONFIG.replace("drain_timeout = \"1m\"", "drain_timeout = \"1m\"\ndrain_delay = \"1m\"");
     let keys = Proxy::keys_of(&[("a", SECRET, "")]);
