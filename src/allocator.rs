@@ -1,8 +1,7 @@
 //! The program's allocator, and how soon it gives memory back.
 #![expect(
     unsafe_code,
-    reason = "the allocator's settings are a C table that no safe crate writes; its variables of the environment are read \
-                                 before the program runs"
+    reason = "the allocator's settings are a C table that no safe crate writes, and its environment is read before the program runs"
 )]
 
 use libmimalloc_sys::{mi_option_set, mi_option_t};

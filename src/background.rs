@@ -8,7 +8,7 @@
     )
 )]
 
-/// Of the store and the ledger, which must keep up: a worker that wants the same core gets three times their share (niceness, 0 to 19).
+/// Of the store, the ledger and the files that are watched, which must keep up: a worker that wants the same core gets three times their share (niceness, 0 to 19).
 pub const BOOKS: i32 = 5;
 
 /// Of the control plane, where people wait: a worker gets nine times its share.

@@ -1,5 +1,5 @@
-//! `tls`, `tls_min_version`, `client_ca` and `client_auth` of a listener's section. The files they name are read at once: what is wrong with one is a fault of
-//! the setting that names it.
+//! `tls`, `tls_min_version`, `client_ca` and `client_auth` of a listener's section. The files they name are read at once: what is wrong
+//! with one is a fault of the setting that names it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -100,7 +100,8 @@ pub fn watch(seen: Seen, on_change: impl Fn() + Send + 'static) -> Result<WatchG
     let thread = std::thread::Builder::new()
         .name("keyward-watch".to_owned())
         .spawn(move || {
-            background::give_way(background::OPERATORS);
+            // What it finds is put in force on this thread, and somebody may be waiting for a key to be shut out.
+            background::give_way(background::BOOKS);
             run(&mut look, &received, &on_change);
         })
         .map_err(notify::Error::io)?;
