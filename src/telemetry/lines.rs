@@ -82,10 +82,11 @@ impl Lines {
 
 /// Writes what comes until nobody can send any more.
 fn write_all(waiting: &Receiver<Item>, mut out: impl Write) {
-    let mut joined = Vec::new();
+    let (mut joined, mut is_behind) = (Vec::new(), false);
     while let Ok(first) = waiting.recv() {
-        // Lines seldom come alone: whoever logs the next ones need not wake anybody.
-        if matches!(first, Item::Line(_)) {
+        // Lines seldom come alone: whoever logs the next ones need not wake anybody. With more of them there than one write takes none
+        // needs waiting for.
+        if matches!(first, Item::Line(_)) && !is_behind {
             thread::sleep(GATHER);
         }
         let mut flushed = None;
@@ -97,6 +98,7 @@ fn write_all(waiting: &Receiver<Item>, mut out: impl Write) {
             }
             next = if joined.len() < WRITE_BYTES && flushed.is_none() { waiting.try_recv().ok() } else { None };
         }
+        is_behind = joined.len() >= WRITE_BYTES;
         // There is nowhere to tell that the log cannot be written.
         let _ = out.write_all(&joined).and_then(|()| out.flush());
         joined.clear();
