@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -13,6 +13,7 @@ use crate::clock::NS_PER_SECOND;
 use crate::policy::{BodyFlaw, Fault, Refusal};
 use crate::proxy::answer::Stop;
 use crate::proxy::deadline::Deadline;
+use crate::proxy::http1;
 use crate::proxy::plane::Plane;
 use crate::proxy::settings::Settings;
 
@@ -20,6 +21,56 @@ use crate::proxy::settings::Settings;
 const BUDGET_RETRY_NS: u64 = NS_PER_SECOND;
 /// How many times what has arrived is set aside at once for a body of known length: a length that is only told costs nothing.
 const FORESIGHT: usize = 4;
+
+/// A request's body on its way, by either protocol.
+#[derive(Debug)]
+pub enum Arriving {
+    /// On a connection of its own.
+    Http1(http1::Body),
+    /// On a stream.
+    Http2(Incoming),
+}
+
+/// A body that ended before its end.
+#[derive(Debug)]
+struct Broken;
+
+impl Arriving {
+    /// How long it is, where its head says so.
+    fn declared(&self) -> Option<u64> {
+        match self {
+            Self::Http1(body) => body.declared(),
+            Self::Http2(body) => body.size_hint().exact(),
+        }
+    }
+
+    /// Whether nothing more is to come.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_over(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    /// The next of its content, which is never empty; `None` at its end. Trailers are dropped.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        let body = match self {
+            Self::Http1(body) => return body.poll_data(cx).map_err(|_| Broken),
+            Self::Http2(body) => body,
+        };
+        loop {
+            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(_)) => return Poll::Ready(Some(Err(Broken))),
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+            }
+        }
+    }
+}
 
 /// A body held in memory; its share of the budget is given back when this is dropped.
 #[derive(Debug)]
@@ -105,10 +156,9 @@ pub async fn read(
     plane: &Arc<Plane>,
     settings: &Settings,
     deadline: &Deadline,
-    body: Incoming,
+    mut body: Arriving,
 ) -> Result<HeldBody, Stop> {
-    let mut body = body;
-    let declared = body.size_hint().exact();
+    let declared = body.declared();
     let too_large = Stop::Refusal(Refusal::BodyTooLarge { limit: settings.max_body });
     if declared.is_some_and(|length| length > settings.max_body) {
         return Err(too_large);
@@ -117,7 +167,7 @@ pub async fn read(
     let pace = Pace::new(plane, settings);
     let mut gathered = BytesMut::new();
     let mut first: Option<Bytes> = None;
-    while !body.is_end_stream() {
+    while !body.is_over() {
         deadline.set_at(pace.due_ns(deadline.now_ns(), share.bytes));
         let Some(data) = next(&mut body, deadline).await? else { break };
         let length = share.bytes + data.len() as u64;
@@ -144,27 +194,13 @@ pub async fn read(
 }
 
 /// The next data; trailers are dropped.
-async fn next(body: &mut Incoming, deadline: &Deadline) -> Result<Option<Bytes>, Stop> {
+async fn next(body: &mut Arriving, deadline: &Deadline) -> Result<Option<Bytes>, Stop> {
     poll_fn(|cx| {
         if deadline.poll_due(cx).is_ready() {
             return Poll::Ready(Err(Stop::Refusal(Refusal::BodyTooSlow)));
         }
-        loop {
-            match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(Ok(None)),
-                Poll::Ready(Some(Err(_))) => {
-                    return Poll::Ready(Err(Stop::Refusal(Refusal::Body(BodyFlaw::Incomplete))));
-                }
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data()
-                        && !data.is_empty()
-                    {
-                        return Poll::Ready(Ok(Some(data)));
-                    }
-                }
-            }
-        }
+        let data = ready!(body.poll_data(cx)).transpose();
+        Poll::Ready(data.map_err(|Broken| Stop::Refusal(Refusal::Body(BodyFlaw::Incomplete))))
     })
     .await
 }

@@ -2,29 +2,24 @@
 
 mod opening;
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
 use crate::proxy::accept::Accepted;
-use crate::proxy::carrier::Carrier;
-use crate::proxy::handle::handle;
+use crate::proxy::http1::{Gone, Serving};
 use crate::proxy::http2;
 use crate::proxy::plane::{Plane, Worker};
 use crate::proxy::realtime::Door;
-use crate::proxy::wire::head::{MAX_HEADERS, MAX_HEADERS_BYTES};
 use crate::proxy::wire::{Paced, Wire, WireNotes, WireTimes};
 
-use self::opening::{Line, Opened, Protocol, open};
+pub use self::opening::Line;
+use self::opening::{Opened, Protocol, open};
 
 /// Serves one connection to its end.
 pub(super) async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch::Receiver<bool>) {
@@ -47,35 +42,22 @@ async fn http1(
     notes: &Rc<WireNotes>,
     draining: &mut watch::Receiver<bool>,
 ) {
-    let io = TokioIo::new(Wire::after(start, line, Rc::clone(notes)));
+    let wire = Wire::after(start, line, Rc::clone(notes));
     let door = Rc::new(Door::default());
-    let service = service_fn(|request| {
-        let carrier = Carrier::Connection(Rc::clone(notes));
-        let answering = handle(Rc::clone(&worker), carrier, peer.ip(), Some(Rc::clone(&door)), request);
-        async move { Ok::<_, Infallible>(answering.await) }
-    });
-    let mut builder = Builder::new();
-    // The wire has checked the limits already; hyper's own must not be the tighter ones. No `pipeline_flush`: it buffers answers
-    // without bound, and holds back the first bytes of one while the next request waits.
-    builder.half_close(false).max_headers(MAX_HEADERS + 1).max_buf_size(MAX_HEADERS_BYTES * 2);
-    let mut serving = builder.serve_connection(io, service);
+    let mut serving = Serving::new(worker, wire, Rc::clone(notes), Rc::clone(&door), peer.ip());
     let mut told = false;
     let outcome = {
         let mut is_draining = pin!(draining.wait_for(|draining| *draining));
         poll_fn(|cx| {
             if !told && is_draining.as_mut().poll(cx).is_ready() {
                 told = true;
-                Pin::new(&mut serving).graceful_shutdown();
+                serving.wind_down();
             }
             // What has arrived is read before it is judged to be late.
-            match Pin::new(&mut serving).poll(cx) {
+            match serving.poll(cx) {
                 Poll::Pending if notes.poll_cut(cx).is_ready() => Poll::Ready(Err(())),
                 Poll::Pending => notes.poll_unheard(cx).map(|()| Err(())),
-                // A client that had not taken even the 101 will never have it: hyper does not keep what it could not write.
-                Poll::Ready(Ok(())) if door.is_open() && notes.is_stalled() => Poll::Ready(Err(())),
-                Poll::Ready(ended) => {
-                    Poll::Ready(ended.map_err(|error| tracing::debug!(%error, "client connection ended")))
-                }
+                Poll::Ready(ended) => Poll::Ready(ended.map_err(|Gone| ())),
             }
         })
         .await
@@ -84,7 +66,8 @@ async fn http1(
         tracing::trace!(%peer, "connection cut");
         return;
     }
-    go_on(serving.into_parts().io.into_inner(), &door, notes, draining).await;
+    let Some(wire) = serving.into_wire() else { return };
+    go_on(wire, &door, notes, draining).await;
 }
 
 /// What follows on a connection that was asked to become a websocket: that, or, where it was refused, its end.
@@ -94,7 +77,7 @@ async fn go_on(mut wire: Wire<Line>, door: &Door, notes: &WireNotes, draining: &
         // Boxed, or every connection would carry the room for a websocket.
         Box::pin(tunnel.run(line, early, notes, draining)).await;
     } else if wire.is_tunnel() {
-        // hyper leaves such a connection as it is, and its client could miss the answer.
+        // Its client could miss the answer.
         let mut closing = pin!(wire.shutdown());
         let _ = poll_fn(|cx| match notes.poll_cut(cx) {
             Poll::Ready(()) => Poll::Ready(Ok(())),

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
 use http::{Request, Response, request};
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use crate::admission::{self, Admitted, Caller, Unidentified};
@@ -19,7 +18,7 @@ use crate::ledger::Outcome;
 use crate::policy::{self, Charge, Fault, OnDisconnect, Price, Refusal, RequestFacts};
 use crate::proxy::account::Account;
 use crate::proxy::answer::{self, Stop};
-use crate::proxy::body::{self, HeldBody};
+use crate::proxy::body::{self, Arriving, HeldBody};
 use crate::proxy::carrier::Carrier;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::forward::{self, Prepared, Sending};
@@ -54,8 +53,8 @@ pub fn handle(
     carrier: Carrier,
     peer: IpAddr,
     door: Option<Rc<Door>>,
-    request: Request<Incoming>,
-) -> Pin<Box<impl Future<Output = Response<AnswerBody>>>> {
+    request: Request<Arriving>,
+) -> Pin<Box<dyn Future<Output = Response<AnswerBody>>>> {
     let (head, body) = request.into_parts();
     let mut trace = trace(&worker, carrier, &head);
     Box::pin(async move {
@@ -87,7 +86,7 @@ async fn decide(
     trace: &mut Trace,
     peer: IpAddr,
     head: &request::Parts,
-    body: Incoming,
+    body: Arriving,
 ) -> Result<Decision, Stop> {
     let plane = &worker.plane;
     let live = Arc::clone(&trace.live);
@@ -196,7 +195,7 @@ async fn describe(
     deadline: &Deadline,
     route: &Route,
     head: &request::Parts,
-    body: Incoming,
+    body: Arriving,
 ) -> Result<(HeldBody, Described), Stop> {
     receive::check_encoding(&head.headers)?;
     let held = body::read(plane, &live.settings, deadline, body).await?;

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::clock::NS_PER_SECOND;
 use crate::dialect::route;
+use crate::proxy::body::Arriving;
 use crate::proxy::carrier::Carrier;
 use crate::proxy::handle::handle;
 use crate::proxy::plane::Worker;
@@ -258,7 +259,8 @@ fn answer(
     let stream = StreamNotes::new(flaw, worker.deadlines.register(), Rc::clone(notes));
     newest.set(Some(Rc::clone(&stream)));
     let carrier = Carrier::Stream(Rc::clone(&stream));
-    let answering = handle(Rc::clone(worker), carrier, peer.ip(), None, Request::from_parts(parts, body));
+    let answering =
+        handle(Rc::clone(worker), carrier, peer.ip(), None, Request::from_parts(parts, Arriving::Http2(body)));
     async move { Ok(stream::answer(answering.await, stream, is_head)) }
 }
 

@@ -14,6 +14,7 @@ pub mod fallback;
 pub mod forward;
 pub mod handle;
 pub mod headers;
+pub mod http1;
 pub mod http2;
 pub mod local;
 pub mod plane;

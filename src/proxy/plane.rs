@@ -16,10 +16,12 @@ use crate::limits::attempts::Attempts;
 use crate::policy::PriceTable;
 use crate::proxy::carrier::Carrier;
 use crate::proxy::deadline::Deadlines;
+use crate::proxy::http1::Date;
 use crate::proxy::request_id::RequestIds;
 use crate::proxy::settings::Settings;
 use crate::telemetry::Metrics;
 use crate::upstream::Routes;
+use crate::upstream::http1::Room;
 use crate::upstream::pool::Pool;
 
 /// What the configuration decides, replaced whole by a reload.
@@ -75,6 +77,10 @@ pub struct Worker {
     pub ids: RequestIds,
     /// Where it writes settled requests down.
     pub journal: Option<Arc<Journal>>,
+    /// Where what its clients send goes first.
+    pub room: Room,
+    /// The date, for answers that have none.
+    pub date: Date,
     /// Its load, read by whoever hands out connections.
     pub load: Arc<Load>,
 }

@@ -20,9 +20,11 @@ use crate::proxy::accept::{Accepting, Handed, Places, Seat};
 use crate::proxy::arrival::arrive;
 use crate::proxy::connection::connection;
 use crate::proxy::deadline::{Deadlines, TICK};
+use crate::proxy::http1::{self, Date};
 use crate::proxy::plane::{Load, Plane, Worker};
 use crate::proxy::request_id::RequestIds;
 use crate::proxy::settings::Settings;
+use crate::upstream::http1::Room;
 use crate::upstream::pool::Pool;
 
 /// Idle upstream connections are looked at every so many ticks.
@@ -205,7 +207,8 @@ fn run_worker(
     let clock = plane.clock.clone();
     let Own { ids, journal, load } = own;
     let (pool, deadlines) = (Pool::new(&tls, clock.clone()), Deadlines::new(clock));
-    let worker = Rc::new(Worker { pool, deadlines, ids, journal, load, plane });
+    let (room, date) = (Room::of(http1::ROOM), Date::default());
+    let worker = Rc::new(Worker { pool, deadlines, ids, journal, room, date, load, plane });
     LocalSet::new().block_on(runtime, async {
         // Not a task of its own: without the tick no time limit is kept, so a panic in it ends the thread.
         tokio::select! {

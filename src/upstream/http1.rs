@@ -7,7 +7,7 @@ pub mod head;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -25,6 +25,8 @@ use self::head::Head;
 
 /// What is read at once, bytes: what a client that reads slowly may have us hold is a few of these.
 const ROOM: usize = 16 * 1024;
+/// A body that is copied behind its head, rather than written as a piece of its own, bytes.
+const SMALL: usize = 4 * 1024;
 
 /// What an upstream says is no HTTP/1.1, or could be read in two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,9 +43,21 @@ impl From<Malformed> for io::Error {
 #[derive(Debug)]
 pub struct Room(RefCell<Box<[u8]>>);
 
+impl Room {
+    /// For so many bytes.
+    pub fn of(bytes: usize) -> Self {
+        Self(RefCell::new(vec![0; bytes].into_boxed_slice()))
+    }
+
+    /// The room, for one read.
+    pub fn borrow(&self) -> RefMut<'_, Box<[u8]>> {
+        self.0.borrow_mut()
+    }
+}
+
 impl Default for Room {
     fn default() -> Self {
-        Self(RefCell::new(vec![0; ROOM].into_boxed_slice()))
+        Self::of(ROOM)
     }
 }
 
@@ -82,6 +96,8 @@ pub struct Connection {
 struct Unwritten {
     head: Bytes,
     body: Bytes,
+    /// Whether whoever else had his turn has had it: requests that are ready together are written together, and the upstream is woken once.
+    has_waited: bool,
 }
 
 impl Connection {
@@ -107,8 +123,13 @@ impl Connection {
     /// # Errors
     /// [`Unanswered`]; the connection is of no more use then.
     pub async fn send(&mut self, request: &Request<Whole>, room: &Room) -> Result<response::Parts, Unanswered> {
-        let (head, body) = (Bytes::from(head::write(request)), request.body().bytes());
-        self.unwritten = Some(Unwritten { head, body });
+        let mut body = request.body().bytes();
+        let is_small = body.len() <= SMALL;
+        let mut head = head::write(request, if is_small { body.len() } else { 0 });
+        if is_small {
+            head.extend_from_slice(&std::mem::take(&mut body));
+        }
+        self.unwritten = Some(Unwritten { head: Bytes::from(head), body, has_waited: false });
         (self.is_begun, self.keeps_alive) = (false, false);
         poll_fn(|cx| {
             self.write_on(cx);
@@ -130,7 +151,11 @@ impl Connection {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(Unwritten { head, body }) = &mut self.unwritten {
+        while let Some(Unwritten { head, body, has_waited }) = &mut self.unwritten {
+            if !std::mem::replace(has_waited, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let pieces = [IoSlice::new(head), IoSlice::new(body)];
             let pieces = if head.is_empty() { &pieces[1..] } else { &pieces[..] };
             if body.is_empty() && head.is_empty() {

@@ -113,13 +113,13 @@ fn keeps_alive(parts: &response::Parts) -> bool {
     }
 }
 
-/// The head of `request`, and how long its body is.
-pub fn write(request: &Request<Whole>) -> Vec<u8> {
+/// The head of `request`, and how long its body is; with room for so many bytes behind it.
+pub fn write(request: &Request<Whole>, behind: usize) -> Vec<u8> {
     let headers = request.headers();
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let method = request.method().as_str();
     let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
-    let mut head = Vec::with_capacity(method.len() + target.len() + lines + 64);
+    let mut head = Vec::with_capacity(method.len() + target.len() + lines + 64 + behind);
     for piece in [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"] {
         head.extend_from_slice(piece);
     }

@@ -1,0 +1,221 @@
+//! HTTP/1 towards clients: requests one after the other, each answered before the next is looked at. The wire checks what arrives, byte by byte;
+//! here it is read, and what is answered is written: heads and bodies together, and with those of other connections that are ready at the
+//! same time.
+
+mod answer;
+mod date;
+mod head;
+mod intake;
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
+
+use crate::proxy::body::Arriving;
+use crate::proxy::carrier::Carrier;
+use crate::proxy::connection::Line;
+use crate::proxy::handle::handle;
+use crate::proxy::plane::Worker;
+use crate::proxy::realtime::Door;
+use crate::proxy::relay::AnswerBody;
+use crate::proxy::wire::{Wire, WireNotes};
+
+use self::answer::Delimiter;
+pub use self::date::Date;
+use self::head::{Asked, Manner};
+use self::intake::Intake;
+pub use self::intake::{Body, ROOM};
+
+/// What may wait for a client to take it before more is read for it, bytes: a slow reader has the upstream wait.
+const MOST_WAITING: usize = 32 * 1024;
+
+/// The connection ends before an answer did, or its client has gone.
+#[derive(Debug)]
+pub struct Gone;
+
+/// One connection's requests.
+pub struct Serving {
+    worker: Rc<Worker>,
+    notes: Rc<WireNotes>,
+    door: Rc<Door>,
+    peer: IpAddr,
+    intake: Rc<RefCell<Intake>>,
+    state: State,
+    /// Whether another request may follow the one that runs.
+    keeps_alive: bool,
+    /// Nothing was asked for yet.
+    is_new: bool,
+}
+
+enum State {
+    /// For a request.
+    Waiting,
+    /// It is answered.
+    Deciding { answer: Pin<Box<dyn Future<Output = Response<AnswerBody>>>>, manner: Manner },
+    /// Its answer has begun.
+    Sending { body: AnswerBody, delimiter: Delimiter, next: Next },
+    /// Its answer has ended, and is to be written.
+    Flushing(Next),
+    /// Nothing more is said.
+    Closing,
+}
+
+/// What follows an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Request,
+    Close,
+    /// What is no longer HTTP.
+    Websocket,
+    /// The answer broke off, and its client is to see that.
+    Cut,
+}
+
+impl Serving {
+    /// Of the connection `wire`.
+    pub fn new(worker: Rc<Worker>, wire: Wire<Line>, notes: Rc<WireNotes>, door: Rc<Door>, peer: IpAddr) -> Self {
+        let intake = Rc::new(RefCell::new(Intake::new(wire, Rc::clone(&worker))));
+        Self { worker, notes, door, peer, intake, state: State::Waiting, keeps_alive: true, is_new: true }
+    }
+
+    /// The request that runs is the last; where none does, and there was one, the connection ends.
+    pub fn wind_down(&mut self) {
+        self.keeps_alive = false;
+    }
+
+    /// What carries the bytes, once nothing more is to be read of them as HTTP.
+    pub fn into_wire(self) -> Option<Wire<Line>> {
+        drop(self.state);
+        Rc::try_unwrap(self.intake).ok().map(|intake| intake.into_inner().into_wire())
+    }
+
+    /// Serves to the end of the connection, or up to where it becomes a websocket.
+    ///
+    /// # Errors
+    /// [`Gone`]: it is to be dropped as it is.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        loop {
+            match &mut self.state {
+                State::Waiting => ready!(self.poll_waiting(cx))?,
+                State::Deciding { answer, manner } => match answer.as_mut().poll(cx) {
+                    Poll::Ready(response) => {
+                        let manner = *manner;
+                        self.begin(response, manner, cx);
+                    }
+                    Poll::Pending => return self.poll_meanwhile(cx),
+                },
+                State::Sending { .. } => ready!(self.poll_sending(cx))?,
+                State::Flushing(next) => {
+                    let next = *next;
+                    if self.intake.borrow_mut().poll_flush(cx).map_err(|_| Gone)?.is_pending() {
+                        return self.poll_gone(cx);
+                    }
+                    match next {
+                        Next::Request => self.state = State::Waiting,
+                        Next::Close => self.state = State::Closing,
+                        Next::Websocket => return Poll::Ready(Ok(())),
+                        Next::Cut => return Poll::Ready(Err(Gone)),
+                    }
+                }
+                State::Closing => return self.intake.borrow_mut().poll_shutdown(cx).map_err(|_| Gone),
+            }
+        }
+    }
+
+    /// Waits for a request, and has it answered.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        if !self.keeps_alive && !self.is_new {
+            self.state = State::Closing;
+            return Poll::Ready(Ok(()));
+        }
+        let asked = ready!(self.intake.borrow_mut().poll_request(cx)).map_err(|error| {
+            tracing::debug!(%error, "client connection ended");
+            Gone
+        })?;
+        let Some(Asked { parts, manner, .. }) = asked else {
+            self.state = State::Closing;
+            return Poll::Ready(Ok(()));
+        };
+        self.is_new = false;
+        self.keeps_alive &= manner.keeps_alive;
+        let body = Arriving::Http1(Body::new(&self.intake));
+        let (worker, carrier) = (Rc::clone(&self.worker), Carrier::Connection(Rc::clone(&self.notes)));
+        let answer = handle(worker, carrier, self.peer, Some(Rc::clone(&self.door)), Request::from_parts(parts, body));
+        self.state = State::Deciding { answer, manner };
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says the answer's head.
+    fn begin(&mut self, response: Response<AnswerBody>, manner: Manner, cx: &mut Context<'_>) {
+        let (parts, body) = response.into_parts();
+        let mut intake = self.intake.borrow_mut();
+        let closes = !self.keeps_alive || head::is_last(&parts.headers) || !intake.pass_over(cx);
+        let length = body.size_hint().exact();
+        let delimiter = {
+            let date = self.worker.date.at(self.worker.plane.clock.now().unix_seconds());
+            head::write(intake.out().text(), &parts, length, manner, closes, &date)
+        };
+        let next = match closes || delimiter == Delimiter::Close {
+            _ if parts.status == StatusCode::SWITCHING_PROTOCOLS => Next::Websocket,
+            true => Next::Close,
+            false => Next::Request,
+        };
+        drop(intake);
+        self.state = State::Sending { body, delimiter, next };
+        self.end_if_over();
+    }
+
+    /// Ends the answer where nothing more of it is to come.
+    fn end_if_over(&mut self) {
+        let State::Sending { body, delimiter, next } = &mut self.state else { return };
+        if body.is_end_stream() || delimiter.is_over() {
+            let is_whole = delimiter.end(self.intake.borrow_mut().out());
+            self.state = State::Flushing(if is_whole { *next } else { Next::Cut });
+        }
+    }
+
+    /// Passes on what there is of the answer. Ready once it has ended.
+    fn poll_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        loop {
+            let is_full = {
+                let mut intake = self.intake.borrow_mut();
+                let is_due = intake.out().is_due() || intake.out().len() >= MOST_WAITING;
+                is_due && intake.poll_flush(cx).map_err(|_| Gone)?.is_pending()
+            };
+            if is_full {
+                return self.poll_gone(cx);
+            }
+            let State::Sending { body, delimiter, .. } = &mut self.state else { return Poll::Ready(Ok(())) };
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Pending => return self.poll_meanwhile(cx),
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        delimiter.put(self.intake.borrow_mut().out(), data);
+                    }
+                    self.end_if_over();
+                }
+                Poll::Ready(Some(Err(_cut))) => self.state = State::Flushing(Next::Cut),
+                Poll::Ready(None) => {
+                    let State::Sending { delimiter, next, .. } = &self.state else { return Poll::Ready(Ok(())) };
+                    let is_whole = delimiter.end(self.intake.borrow_mut().out());
+                    self.state = State::Flushing(if is_whole { *next } else { Next::Cut });
+                }
+            }
+        }
+    }
+
+    /// While more of an answer is waited for: what there is leaves, and a client that goes away is seen.
+    fn poll_meanwhile(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        let _ = self.intake.borrow_mut().poll_flush(cx).map_err(|_| Gone)?;
+        self.poll_gone(cx)
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        self.intake.borrow_mut().poll_gone(cx).map(|()| Err(Gone))
+    }
+}

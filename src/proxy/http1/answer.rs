@@ -1,0 +1,286 @@
+//! What is on its way to a client: an answer's body as its head delimits it, and the bytes that wait to be written.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::AsyncWrite;
+
+/// What is smaller is copied behind what it follows, rather than written as a piece of its own.
+const SMALL: usize = 4 * 1024;
+/// What is written at once however many others wait, bytes.
+const BULK: usize = 16 * 1024;
+/// Pieces of one write.
+const MOST_PIECES: usize = 16;
+
+/// How the end of an answer's body is told (RFC 9112 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delimiter {
+    /// There is no body.
+    None,
+    /// So many bytes are still to come.
+    Length(u64),
+    /// In chunks.
+    Chunks,
+    /// The connection ends with it.
+    Close,
+}
+
+impl Delimiter {
+    /// Passes on a piece of the body. What is beyond its promised length is nobody's.
+    pub fn put(&mut self, out: &mut Out, mut piece: Bytes) {
+        match self {
+            Self::None => {}
+            Self::Length(left) => {
+                piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= piece.len() as u64;
+                out.put(piece);
+            }
+            Self::Chunks if piece.is_empty() => {}
+            Self::Chunks => {
+                // Writing to a vector does not fail.
+                let _ = write!(out.text(), "{:x}\r\n", piece.len());
+                out.put(piece);
+                out.text().extend_from_slice(b"\r\n");
+            }
+            Self::Close => out.put(piece),
+        }
+    }
+
+    /// Whether whatever else there may be of the body is nobody's.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::None | Self::Length(0))
+    }
+
+    /// The body has ended; whether that is where its head said it would.
+    pub fn end(self, out: &mut Out) -> bool {
+        if self == Self::Chunks {
+            out.text().extend_from_slice(b"0\r\n\r\n");
+        }
+        !matches!(self, Self::Length(left) if left > 0)
+    }
+}
+
+/// Bytes that wait to be written. They leave once everybody whose turn it is has had it: answers that are ready together are written
+/// together, and whoever reads them is woken once for all of them.
+#[derive(Debug, Default)]
+pub struct Out {
+    pieces: VecDeque<Bytes>,
+    /// What stands behind the pieces.
+    text: Vec<u8>,
+    /// How much of `text` is written, where there is no piece before it.
+    written: usize,
+    /// Bytes of the pieces.
+    in_pieces: usize,
+    /// Whether the others have had their turn.
+    has_waited: bool,
+    wants_flush: bool,
+}
+
+impl Out {
+    /// Where to write what is to be said next.
+    pub fn text(&mut self) -> &mut Vec<u8> {
+        &mut self.text
+    }
+
+    /// Says `piece` next.
+    pub fn put(&mut self, piece: Bytes) {
+        if piece.len() <= SMALL {
+            self.text.extend_from_slice(&piece);
+            return;
+        }
+        self.seal();
+        self.in_pieces += piece.len();
+        self.pieces.push_back(piece);
+    }
+
+    fn seal(&mut self) {
+        let mut text = Bytes::from(std::mem::take(&mut self.text));
+        text.advance(std::mem::take(&mut self.written));
+        if !text.is_empty() {
+            self.in_pieces += text.len();
+            self.pieces.push_back(text);
+        }
+    }
+
+    /// Bytes that are not written yet.
+    pub fn len(&self) -> usize {
+        self.in_pieces + self.text.len() - self.written
+    }
+
+    /// Whether all of them are.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether they are about to be written.
+    pub fn is_due(&self) -> bool {
+        self.has_waited
+    }
+
+    /// Writes everything, after the others have had their turn.
+    ///
+    /// # Errors
+    /// The peer takes nothing any more.
+    pub fn poll_flush(&mut self, io: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_empty() && !self.has_waited && self.len() < BULK {
+            self.has_waited = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        while !self.is_empty() {
+            let count = ready!(self.poll_write(io, cx))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.wants_flush = true;
+            self.advance(count);
+        }
+        self.has_waited = false;
+        if self.wants_flush {
+            ready!(Pin::new(io).poll_flush(cx))?;
+            self.wants_flush = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write(&self, io: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.pieces.is_empty() {
+            return Pin::new(io).poll_write(cx, self.text.get(self.written..).unwrap_or_default());
+        }
+        let mut slices = [IoSlice::new(&[]); MOST_PIECES];
+        let texts = std::iter::once(self.text.as_slice()).filter(|text| !text.is_empty());
+        let all = self.pieces.iter().map(|piece| &**piece).chain(texts);
+        let count = slices.iter_mut().zip(all).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
+        Pin::new(io).poll_write_vectored(cx, slices.get(..count).unwrap_or_default())
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(piece) = self.pieces.front_mut() {
+            let of_piece = count.min(piece.len());
+            piece.advance(of_piece);
+            (count, self.in_pieces) = (count - of_piece, self.in_pieces - of_piece);
+            if !piece.is_empty() {
+                return;
+            }
+            self.pieces.pop_front();
+        }
+        self.written += count;
+        if self.written >= self.text.len() {
+            // What waits for its next event holds no room.
+            (self.text, self.pieces, self.written) = (Vec::new(), VecDeque::new(), 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Takes so many bytes with each write, and then nothing for once.
+    #[derive(Default)]
+    struct Trickle {
+        takes: usize,
+        rests: bool,
+        all: Vec<u8>,
+    }
+
+    impl AsyncWrite for Trickle {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.rests = !self.rests;
+            if self.rests {
+                return Poll::Pending;
+            }
+            let count = bytes.len().min(self.takes);
+            self.all.extend_from_slice(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let joined = slices.iter().flat_map(|slice| slice.to_vec()).collect::<Vec<_>>();
+            self.as_mut().poll_write(cx, &joined)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn is_flushed(out: &mut Out, io: &mut Trickle) -> bool {
+        out.poll_flush(io, &mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn what_is_small_waits_for_the_others_and_what_is_not_does_not() {
+        let mut io = Trickle { takes: usize::MAX, rests: true, ..Trickle::default() };
+        let mut out = Out::default();
+        assert!(is_flushed(&mut out, &mut io), "there is nothing to write");
+        out.put(Bytes::from_static(b"a"));
+        assert!(!is_flushed(&mut out, &mut io) && out.is_due() && io.all.is_empty());
+        out.put(Bytes::from_static(b"b"));
+        assert!(is_flushed(&mut out, &mut io) && !out.is_due());
+        assert_eq!(io.all, b"ab");
+        io.rests = true;
+        out.put(Bytes::from(vec![7; BULK]));
+        assert!(is_flushed(&mut out, &mut io));
+        assert_eq!(io.all.len(), 2 + BULK);
+    }
+
+    #[test]
+    fn a_body_ends_where_its_head_says() {
+        let all = |mut delimiter: Delimiter, pieces: &[&'static str]| {
+            let mut out = Out::default();
+            for piece in pieces {
+                delimiter.put(&mut out, Bytes::from_static(piece.as_bytes()));
+            }
+            let is_over = delimiter.is_over();
+            let is_whole = delimiter.end(&mut out);
+            (String::from_utf8(out.text).unwrap(), is_over, is_whole)
+        };
+        assert_eq!(all(Delimiter::Length(3), &["ab", "cd"]), ("abc".to_owned(), true, true));
+        assert_eq!(all(Delimiter::Length(3), &["ab"]), ("ab".to_owned(), false, false));
+        assert_eq!(
+            all(Delimiter::Chunks, &["0123456789abcdef", "", "x"]),
+            ("10\r\n0123456789abcdef\r\n1\r\nx\r\n0\r\n\r\n".to_owned(), false, true)
+        );
+        assert_eq!(all(Delimiter::Close, &["ab", "cd"]), ("abcd".to_owned(), false, true));
+        assert_eq!(all(Delimiter::None, &["ab"]), (String::new(), true, true));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_put_arrives_once_and_in_order(
+            sizes in prop::collection::vec((0_usize..3 * SMALL, any::<bool>()), 0..30),
+            takes in 1_usize..20_000,
+        ) {
+            let mut io = Trickle { takes, ..Trickle::default() };
+            let (mut out, mut expected) = (Out::default(), Vec::new());
+            for (number, (size, flushes)) in sizes.into_iter().enumerate() {
+                let piece = vec![u8::try_from(number).unwrap(); size];
+                expected.extend_from_slice(&piece);
+                out.put(Bytes::from(piece));
+                if flushes {
+                    let _ = is_flushed(&mut out, &mut io);
+                }
+                prop_assert_eq!(out.len() + io.all.len(), expected.len());
+            }
+            while !is_flushed(&mut out, &mut io) {}
+            prop_assert!(out.is_empty());
+            prop_assert_eq!(io.all, expected);
+        }
+    }
+}

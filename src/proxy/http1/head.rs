@@ -1,0 +1,312 @@
+//! The heads of HTTP/1 towards clients: a request's as it is read, every byte of which the wire has checked, and an answer's as it is written.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderName, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, request, response};
+use memchr::memchr;
+
+use crate::proxy::http1::answer::Delimiter;
+use crate::upstream::http1::body::Rest;
+
+/// Headers that most requests have at most.
+const USUAL_HEADERS: usize = 12;
+
+/// A request, up to its body.
+#[derive(Debug)]
+pub struct Asked {
+    /// Method, target, version and headers.
+    pub parts: request::Parts,
+    /// Its body.
+    pub rest: Rest,
+    /// What its answer has to heed.
+    pub manner: Manner,
+    /// Whether its client waits to be told to send the body (RFC 9110 10.1.1).
+    pub expects_continue: bool,
+}
+
+/// What of a request says how its answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// Whether the answer has no body, whatever its head says of one.
+    pub is_head: bool,
+    /// Whether its client reads HTTP/1.1, and so chunks.
+    pub is_1_1: bool,
+    /// Whether its client would have the connection go on.
+    pub keeps_alive: bool,
+}
+
+/// Reads a whole head, its empty line included; the values of its headers stay where they stand. `None` for what the wire lets nobody send.
+pub fn read(head: &Bytes) -> Option<Asked> {
+    let line_end = memchr(b'\n', head)?;
+    let line = head.get(..line_end.checked_sub(1)?)?;
+    let method_end = memchr(b' ', line)?;
+    let target_end = memchr(b' ', line.get(method_end + 1..)?)? + method_end + 1;
+    let mut parts = Request::new(()).into_parts().0;
+    parts.method = Method::from_bytes(line.get(..method_end)?).ok()?;
+    parts.uri = Uri::from_maybe_shared(head.slice(method_end + 1..target_end)).ok()?;
+    let is_1_1 = line.get(target_end + 1..)? == b"HTTP/1.1";
+    parts.version = if is_1_1 { Version::HTTP_11 } else { Version::HTTP_10 };
+    parts.headers = headers(head, line_end + 1)?;
+    let rest = match parts.headers.get(CONTENT_LENGTH) {
+        Some(length) => Rest::length(length.to_str().ok()?.parse().ok()?),
+        None if parts.headers.contains_key(TRANSFER_ENCODING) => Rest::chunks(),
+        None => Rest::Over,
+    };
+    let manner = Manner { is_head: parts.method == Method::HEAD, is_1_1, keeps_alive: keeps_alive(&parts) };
+    let expects = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    let expects_continue = is_1_1 && !rest.is_over() && parts.headers.get(EXPECT).is_some_and(expects);
+    Some(Asked { parts, rest, manner, expects_continue })
+}
+
+fn headers(head: &Bytes, start: usize) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(USUAL_HEADERS);
+    let mut at = start;
+    loop {
+        let line = head.get(at..)?;
+        let end = memchr(b'\n', line)?;
+        let line = line.get(..end.checked_sub(1)?)?;
+        if line.is_empty() {
+            return Some(headers);
+        }
+        let colon = memchr(b':', line)?;
+        let name = HeaderName::from_bytes(line.get(..colon)?).ok()?;
+        let (from, to) = trimmed(line, colon + 1);
+        headers.append(name, HeaderValue::from_maybe_shared(head.slice(at + from..at + to)).ok()?);
+        at += end + 1;
+    }
+}
+
+/// Where in `line`, from `start` on, the value stands without the blanks around it.
+fn trimmed(line: &[u8], start: usize) -> (usize, usize) {
+    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let value = line.get(start..).unwrap_or_default();
+    match (value.iter().position(is_text), value.iter().rposition(is_text)) {
+        (Some(first), Some(last)) => (start + first, start + last + 1),
+        _ => (start, start),
+    }
+}
+
+fn keeps_alive(parts: &request::Parts) -> bool {
+    let (mut closes, mut keeps) = (false, false);
+    for value in &parts.headers.get_all(CONNECTION) {
+        (closes, keeps) = (closes || has_option(value, "close"), keeps || has_option(value, "keep-alive"));
+    }
+    !closes && (keeps || parts.version == Version::HTTP_11)
+}
+
+fn has_option(value: &HeaderValue, wanted: &str) -> bool {
+    value.as_bytes().split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+/// Whether an answer with these headers is the last of its connection.
+pub fn is_last(headers: &HeaderMap) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| has_option(value, "close"))
+}
+
+/// Writes the head of an answer, and says how its body is to be delimited. `length` is the body's, where that is known; `closes` whether the
+/// connection ends with it; `date` is written where the answer has none (RFC 9110 6.6.1).
+pub fn write(
+    out: &mut Vec<u8>,
+    parts: &response::Parts,
+    length: Option<u64>,
+    manner: Manner,
+    closes: bool,
+    date: &[u8],
+) -> Delimiter {
+    let status = parts.status;
+    out.extend_from_slice(if manner.is_1_1 { b"HTTP/1.1 " } else { b"HTTP/1.0 " });
+    for piece in [status.as_str(), " ", status.canonical_reason().unwrap_or_default(), "\r\n"] {
+        out.extend_from_slice(piece.as_bytes());
+    }
+    let has_length = !status.is_informational() && status != StatusCode::NO_CONTENT;
+    let mut told = None;
+    let mut has_date = false;
+    for (name, value) in &parts.headers {
+        if name == CONTENT_LENGTH {
+            told = told.or_else(|| value.to_str().ok()?.parse::<u64>().ok());
+            continue;
+        }
+        has_date |= name == DATE;
+        put(out, name, value.as_bytes());
+    }
+    let is_bodyless = manner.is_head || !has_length || status == StatusCode::NOT_MODIFIED;
+    let delimiter = match told.or(length) {
+        _ if !has_length => Delimiter::None,
+        // Of a body that is not there, only what its own maker says is told.
+        _ if is_bodyless && told.is_none() => Delimiter::None,
+        Some(length) => {
+            // Writing to a vector does not fail.
+            let _ = write!(out, "content-length: {length}\r\n");
+            if is_bodyless { Delimiter::None } else { Delimiter::Length(length) }
+        }
+        None if manner.is_1_1 => {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            Delimiter::Chunks
+        }
+        None => Delimiter::Close,
+    };
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        match closes || delimiter == Delimiter::Close {
+            true if !is_last(&parts.headers) => out.extend_from_slice(b"connection: close\r\n"),
+            false if !manner.is_1_1 => out.extend_from_slice(b"connection: keep-alive\r\n"),
+            _ => {}
+        }
+    }
+    if !has_date && !status.is_informational() {
+        put(out, &DATE, date);
+    }
+    out.extend_from_slice(b"\r\n");
+    delimiter
+}
+
+fn put(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    for piece in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+
+    use super::*;
+
+    const NOW: &[u8] = b"Thu, 01 Jan 1970 00:00:00 GMT";
+    const PLAIN: Manner = Manner { is_head: false, is_1_1: true, keeps_alive: true };
+
+    fn asked(head: &str) -> Asked {
+        read(&Bytes::copy_from_slice(head.as_bytes())).unwrap()
+    }
+
+    fn written(
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        length: Option<u64>,
+        manner: Manner,
+    ) -> (String, Delimiter) {
+        let mut parts = Response::new(()).into_parts().0;
+        parts.status = StatusCode::from_u16(status).unwrap();
+        parts.headers.extend(
+            headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))),
+        );
+        let mut out = Vec::new();
+        let closes = !manner.keeps_alive || is_last(&parts.headers);
+        let delimiter = write(&mut out, &parts, length, manner, closes, NOW);
+        (String::from_utf8(out).unwrap().replace("date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", ""), delimiter)
+    }
+
+    #[test]
+    fn a_head_is_read_as_it_stands() {
+        let asked = asked("POST /v1/a?b=c HTTP/1.1\r\nHost: h\r\nX:\r\nx: \t two words \r\nContent-Length: 12\r\n\r\n");
+        assert_eq!((asked.parts.method.as_str(), asked.parts.uri.to_string().as_str()), ("POST", "/v1/a?b=c"));
+        assert_eq!(asked.parts.headers.get_all("x").iter().collect::<Vec<_>>(), ["", "two words"]);
+        assert_eq!((asked.parts.headers["host"].as_bytes(), asked.rest), (&b"h"[..], Rest::Length(12)));
+        assert!(asked.manner.keeps_alive && asked.manner.is_1_1 && !asked.expects_continue);
+    }
+
+    #[test]
+    fn bodies_and_expectations_are_as_they_are_told() {
+        let with = |line: &str| asked(&format!("POST / HTTP/1.1\r\nhost: h\r\n{line}\r\n\r\n"));
+        assert_eq!(with("transfer-encoding: chunked").rest, Rest::chunks());
+        assert_eq!(with("content-length: 0").rest, Rest::Over);
+        assert!(with("content-length: 1\r\nexpect: 100-Continue").expects_continue);
+        assert!(!with("content-length: 0\r\nexpect: 100-continue").expects_continue, "nothing is to come");
+        assert!(
+            !asked("POST / HTTP/1.0\r\nhost: h\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\n").expects_continue
+        );
+    }
+
+    #[test]
+    fn a_connection_goes_on_as_its_client_would_have_it() {
+        for (version, line, keeps) in [
+            ("1.1", "a: b", true),
+            ("1.1", "connection: close", false),
+            ("1.1", "connection: x, Close", false),
+            ("1.0", "a: b", false),
+            ("1.0", "connection: Keep-Alive", true),
+            ("1.0", "connection: keep-alive\r\nconnection: close", false),
+        ] {
+            let asked = asked(&format!("GET / HTTP/{version}\r\nhost: h\r\n{line}\r\n\r\n"));
+            assert_eq!(asked.manner.keeps_alive, keeps, "{version} {line}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_delimited_in_one_way() {
+        let head = |is_head, is_1_1| Manner { is_head, is_1_1, keeps_alive: is_1_1 };
+        for (status, headers, length, manner, lines, delimiter) in [
+            (200, &[][..], Some(5), PLAIN, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Delimiter::Length(5)),
+            (
+                200,
+                &[("content-length", "7")],
+                None,
+                PLAIN,
+                "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n",
+                Delimiter::Length(7),
+            ),
+            (200, &[], None, PLAIN, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", Delimiter::Chunks),
+            (200, &[], None, head(false, false), "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\n", Delimiter::Close),
+            (
+                200,
+                &[("content-length", "7")],
+                None,
+                head(true, true),
+                "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n",
+                Delimiter::None,
+            ),
+            (200, &[], None, head(true, true), "HTTP/1.1 200 OK\r\n\r\n", Delimiter::None),
+            (204, &[("content-length", "0")], Some(0), PLAIN, "HTTP/1.1 204 No Content\r\n\r\n", Delimiter::None),
+            (
+                304,
+                &[("content-length", "9")],
+                None,
+                PLAIN,
+                "HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n",
+                Delimiter::None,
+            ),
+            (
+                499,
+                &[("a", "b")],
+                Some(0),
+                PLAIN,
+                "HTTP/1.1 499 \r\na: b\r\ncontent-length: 0\r\n\r\n",
+                Delimiter::Length(0),
+            ),
+        ] {
+            assert_eq!(written(status, headers, length, manner), (lines.to_owned(), delimiter), "{status} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_answer_says_so_once() {
+        let closing = Manner { keeps_alive: false, ..PLAIN };
+        let expected = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        assert_eq!(written(200, &[], Some(0), closing).0, expected);
+        let expected = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(written(200, &[("connection", "close")], Some(0), closing).0, expected);
+        assert_eq!(written(200, &[("connection", "close")], Some(0), PLAIN).0, expected);
+        let old = Manner { is_1_1: false, ..PLAIN };
+        assert_eq!(
+            written(200, &[], Some(0), old).0,
+            "HTTP/1.0 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n"
+        );
+        assert_eq!(
+            written(101, &[("connection", "upgrade")], Some(0), PLAIN).0,
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn an_answer_without_a_date_gets_one() {
+        let mut out = Vec::new();
+        let mut parts = Response::new(()).into_parts().0;
+        write(&mut out, &parts, Some(0), PLAIN, false, NOW);
+        assert!(out.ends_with(b"\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n"));
+        out.clear();
+        parts.headers.insert(DATE, HeaderValue::from_static("then"));
+        write(&mut out, &parts, Some(0), PLAIN, false, NOW);
+        assert_eq!(out, b"HTTP/1.1 200 OK\r\ndate: then\r\ncontent-length: 0\r\n\r\n");
+    }
+}

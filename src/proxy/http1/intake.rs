@@ -1,0 +1,186 @@
+//! What a client sends on an HTTP/1 connection: heads and bodies, out of bytes that the wire has checked.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+use tokio::io::{AsyncWrite, ReadBuf};
+
+use crate::proxy::connection::Line;
+use crate::proxy::http1::answer::Out;
+use crate::proxy::http1::head::{self, Asked};
+use crate::proxy::plane::Worker;
+use crate::proxy::wire::Wire;
+use crate::upstream::http1::body::Rest;
+
+/// Bytes that a worker's connections read at once, into room that they share.
+pub const ROOM: usize = 64 * 1024;
+
+/// Both directions of a connection, as far as they are bytes.
+#[derive(Debug)]
+pub struct Intake {
+    wire: Wire<Line>,
+    worker: Rc<Worker>,
+    /// What has come and is not taken yet.
+    arrived: Bytes,
+    /// What is to come of the body of the request that runs.
+    rest: Rest,
+    /// Its client waits to be told to send it.
+    expects_continue: bool,
+    out: Out,
+}
+
+/// The body of a request, while its connection lives.
+#[derive(Debug)]
+pub struct Body(Rc<RefCell<Intake>>);
+
+impl Body {
+    /// What `intake` is to take after a head.
+    pub fn new(intake: &Rc<RefCell<Intake>>) -> Self {
+        Self(Rc::clone(intake))
+    }
+
+    /// How long it is, where its head says so.
+    pub fn declared(&self) -> Option<u64> {
+        match self.0.borrow().rest {
+            Rest::Over => Some(0),
+            Rest::Length(left) => Some(left),
+            Rest::Chunks(_) | Rest::UntilClose => None,
+        }
+    }
+
+    /// Whether nothing more is to come.
+    pub fn is_over(&self) -> bool {
+        self.0.borrow().rest.is_over()
+    }
+
+    /// The next of its content; `None` at its end.
+    ///
+    /// # Errors
+    /// It broke off.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        self.0.borrow_mut().poll_body(cx)
+    }
+}
+
+impl Intake {
+    /// Of a connection that nothing was read from.
+    pub fn new(wire: Wire<Line>, worker: Rc<Worker>) -> Self {
+        Self { wire, worker, arrived: Bytes::new(), rest: Rest::Over, expects_continue: false, out: Out::default() }
+    }
+
+    /// The bytes themselves again.
+    pub fn into_wire(self) -> Wire<Line> {
+        self.wire
+    }
+
+    /// What waits to be written.
+    pub fn out(&mut self) -> &mut Out {
+        &mut self.out
+    }
+
+    /// Reads once; whether anything came, or the client has no more to say.
+    fn poll_arrive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut room = self.worker.room.borrow();
+        let mut buf = ReadBuf::new(&mut room);
+        ready!(tokio::io::AsyncRead::poll_read(Pin::new(&mut self.wire), cx, &mut buf))?;
+        let fresh = buf.filled();
+        if self.arrived.is_empty() {
+            self.arrived = Bytes::copy_from_slice(fresh);
+        } else if !fresh.is_empty() {
+            let mut joined = BytesMut::with_capacity(self.arrived.len() + fresh.len());
+            joined.extend_from_slice(&self.arrived);
+            joined.extend_from_slice(fresh);
+            self.arrived = joined.freeze();
+        }
+        Poll::Ready(Ok(!fresh.is_empty()))
+    }
+
+    /// The next request, up to its body; `None` when the client has no more to say.
+    ///
+    /// # Errors
+    /// The connection broke, or what came is no request.
+    pub fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Asked>>> {
+        loop {
+            if let Some(end) = memmem::find(&self.arrived, b"\r\n\r\n") {
+                let head = self.arrived.split_to(end + 4);
+                let asked = head::read(&head).ok_or(io::ErrorKind::InvalidData)?;
+                (self.rest, self.expects_continue) = (asked.rest.clone(), asked.expects_continue);
+                return Poll::Ready(Ok(Some(asked)));
+            }
+            if !ready!(self.poll_arrive(cx))? {
+                return Poll::Ready(Ok(None));
+            }
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            if self.rest.is_over() {
+                return Poll::Ready(None);
+            }
+            if let Some(piece) = self.piece()? {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            if self.rest.is_over() {
+                continue;
+            }
+            if std::mem::take(&mut self.expects_continue) {
+                self.out.text().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            if !ready!(self.poll_arrive(cx))? {
+                return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+            }
+        }
+    }
+
+    /// The next of the body's content among what has arrived.
+    fn piece(&mut self) -> io::Result<Option<Bytes>> {
+        let mut left = &self.arrived[..];
+        let length = self.rest.next(&mut left)?.map(<[u8]>::len);
+        let consumed = self.arrived.len() - left.len();
+        self.expects_continue &= consumed == 0;
+        let mut taken = self.arrived.split_to(consumed);
+        Ok(length.map(|length| taken.split_off(consumed - length)))
+    }
+
+    /// Passes over what nobody has read of the body. False where it is not all there: then nobody knows where a next request begins.
+    pub fn pass_over(&mut self, cx: &mut Context<'_>) -> bool {
+        self.expects_continue = false;
+        loop {
+            match self.poll_body(cx) {
+                Poll::Ready(None) => return true,
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_))) | Poll::Pending => return false,
+            }
+        }
+    }
+
+    /// Ready when the client goes away while it has an answer to come. What it sends meanwhile is kept, as far as one read goes.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.arrived.is_empty() || !self.rest.is_over() {
+            return Poll::Pending;
+        }
+        match ready!(self.poll_arrive(cx)) {
+            Ok(true) => Poll::Pending,
+            Ok(false) | Err(_) => Poll::Ready(()),
+        }
+    }
+
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// The client takes nothing any more.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.out.poll_flush(&mut self.wire, cx)
+    }
+
+    /// Ends the connection; see [`Wire`] for what is read away before.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_shutdown(cx)
+    }
+}
