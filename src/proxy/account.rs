@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::admission::{Admitted, Caller};
+use crate::clock::Now;
 use crate::dialect;
 use crate::dialect::estimate::PromptSize;
 use crate::dialect::meter::Meter;
@@ -147,14 +148,16 @@ impl Account {
         if let Some(reason) = cut {
             self.note_cut(reason);
         }
-        self.conclude(owed, usage);
+        let now = self.worker.plane.clock.now();
+        self.conclude(owed, usage, now);
     }
 
     /// The upstream has refused what it was asked for: that costs nothing but the request.
     pub fn refused_upstream(&mut self) {
         if let Some(owed) = self.owed.take() {
-            owed.admitted.void(self.worker.plane.clock.now());
-            self.enter(Outcome::UpstreamError, QuotaCount::default());
+            let now = self.worker.plane.clock.now();
+            owed.admitted.void(now);
+            self.enter(Outcome::UpstreamError, QuotaCount::default(), || now);
         }
     }
 
@@ -171,7 +174,7 @@ impl Account {
         // An upstream's own error costs nothing but the request.
         if self.answer.as_ref().is_some_and(|(status, _)| !status.is_success()) {
             owed.admitted.void(now);
-            self.enter(Outcome::UpstreamError, QuotaCount::default());
+            self.enter(Outcome::UpstreamError, QuotaCount::default(), || now);
             return;
         }
         let mut usage = self.usage(owed.admitted.facts());
@@ -183,21 +186,21 @@ impl Account {
         {
             plane.estimator.learn(model.as_str(), size.text_bytes, size.media_items, &owed.lesson(usage));
         }
-        self.conclude(owed, usage);
+        self.conclude(owed, usage, now);
     }
 
-    fn conclude(&mut self, owed: Owed, usage: Usage) {
+    fn conclude(&mut self, owed: Owed, usage: Usage, now: Now) {
         let worker = Rc::clone(&self.worker);
         let plane = &worker.plane;
-        let settled = owed.admitted.settle(usage, plane.clock.now());
+        let settled = owed.admitted.settle(usage, now);
         self.line.usage = settled.usage;
         self.line.units = settled.units;
         plane.metrics.count_usage(&settled.usage, settled.units);
-        self.enter(Outcome::Answered, settled.counted);
+        self.enter(Outcome::Answered, settled.counted, || now);
     }
 
     /// Writes it into the ledger, once.
-    fn enter(&mut self, outcome: Outcome, counted: QuotaCount) {
+    fn enter(&mut self, outcome: Outcome, counted: QuotaCount, now: impl FnOnce() -> Now) {
         let (line, worker) = (&self.line, &self.worker);
         let (Some(journal), Some(key), Some(endpoint)) = (&worker.journal, line.key, line.endpoint) else { return };
         if std::mem::replace(&mut self.is_entered, true) {
@@ -208,9 +211,10 @@ impl Account {
             Outcome::Refused | Outcome::Fault => line.decision,
             Outcome::UpstreamError | Outcome::Local => "",
         };
+        let now = now();
         journal.append(&Entry {
             request_id: &*line.request_id,
-            at_unix_ms: worker.plane.clock.now().unix_ms,
+            at_unix_ms: now.unix_ms,
             key,
             previous_secret: self.previous_secret,
             dialect: line.dialect,
@@ -224,7 +228,7 @@ impl Account {
             since_day: counted.since_day,
             touched_day: counted.touched_day,
             first_byte_us: line.first_byte_ns.map_or(0, |ns| ns / 1_000),
-            duration_us: line.elapsed_ns() / 1_000,
+            duration_us: line.ns_until(now) / 1_000,
             requests: 1,
         });
     }
@@ -262,6 +266,7 @@ impl Drop for Account {
             self.note_cut(CLIENT_GONE);
             self.settle(false);
         }
-        self.enter(self.outcome, QuotaCount::default());
+        let clock = self.worker.plane.clock.clone();
+        self.enter(self.outcome, QuotaCount::default(), || clock.now());
     }
 }

@@ -164,18 +164,22 @@ pub async fn read(
         return Err(too_large);
     }
     let mut share = Share::new(plane);
-    let pace = Pace::new(plane, settings);
+    // None while nothing of it is waited for: what is there already takes no time.
+    let mut pace: Option<Pace> = None;
     let mut gathered = BytesMut::new();
     let mut first: Option<Bytes> = None;
     while !body.is_over() {
-        deadline.set_at(pace.due_ns(deadline.now_ns(), share.bytes));
-        let Some(data) = next(&mut body, deadline).await? else { break };
+        let received = share.bytes;
+        let wait = || pace.get_or_insert_with(|| Pace::new(plane, settings)).due_ns(deadline.now_ns(), received);
+        let Some(data) = next(&mut body, deadline, wait).await? else { break };
         let length = share.bytes + data.len() as u64;
         if length > settings.max_body {
             return Err(too_large);
         }
         share.grow(data.len() as u64, settings.body_budget)?;
-        pace.check(plane, length)?;
+        if let Some(pace) = &pace {
+            pace.check(plane, length)?;
+        }
         match (first.take(), gathered.is_empty()) {
             (None, true) => first = Some(data), // a body that came in one piece is never copied
             (Some(start), _) => {
@@ -188,18 +192,24 @@ pub async fn read(
             (None, false) => gathered.extend_from_slice(&data),
         }
     }
-    deadline.clear();
+    if pace.is_some() {
+        deadline.clear();
+    }
     let bytes = first.unwrap_or_else(|| gathered.freeze());
     Ok(HeldBody { bytes, share })
 }
 
-/// The next data; trailers are dropped.
-async fn next(body: &mut Arriving, deadline: &Deadline) -> Result<Option<Bytes>, Stop> {
+/// The next data. `wait` says until when it is waited for, once it has to be.
+async fn next(body: &mut Arriving, deadline: &Deadline, wait: impl FnOnce() -> u64) -> Result<Option<Bytes>, Stop> {
+    let mut wait = Some(wait);
     poll_fn(|cx| {
-        if deadline.poll_due(cx).is_ready() {
-            return Poll::Ready(Err(Stop::Refusal(Refusal::BodyTooSlow)));
-        }
-        let data = ready!(body.poll_data(cx)).transpose();
+        let Poll::Ready(data) = body.poll_data(cx) else {
+            if let Some(wait) = wait.take() {
+                deadline.set_at(wait());
+            }
+            return deadline.poll_due(cx).map(|_| Err(Stop::Refusal(Refusal::BodyTooSlow)));
+        };
+        let data = data.transpose();
         Poll::Ready(data.map_err(|Broken| Stop::Refusal(Refusal::Body(BodyFlaw::Incomplete))))
     })
     .await

@@ -10,7 +10,7 @@ use http::{Request, Response, request};
 use tokio::sync::oneshot;
 
 use crate::admission::{self, Admitted, Caller, Unidentified};
-use crate::clock::NS_PER_SECOND;
+use crate::clock::{NS_PER_SECOND, Now};
 use crate::dialect::Answer;
 use crate::dialect::describe::{self, BodyInput, Described};
 use crate::dialect::route::{self, Route};
@@ -56,9 +56,10 @@ pub fn handle(
     request: Request<Arriving>,
 ) -> Pin<Box<dyn Future<Output = Response<AnswerBody>>>> {
     let (head, body) = request.into_parts();
-    let mut trace = trace(&worker, carrier, &head);
+    let now = worker.plane.clock.now();
+    let mut trace = trace(&worker, carrier, &head, now);
     Box::pin(async move {
-        match decide(&worker, &mut trace, peer, &head, body).await {
+        match decide(&worker, &mut trace, (peer, now), &head, body).await {
             Ok(Decision::Local(answer)) => {
                 trace.account.outcome = Outcome::Local;
                 answer::finish(&worker, trace, answer, "allowed")
@@ -80,11 +81,11 @@ enum Decision {
     Websocket(Box<Opening>),
 }
 
-/// Receive, identify, describe, authorize, reserve.
+/// Receive, identify, describe, authorize, reserve. `now` is when the head was read.
 async fn decide(
     worker: &Worker,
     trace: &mut Trace,
-    peer: IpAddr,
+    (peer, now): (IpAddr, Now),
     head: &request::Parts,
     body: Arriving,
 ) -> Result<Decision, Stop> {
@@ -94,7 +95,7 @@ async fn decide(
     let received = receive::receive(head, trace.under_way.carrier(), peer, &live.settings)?;
     trace.account.line.dialect = received.route.dialect;
     trace.account.line.endpoint = Some(received.route.endpoint);
-    let identified = identify(plane, &live, &received);
+    let identified = identify(plane, &live, &received, now);
     trace.caller = match &identified {
         Ok(caller) => Some(caller.clone()),
         Err((known, _)) => known.clone(),
@@ -157,13 +158,13 @@ async fn forward_and_relay(worker: Rc<Worker>, mut trace: Box<Trace>, sending: B
     }
 }
 
-fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &request::Parts) -> Box<Trace> {
+fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &request::Parts, now: Now) -> Box<Trace> {
     let plane = &worker.plane;
     let dialect = match carrier.flaw_of(&head.headers) {
         Some((_, nearest)) => nearest,
         None => route::nearest(head.uri.path(), &head.headers),
     };
-    let line = AccessLine::begin(worker.ids.of(&head.headers), dialect, plane.clock.clone());
+    let line = AccessLine::begin(worker.ids.of(&head.headers), dialect, plane.clock.clone(), now.monotonic_ns);
     // On the heap from the first to the last stage: it is moved from each to the next.
     Box::new(Trace {
         account: Account::open(worker, line),
@@ -174,8 +175,7 @@ fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &request::Parts) -> Box<Tr
 }
 
 /// Whose request it is. A secret that is in no table takes the same way as one that is, up to the answer.
-fn identify(plane: &Plane, live: &Live, received: &Received) -> Result<Caller, Unidentified> {
-    let now = plane.clock.now();
+fn identify(plane: &Plane, live: &Live, received: &Received, now: Now) -> Result<Caller, Unidentified> {
     let digest = received.secret.as_ref().map(|secret| plane.digester.digest(secret));
     let identified = admission::identify(&plane.keys, digest, received.address, now);
     if matches!(identified, Err((_, Refusal::InvalidKey))) {

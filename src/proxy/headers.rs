@@ -1,6 +1,6 @@
 //! Which headers pass, in and out. Framing and credentials are ours to set; what is hop-by-hop ends here.
 
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, header};
 
 use crate::dialect::credential::CREDENTIAL_HEADERS;
@@ -18,33 +18,36 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     header::UPGRADE,
 ];
 
-/// Headers by which a client could tell a backend that it is someone, somewhere or something else (SECURITY 1).
-static NEVER_UPSTREAM: [HeaderName; 22] = [
-    HOST,
-    CONTENT_LENGTH,
-    EXPECT,
-    FORWARDED,
-    HeaderName::from_static("http2-settings"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("true-client-ip"),
-    HeaderName::from_static("cf-connecting-ip"),
-    HeaderName::from_static("x-client-ip"),
-    HeaderName::from_static("x-cluster-client-ip"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-    // Which of the operator's accounts pays, and a credential that some front ends take before the usual one.
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
-    HeaderName::from_static("x-goog-user-project"),
-    HeaderName::from_static("ocp-apim-subscription-key"),
-    HeaderName::from_static("x-litellm-api-key"),
-    // Of the client's dealings with this host, not with the backend's.
-    header::COOKIE,
-    HeaderName::from_static("request-id"),
-];
+/// Whether by this header a client could tell a backend that it is someone, somewhere or something else (SECURITY 1). In lower case.
+fn is_never_upstream(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "content-length"
+            | "expect"
+            | "forwarded"
+            | "http2-settings"
+            | "x-real-ip"
+            | "true-client-ip"
+            | "cf-connecting-ip"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "x-original-url"
+            | "x-rewrite-url"
+            | "x-http-method-override"
+            | "x-http-method"
+            | "x-method-override"
+            // Which of the operator's accounts pays, and a credential that some front ends take before the usual one.
+            | "openai-organization"
+            | "openai-project"
+            | "x-goog-user-project"
+            | "ocp-apim-subscription-key"
+            | "x-litellm-api-key"
+            // Of the client's dealings with this host, not with the backend's.
+            | "cookie"
+            | "request-id"
+    )
+}
 
 /// By headers of these kinds other gateways let a caller choose where the request goes, and with it the operator's credential. The last are of a
 /// handshake, which is ours to make.
@@ -53,8 +56,9 @@ const STEERING: [&str; 5] = ["x-forwarded", "x-portkey-", "helicone-", "cf-aig-"
 /// The names a `Connection` header lists, lower case. Framing and credential headers are set after these are taken out and cannot be named
 /// away; nor can the content type, by which the body was read.
 fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let values = headers.get_all(CONNECTION).iter().filter(|value| *value != "keep-alive");
     values
+        .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .filter(|name| name != "content-type")
@@ -67,7 +71,7 @@ pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::with_capacity(from_client.len() + 2);
     for (name, value) in from_client {
         let text = name.as_str();
-        let is_ours = NEVER_UPSTREAM.contains(name)
+        let is_ours = is_never_upstream(text)
             || HOP_BY_HOP.contains(name)
             || CREDENTIAL_HEADERS.contains(name)
             || STEERING.iter().any(|start| text.starts_with(start))
@@ -82,13 +86,17 @@ pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
 
 /// Asks for codings a copy of which can be decoded to be metered, or for none at all.
 pub fn set_accept_encoding(headers: &mut HeaderMap, must_be_identity: bool) {
+    if must_be_identity || !headers.contains_key(ACCEPT_ENCODING) {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        return;
+    }
     let wanted = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let known = wanted.flat_map(|value| value.split(',')).filter_map(|coding| {
         let name = coding.split(';').next().unwrap_or_default().trim();
         let is_refused = coding.replace(' ', "").ends_with(";q=0");
         ["gzip", "deflate", "br"].into_iter().find(|known| !is_refused && known.eq_ignore_ascii_case(name))
     });
-    let known = if must_be_identity { Vec::new() } else { known.collect::<Vec<_>>() };
+    let known = known.collect::<Vec<_>>();
     let value = if known.is_empty() { "identity".to_owned() } else { known.join(", ") };
     if let Ok(value) = HeaderValue::from_str(&value) {
         headers.insert(ACCEPT_ENCODING, value);
@@ -103,7 +111,8 @@ pub fn answer_headers(from_upstream: HeaderMap) -> HeaderMap {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    for name in &HOP_BY_HOP {
+    // Most answers have one of them, if any.
+    while let Some(name) = headers.keys().find(|name| HOP_BY_HOP.contains(name)).cloned() {
         headers.remove(name);
     }
     for name in named {

@@ -156,10 +156,8 @@ impl Serving {
         let mut intake = self.intake.borrow_mut();
         let closes = !self.keeps_alive || head::is_last(&parts.headers) || !intake.pass_over(cx);
         let length = body.size_hint().exact();
-        let delimiter = {
-            let date = self.worker.date.at(self.worker.plane.clock.now().unix_seconds());
-            head::write(intake.out().text(), &parts, length, manner, closes, &date)
-        };
+        let date = || self.worker.date.at(self.worker.plane.clock.now().unix_seconds());
+        let delimiter = head::write(intake.out().text(), &parts, length, manner, closes, date);
         let next = match closes || delimiter == Delimiter::Close {
             _ if parts.status == StatusCode::SWITCHING_PROTOCOLS => Next::Websocket,
             true => Next::Close,

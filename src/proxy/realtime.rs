@@ -160,7 +160,7 @@ pub async fn open(
 /// Our 101.
 fn switching(worker: &Worker, trace: &Trace, caller: &Caller, offer: &Offer, opened: &Opened) -> Response<AnswerBody> {
     let line = &trace.account.line;
-    let mut headers = passed_headers(worker, line, caller, opened.headers.clone());
+    let mut headers = passed_headers(line, caller, opened.headers.clone(), worker.plane.clock.now());
     for name in [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, CONTENT_LENGTH, TRANSFER_ENCODING] {
         headers.remove(name);
     }
@@ -182,15 +182,16 @@ fn declined(
 ) -> Response<AnswerBody> {
     let caller = admitted.caller().clone();
     // Before the client has the answer: tokens and quota go back, the request counts.
-    admitted.void(worker.plane.clock.now());
+    let now = worker.plane.clock.now();
+    admitted.void(now);
     let Trace { mut account, under_way, .. } = *trace;
-    let mut headers = passed_headers(worker, &account.line, &caller, parts.headers);
+    let mut headers = passed_headers(&account.line, &caller, parts.headers, now);
     headers.remove(CONTENT_LENGTH);
     headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     account.outcome = Outcome::UpstreamError;
     account.line.status = parts.status.as_u16();
     account.line.decision = "allowed";
-    account.line.first_byte_ns = Some(account.line.elapsed_ns());
+    account.line.first_byte_ns = Some(account.line.ns_until(now));
     answer::count(worker, account.line.dialect, parts.status);
     let mut response = Response::new(AnswerBody::whole(body, under_way));
     *response.status_mut() = parts.status;

@@ -12,6 +12,7 @@ use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::admission::Caller;
+use crate::clock::Now;
 use crate::dialect::meter::{Coding, Framing, Meter};
 use crate::dialect::{self, LimitKind};
 use crate::policy::CutReason;
@@ -36,20 +37,22 @@ pub fn answer(worker: &Rc<Worker>, trace: Box<Trace>, mut forwarded: Forwarded) 
     let from_upstream = std::mem::take(&mut forwarded.answered.parts.headers);
     let strips = forwarded.strips_usage && status.is_success();
     account.answered(status, meter(&forwarded, &from_upstream, strips));
-    let headers = headers(worker, &account.line, &forwarded, from_upstream, strips);
+    let now = worker.plane.clock.now();
+    let headers = headers(worker, &account.line, &forwarded, from_upstream, strips, now);
     let is_open_ended = !headers.contains_key(CONTENT_LENGTH);
     let line = &mut account.line;
     line.status = status.as_u16();
     line.decision = "allowed";
-    line.first_byte_ns = Some(line.elapsed_ns());
-    worker.plane.metrics.first_byte.observe(line.elapsed_ns() as f64 / 1e9);
+    let first_byte_ns = line.ns_until(now);
+    line.first_byte_ns = Some(first_byte_ns);
+    worker.plane.metrics.first_byte.observe(first_byte_ns as f64 / 1e9);
     answer::count(worker, line.dialect, status);
     if forwarded.is_watched {
         under_way.carrier().watch(Arc::clone(forwarded.caller.slot()));
     }
     let Forwarded { answered, deadline, way, .. } = forwarded;
     let idle_ns = u64::try_from(way.upstream.settings.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
-    deadline.set_in(idle_ns);
+    deadline.set_at(now.monotonic_ns.saturating_add(idle_ns));
     let running = Running { body: answered.body, account, deadline, idle_ns, is_open_ended };
     let mut response = Response::new(AnswerBody::relay(Relay::new(running, under_way)));
     *response.status_mut() = status;
@@ -64,8 +67,9 @@ fn headers(
     forwarded: &Forwarded,
     from_upstream: HeaderMap,
     strips: bool,
+    now: Now,
 ) -> HeaderMap {
-    let mut headers = passed_headers(worker, line, &forwarded.caller, from_upstream);
+    let mut headers = passed_headers(line, &forwarded.caller, from_upstream, now);
     if let Some(output) = forwarded.clamp {
         headers.insert(CLAMPED, HeaderValue::from(output));
     }
@@ -80,23 +84,16 @@ fn headers(
 }
 
 /// The upstream's headers, with those of ours that every answer has.
-pub(super) fn passed_headers(
-    worker: &Worker,
-    line: &AccessLine,
-    caller: &Caller,
-    from_upstream: HeaderMap,
-) -> HeaderMap {
+pub(super) fn passed_headers(line: &AccessLine, caller: &Caller, from_upstream: HeaderMap, now: Now) -> HeaderMap {
     let words = dialect::of(line.dialect);
     let mut headers = headers::answer_headers(from_upstream);
-    let now = worker.plane.clock.now();
     let standing = caller.standing(now);
-    let foreign = headers.keys().filter(|name| match words.limit_header_kind(name) {
+    let foreign = |name: &&HeaderName| match words.limit_header_kind(name) {
         Some(LimitKind::Requests) => standing.requests.is_some(),
         Some(LimitKind::Tokens) => standing.tokens.is_some(),
         None => false,
-    });
-    let foreign = foreign.cloned().collect::<Vec<_>>();
-    for name in foreign {
+    };
+    while let Some(name) = headers.keys().find(foreign).cloned() {
         headers.remove(name);
     }
     words.limit_headers(&standing, now, &mut headers);

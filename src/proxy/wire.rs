@@ -21,7 +21,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::policy::{DialectName, HeadFlaw};
-pub use framing::{Framing, Step};
+pub use framing::{Framing, Step, find_empty_line};
 pub use notes::{WireNotes, WireTimes};
 pub use outlet::Outlet;
 pub use paced::Paced;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::policy::{DialectName, Endpoint, Usage};
 use crate::telemetry::logging;
 use crate::units::{KeyId, ModelName, Units};
@@ -41,8 +41,8 @@ pub struct AccessLine {
 }
 
 impl AccessLine {
-    /// Of a request whose head has just been read.
-    pub fn begin(request_id: Box<str>, dialect: DialectName, clock: Clock) -> Self {
+    /// Of a request whose head was read at `began_ns`.
+    pub fn begin(request_id: Box<str>, dialect: DialectName, clock: Clock, began_ns: u64) -> Self {
         Self {
             request_id,
             dialect,
@@ -56,9 +56,14 @@ impl AccessLine {
             units: Units::default(),
             first_byte_ns: None,
             cut: None,
-            began_ns: clock.monotonic_ns(),
+            began_ns,
             clock,
         }
+    }
+
+    /// Nanoseconds from when the head was read until `now`.
+    pub fn ns_until(&self, now: Now) -> u64 {
+        now.monotonic_ns.saturating_sub(self.began_ns)
     }
 
     /// Nanoseconds since the head was read.
@@ -216,7 +221,7 @@ mod tests {
     #[test]
     fn a_line_is_what_the_event_would_be() {
         let clock = Clock::manual(Now { monotonic_ns: 5, unix_ms: 0 });
-        let least = || AccessLine::begin("req_1".into(), DialectName::OpenAi, clock.clone());
+        let least = || AccessLine::begin("req_1".into(), DialectName::OpenAi, clock.clone(), clock.monotonic_ns());
         let most = || {
             let mut line = least();
             line.endpoint = Some(Endpoint::ChatCompletions);

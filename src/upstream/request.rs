@@ -49,16 +49,18 @@ impl Outgoing {
     /// The target cannot be one.
     pub fn address(&mut self, endpoint: &Endpoint, is_http2: bool) -> Result<(), String> {
         let target = join(&endpoint.address.prefix, &self.path_and_query);
-        let mut parts = http::uri::Parts::default();
-        parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(|error| error.to_string())?);
+        let path_and_query = PathAndQuery::from_maybe_shared(Bytes::from(target)).map_err(|error| error.to_string())?;
         if is_http2 {
+            let mut parts = http::uri::Parts::default();
+            parts.path_and_query = Some(path_and_query);
             parts.scheme = Some(if endpoint.address.tls { Scheme::HTTPS } else { Scheme::HTTP });
             parts.authority = Some(endpoint.address.authority.clone());
             self.request.headers_mut().remove(HOST);
+            *self.request.uri_mut() = Uri::from_parts(parts).map_err(|error| error.to_string())?;
         } else {
             self.request.headers_mut().insert(HOST, endpoint.host.clone());
+            *self.request.uri_mut() = Uri::from(path_and_query);
         }
-        *self.request.uri_mut() = Uri::from_parts(parts).map_err(|error| error.to_string())?;
         Ok(())
     }
 }
@@ -69,7 +71,10 @@ fn join(prefix: &str, path: &str) -> String {
     let shared = prefix.rfind('/').map_or("", |at| &prefix[at..]);
     let is_doubled = !shared.is_empty() && path.strip_prefix(shared).is_some_and(|rest| rest.starts_with('/'));
     let path = if is_doubled { &path[shared.len()..] } else { path };
-    format!("{prefix}{path}")
+    let mut joined = String::with_capacity(prefix.len() + path.len());
+    joined.push_str(prefix);
+    joined.push_str(path);
+    joined
 }
 
 /// A body of one piece whose length is known, so that head and body leave in one write.

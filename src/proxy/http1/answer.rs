@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
 /// What is smaller is copied behind what it follows, rather than written as a piece of its own.
-const SMALL: usize = 4 * 1024;
+pub const SMALL: usize = 4 * 1024;
 /// What is written at once however many others wait, bytes.
 const BULK: usize = 16 * 1024;
 /// Pieces of one write.

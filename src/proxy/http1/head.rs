@@ -1,17 +1,20 @@
 //! The heads of HTTP/1 towards clients: a request's as it is read, every byte of which the wire has checked, and an answer's as it is written.
 
 use std::io::Write as _;
+use std::ops::Deref;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, request, response};
 use memchr::memchr;
 
-use crate::proxy::http1::answer::Delimiter;
+use crate::proxy::http1::answer::{Delimiter, SMALL};
 use crate::upstream::http1::body::Rest;
 
 /// Headers that most requests have at most.
 const USUAL_HEADERS: usize = 12;
+/// Bytes of a head that its headers do not account for, at most: the first line, the lines of framing and date.
+const OWN_LINES: usize = 192;
 
 /// A request, up to its body.
 #[derive(Debug)]
@@ -107,27 +110,26 @@ pub fn is_last(headers: &HeaderMap) -> bool {
 
 /// Writes the head of an answer, and says how its body is to be delimited. `length` is the body's, where that is known; `closes` whether the
 /// connection ends with it; `date` is written where the answer has none (RFC 9110 6.6.1).
-pub fn write(
+pub fn write<D: Deref<Target = [u8]>>(
     out: &mut Vec<u8>,
     parts: &response::Parts,
     length: Option<u64>,
     manner: Manner,
     closes: bool,
-    date: &[u8],
+    date: impl FnOnce() -> D,
 ) -> Delimiter {
     let status = parts.status;
+    let told = told_length(&parts.headers);
+    let lines = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
+    let behind = told.or(length).and_then(|length| usize::try_from(length).ok()).unwrap_or(0).min(SMALL);
+    out.reserve(lines + OWN_LINES + behind);
     out.extend_from_slice(if manner.is_1_1 { b"HTTP/1.1 " } else { b"HTTP/1.0 " });
     for piece in [status.as_str(), " ", status.canonical_reason().unwrap_or_default(), "\r\n"] {
         out.extend_from_slice(piece.as_bytes());
     }
     let has_length = !status.is_informational() && status != StatusCode::NO_CONTENT;
-    let mut told = None;
     let mut has_date = false;
-    for (name, value) in &parts.headers {
-        if name == CONTENT_LENGTH {
-            told = told.or_else(|| value.to_str().ok()?.parse::<u64>().ok());
-            continue;
-        }
+    for (name, value) in parts.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
         has_date |= name == DATE;
         put(out, name, value.as_bytes());
     }
@@ -155,10 +157,15 @@ pub fn write(
         }
     }
     if !has_date && !status.is_informational() {
-        put(out, &DATE, date);
+        put(out, &DATE, &date());
     }
     out.extend_from_slice(b"\r\n");
     delimiter
+}
+
+/// The length that an answer's own head promises.
+pub fn told_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn put(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
@@ -193,7 +200,7 @@ mod tests {
         );
         let mut out = Vec::new();
         let closes = !manner.keeps_alive || is_last(&parts.headers);
-        let delimiter = write(&mut out, &parts, length, manner, closes, NOW);
+        let delimiter = write(&mut out, &parts, length, manner, closes, || NOW);
         (String::from_utf8(out).unwrap().replace("date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", ""), delimiter)
     }
 
@@ -302,11 +309,11 @@ mod tests {
     fn an_answer_without_a_date_gets_one() {
         let mut out = Vec::new();
         let mut parts = Response::new(()).into_parts().0;
-        write(&mut out, &parts, Some(0), PLAIN, false, NOW);
+        write(&mut out, &parts, Some(0), PLAIN, false, || NOW);
         assert!(out.ends_with(b"\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n"));
         out.clear();
         parts.headers.insert(DATE, HeaderValue::from_static("then"));
-        write(&mut out, &parts, Some(0), PLAIN, false, NOW);
+        write(&mut out, &parts, Some(0), PLAIN, false, || NOW);
         assert_eq!(out, b"HTTP/1.1 200 OK\r\ndate: then\r\ncontent-length: 0\r\n\r\n");
     }
 }

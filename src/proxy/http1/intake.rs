@@ -7,14 +7,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use memchr::memmem;
 use tokio::io::{AsyncWrite, ReadBuf};
 
 use crate::proxy::connection::Line;
 use crate::proxy::http1::answer::Out;
 use crate::proxy::http1::head::{self, Asked};
 use crate::proxy::plane::Worker;
-use crate::proxy::wire::Wire;
+use crate::proxy::wire::{Wire, find_empty_line};
 use crate::upstream::http1::body::Rest;
 
 /// Bytes that a worker's connections read at once, into room that they share.
@@ -106,7 +105,7 @@ impl Intake {
     /// The connection broke, or what came is no request.
     pub fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Asked>>> {
         loop {
-            if let Some(end) = memmem::find(&self.arrived, b"\r\n\r\n") {
+            if let Some(end) = find_empty_line(&self.arrived) {
                 let head = self.arrived.split_to(end + 4);
                 let asked = head::read(&head).ok_or(io::ErrorKind::InvalidData)?;
                 (self.rest, self.expects_continue) = (asked.rest.clone(), asked.expects_continue);

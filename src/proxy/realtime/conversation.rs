@@ -340,7 +340,8 @@ impl Conversation {
     fn opened(&mut self, facts: &RequestFacts) -> Account {
         self.calls += 1;
         let id = format!("{}.{}", self.request_id, self.calls).into();
-        let mut line = AccessLine::begin(id, facts.dialect, self.worker.plane.clock.clone());
+        let clock = &self.worker.plane.clock;
+        let mut line = AccessLine::begin(id, facts.dialect, clock.clone(), clock.monotonic_ns());
         line.endpoint = Some(facts.endpoint);
         line.model = facts.model.clone();
         line.upstream = Some(self.way.upstream.settings.name.clone());

@@ -1,6 +1,8 @@
 //! Where each request ends: the framing of a connection's incoming bytes, as strict as RFC 9112 lets a recipient be.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use super::head;
 use crate::policy::{DialectName, HeadFlaw};
@@ -242,10 +244,17 @@ fn trailer_byte(seen: usize, part: TrailerPart, byte: u8) -> Option<Framing> {
     Some(Framing::Trailers { seen: seen + 1, part: next })
 }
 
+/// Where the line end before the first empty line stands.
+pub fn find_empty_line(bytes: &[u8]) -> Option<usize> {
+    // Made once: making one takes longer than most heads take to be searched.
+    static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+    EMPTY_LINE.find(bytes)
+}
+
 /// The length of the head at the start of `bytes`, its empty line included; `None` while it is not whole.
 fn head_end(bytes: &[u8], searched: usize) -> Result<Option<usize>, HeadFlaw> {
     let from = searched.saturating_sub(3).min(bytes.len());
-    if let Some(found) = memmem::find(&bytes[from..], b"\r\n\r\n") {
+    if let Some(found) = find_empty_line(&bytes[from..]) {
         let end = from + found + 4;
         return if end > MAX_HEAD_BYTES { Err(head::too_large(&bytes[..end])) } else { Ok(Some(end)) };
     }

@@ -1,7 +1,7 @@
 //! One request head, checked byte by byte (RFC 9112 2-6).
 
 use http::HeaderMap;
-use memchr::{memchr, memmem};
+use memchr::memchr;
 
 use super::framing::BodyLength;
 use crate::dialect::route;
@@ -35,6 +35,11 @@ pub fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
 
+/// Whether all of `bytes` are in `table`.
+fn all(bytes: &[u8], table: &[bool; 256]) -> bool {
+    bytes.iter().fold(true, |fine, b| fine & table[usize::from(*b)])
+}
+
 /// Which bytes a request target may have: those of a URI (RFC 3986 2) but for the fragment's mark. hyper refuses most of the others, with an
 /// answer in nobody's dialect.
 const TARGET: [bool; 256] = {
@@ -52,10 +57,11 @@ const TARGET: [bool; 256] = {
 /// # Errors
 /// The first flaw.
 pub fn check(head: &[u8]) -> Result<BodyLength, HeadFlaw> {
-    let line_end = memmem::find(head, b"\r\n").ok_or(HeadFlaw::Syntax)?;
-    let (method, target, version_11) = check_request_line(&head[..line_end])?;
+    let line_end = memchr(b'\n', head).ok_or(HeadFlaw::Syntax)?;
+    let line = head[..line_end].strip_suffix(b"\r").ok_or(HeadFlaw::Syntax)?;
+    let (method, target, version_11) = check_request_line(line)?;
     let mut fields = Fields::default();
-    let mut rest = &head[line_end + 2..];
+    let mut rest = &head[line_end + 1..];
     if rest.len() > MAX_HEADERS_BYTES + 2 {
         return Err(HeadFlaw::HeadersTooLarge);
     }
@@ -90,10 +96,11 @@ impl Fields {
         let colon = memchr(b':', line).ok_or(HeadFlaw::Syntax)?;
         let (name, value) = (&line[..colon], trim(&line[colon + 1..], b" \t"));
         // An empty name, a folded line and a space before the colon all fail here.
-        if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
+        if name.is_empty() || !all(name, &TOKEN) {
             return Err(HeadFlaw::Syntax);
         }
-        if value.iter().any(|b| (*b < b' ' && *b != b'\t') || *b == 0x7f) {
+        // Without a way out amid the value, so that it is looked at many bytes at once.
+        if value.iter().fold(false, |bad, b| bad | ((*b < b' ') & (*b != b'\t')) | (*b == 0x7f)) {
             return Err(HeadFlaw::Syntax);
         }
         self.count += 1;
@@ -142,7 +149,7 @@ impl Fields {
 fn check_request_line(line: &[u8]) -> Result<(&[u8], &[u8], bool), HeadFlaw> {
     let space = memchr(b' ', line).ok_or(HeadFlaw::Syntax)?;
     let (method, rest) = (&line[..space], &line[space + 1..]);
-    if method.is_empty() || method.len() > MAX_METHOD_BYTES || !method.iter().all(|b| is_token(*b)) {
+    if method.is_empty() || method.len() > MAX_METHOD_BYTES || !all(method, &TOKEN) {
         return Err(HeadFlaw::Syntax);
     }
     let space = memchr(b' ', rest).ok_or(HeadFlaw::Syntax)?;
@@ -150,7 +157,7 @@ fn check_request_line(line: &[u8]) -> Result<(&[u8], &[u8], bool), HeadFlaw> {
     if target.len() > MAX_URI_BYTES {
         return Err(HeadFlaw::UriTooLong);
     }
-    if target.is_empty() || target.iter().any(|b| *b <= b' ' || *b == 0x7f) {
+    if target.is_empty() || target.iter().fold(false, |bad, b| bad | (*b <= b' ') | (*b == 0x7f)) {
         return Err(HeadFlaw::Syntax);
     }
     check_target(method, target)?;
@@ -163,6 +170,9 @@ fn check_request_line(line: &[u8]) -> Result<(&[u8], &[u8], bool), HeadFlaw> {
 
 /// What a target has that none may have.
 pub fn flaw_of_target(target: &[u8]) -> Option<HeadFlaw> {
+    if all(target, &TARGET) {
+        return None;
+    }
     let bad = target.iter().position(|b| !TARGET[usize::from(*b)])?;
     Some(if target[..bad].contains(&b'?') { HeadFlaw::Query } else { HeadFlaw::Path })
 }
