@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::clock::NS_PER_SECOND;
+use crate::clock::{NS_PER_SECOND, Now};
 use crate::policy::{BodyFlaw, Fault, Refusal};
 use crate::proxy::answer::Stop;
 use crate::proxy::deadline::Deadline;
@@ -148,14 +148,14 @@ impl Drop for Share {
     }
 }
 
-/// Reads the body whole. Its declared length is checked before a byte is read.
+/// Reads the body whole, which may come since `began`. Its declared length is checked before a byte is read.
 ///
 /// # Errors
 /// [`Refusal::BodyTooLarge`], [`Refusal::BodyTooSlow`], [`BodyFlaw::Incomplete`], or [`Fault::Overloaded`].
 pub async fn read(
     plane: &Arc<Plane>,
     settings: &Settings,
-    deadline: &Deadline,
+    (deadline, began): (&Deadline, Now),
     mut body: Arriving,
 ) -> Result<HeldBody, Stop> {
     let declared = body.declared();
@@ -164,20 +164,24 @@ pub async fn read(
         return Err(too_large);
     }
     let mut share = Share::new(plane);
-    // None while nothing of it is waited for: what is there already takes no time.
-    let mut pace: Option<Pace> = None;
+    let pace = Pace::new(began, settings);
+    // What is there already takes no time.
+    let mut has_waited = false;
     let mut gathered = BytesMut::new();
     let mut first: Option<Bytes> = None;
     while !body.is_over() {
         let received = share.bytes;
-        let wait = || pace.get_or_insert_with(|| Pace::new(plane, settings)).due_ns(deadline.now_ns(), received);
+        let wait = || {
+            has_waited = true;
+            pace.due_ns(deadline.now_ns(), received)
+        };
         let Some(data) = next(&mut body, deadline, wait).await? else { break };
         let length = share.bytes + data.len() as u64;
         if length > settings.max_body {
             return Err(too_large);
         }
         share.grow(data.len() as u64, settings.body_budget)?;
-        if let Some(pace) = &pace {
+        if has_waited {
             pace.check(plane, length)?;
         }
         match (first.take(), gathered.is_empty()) {
@@ -192,7 +196,7 @@ pub async fn read(
             (None, false) => gathered.extend_from_slice(&data),
         }
     }
-    if pace.is_some() {
+    if has_waited {
         deadline.clear();
     }
     let bytes = first.unwrap_or_else(|| gathered.freeze());
@@ -223,9 +227,9 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(plane: &Plane, settings: &Settings) -> Self {
+    fn new(began: Now, settings: &Settings) -> Self {
         Self {
-            began_ns: plane.clock.monotonic_ns(),
+            began_ns: began.monotonic_ns,
             idle_ns: u64::try_from(settings.body_idle_timeout.as_nanos()).unwrap_or(u64::MAX),
             min_rate: settings.body_min_rate,
         }

@@ -45,11 +45,14 @@ async fn http1(
     let wire = Wire::after(start, line, Rc::clone(notes));
     let door = Rc::new(Door::default());
     let mut serving = Serving::new(worker, wire, Rc::clone(notes), Rc::clone(&door), peer.ip());
-    let mut told = false;
+    let (mut told, mut listens) = (false, false);
+    let seen = draining.clone();
     let outcome = {
         let mut is_draining = pin!(draining.wait_for(|draining| *draining));
         poll_fn(|cx| {
-            if !told && is_draining.as_mut().poll(cx).is_ready() {
+            // Once it listens, a look is enough.
+            let is_news = !std::mem::replace(&mut listens, true) || seen.has_changed().unwrap_or(true);
+            if !told && is_news && is_draining.as_mut().poll(cx).is_ready() {
                 told = true;
                 serving.wind_down();
             }

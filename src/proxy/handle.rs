@@ -112,7 +112,7 @@ async fn decide(
         return Ok(Decision::Websocket(Box::new(opening)));
     }
     let deadline = worker.deadlines.register();
-    let (held, described) = describe(plane, &live, &deadline, &received.route, head, body).await?;
+    let (held, described) = describe(plane, &live, (&deadline, now), &received.route, head, body).await?;
     trace.account.line.model = described.facts.model.clone();
     let (charge, way) = authorize(&live, &caller, &received.route, &described.facts)?;
     trace.account.line.upstream = Some(way.upstream.settings.name.clone());
@@ -192,13 +192,13 @@ fn identify(plane: &Plane, live: &Live, received: &Received, now: Now) -> Result
 async fn describe(
     plane: &Arc<Plane>,
     live: &Live,
-    deadline: &Deadline,
+    (deadline, began): (&Deadline, Now),
     route: &Route,
     head: &request::Parts,
     body: Arriving,
 ) -> Result<(HeldBody, Described), Stop> {
     receive::check_encoding(&head.headers)?;
-    let held = body::read(plane, &live.settings, deadline, body).await?;
+    let held = body::read(plane, &live.settings, (deadline, began), body).await?;
     let passthrough = route.passthrough.and_then(|index| live.settings.passthrough.get(index));
     let input = BodyInput {
         dialect: route.dialect,

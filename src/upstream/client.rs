@@ -147,14 +147,14 @@ pub(super) fn nobody(closed: Closed) -> Failure {
 /// What a request is sent on.
 enum Channel {
     /// A connection for one request at a time.
-    One(Connection),
+    One(Box<Connection>),
     /// A place on one for many.
     Many(Line),
 }
 
 /// What an answer's body is read from.
 enum Source {
-    One(Connection),
+    One(Box<Connection>),
     Many(Line, Incoming),
 }
 
@@ -333,7 +333,8 @@ async fn open_untimed(pool: &Pool, upstream: &Upstream, endpoint: &Endpoint) -> 
         let trunk = multiplex::handshake(stream, until_ns, now_ns).await?;
         return Ok(Channel::Many(pool.trunks.add(endpoint.number, trunk, now_ns)));
     }
-    Ok(Channel::One(Connection::new(stream, until_ns)))
+    // On the heap: it is handed on from its request to its answer and back to the pool.
+    Ok(Channel::One(Box::new(Connection::new(stream, until_ns))))
 }
 
 async fn stream_to(pool: &Pool, upstream: &Upstream, endpoint: &Endpoint, now_ns: u64) -> std::io::Result<Opened> {

@@ -45,7 +45,7 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since_ns: u64,
 }
 
@@ -76,7 +76,7 @@ impl Pool {
     }
 
     /// The connection of `endpoint` that was used last and is still open.
-    pub fn take(&self, endpoint: u64) -> Option<Connection> {
+    pub fn take(&self, endpoint: u64) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(&endpoint)?;
         while let Some(mut candidate) = stack.pop() {
@@ -89,7 +89,7 @@ impl Pool {
 
     /// Keeps a connection whose answer has been read to its end. One that is not ready then is closing, or its backend answered
     /// without reading the whole request and may never do so: the next request would wait behind that.
-    pub fn give_back(&self, endpoint: u64, mut connection: Connection) {
+    pub fn give_back(&self, endpoint: u64, mut connection: Box<Connection>) {
         let now_ns = self.clock.monotonic_ns();
         if connection.is_old(now_ns) || !connection.is_free() {
             return;
