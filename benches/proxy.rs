@@ -60,6 +60,7 @@ fn main() -> ExitCode {
 fn measure(words: &[String]) -> ExitCode {
     let arguments = match arguments::read(words) {
         Asked::Measure(arguments) => arguments,
+        Asked::Train => return report(train()),
         Asked::Help => {
             println!("{}", arguments::HELP);
             return ExitCode::SUCCESS;
@@ -71,7 +72,11 @@ fn measure(words: &[String]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(arguments) {
+    report(run(arguments))
+}
+
+fn report(ended: anyhow::Result<bool>) -> ExitCode {
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -79,6 +84,12 @@ fn measure(words: &[String]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn train() -> anyhow::Result<bool> {
+    guard::raise_descriptor_limit()?;
+    let mut bench = programs::Bench::new(Arguments { rows: Vec::new(), rounds: 1, is_quick: false })?;
+    rows::train::run(&mut bench).map(|()| true)
 }
 
 /// True when every row asked for was measured.

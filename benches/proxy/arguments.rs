@@ -15,6 +15,7 @@ Rows (default: all):
 
   --rounds N  rounds of every measurement, all programs in turn (default 5)
   --quick     one short round: does everything work? Its numbers mean little.
+  --train     no measurement, but a little of every load: what `tools/pgo` lays the program out by
 
 HAProxy and nginx are measured beside Keyward when `haproxy` and `nginx` are on the PATH.";
 
@@ -67,6 +68,7 @@ impl Arguments {
 #[derive(Debug)]
 pub enum Asked {
     Measure(Arguments),
+    Train,
     Help,
     Nothing,
     Unknown(String),
@@ -80,6 +82,7 @@ pub fn read(words: &[String]) -> Asked {
         match word.as_str() {
             "--bench" => is_bench = true,
             "--quick" => is_quick = true,
+            "--train" => return Asked::Train,
             "--help" | "-h" => return Asked::Help,
             "--rounds" => match words.next().and_then(|n| n.parse::<usize>().ok()).filter(|n| *n > 0) {
                 Some(n) => rounds = Some(n),

@@ -6,10 +6,13 @@
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
+
+use crate::moment::Moment;
 
 /// The hidden argument; the parent's process id, the program and its arguments follow.
 pub const MODE: &str = "--guarded";
@@ -45,6 +48,20 @@ impl Guarded {
     pub fn hang_up(&self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a process id")?;
         rustix::process::kill_process(pid, Signal::HUP).context("SIGHUP")
+    }
+
+    /// Sends it SIGTERM and waits for its end.
+    pub fn end(mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a process id")?;
+        rustix::process::kill_process(pid, Signal::TERM).context("SIGTERM")?;
+        let began = Moment::now();
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(began.elapsed() < patience, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Fails when it has ended.

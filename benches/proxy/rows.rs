@@ -14,6 +14,8 @@ mod skew;
 mod start;
 #[path = "rows/streams.rs"]
 mod streams;
+#[path = "rows/train.rs"]
+pub mod train;
 
 use crate::arguments::Row;
 use crate::programs::Bench;

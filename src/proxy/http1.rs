@@ -2,9 +2,9 @@
 //! here it is read, and what is answered is written: heads and bodies together, and with those of other connections that are ready at the
 //! same time.
 
-mod answer;
+pub mod answer;
 mod date;
-mod head;
+pub mod head;
 mod intake;
 
 use std::cell::RefCell;

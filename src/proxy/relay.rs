@@ -235,7 +235,7 @@ impl Relay {
         }
     }
 
-    /// The end, or the visible cut. hyper drops what it has not written yet when a body fails, so it is left to write first: what the
+    /// The end, or the visible cut. What was not written yet may be dropped when a body fails (hyper does, over HTTP/2), so that is left to be written first: what the
     /// upstream said before it broke off is the client's, however slowly it reads.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if self.failure.is_some() {

@@ -1,8 +1,8 @@
-//! The strict edge on bytes: what arrives is checked against RFC 9112 before hyper reads it.
+//! The strict edge on bytes: what arrives is checked against RFC 9112 before anybody reads it.
 //!
-//! hyper is a lenient parser by design: it takes a bare LF, drops a `Content-Length` that stands beside `Transfer-Encoding`, and merges equal
+//! Many a parser is lenient by design: it takes a bare LF, drops a `Content-Length` that stands beside `Transfer-Encoding`, and merges equal
 //! doubles. Whoever reads differently behind or before us could be smuggled past, so a head or a chunk that two parsers could
-//! read in two ways never reaches it. A refused head is replaced by a marker request, so that hyper calls the service in the right order
+//! read in two ways never reaches it. A refused head is replaced by a marker request, so that it is answered in the right order
 //! and the caller gets its own dialect's 400; the connection ends after it.
 
 mod framing;
@@ -39,7 +39,7 @@ const LINGER_BYTES: usize = 64 * 1024 * 1024;
 pub struct Wire<S> {
     io: S,
     framing: Framing,
-    /// The start of a head that is not whole yet; hyper has not seen it.
+    /// The start of a head that is not whole yet; nobody has seen it.
     held: Vec<u8>,
     /// What came behind a head that asks for a websocket, before its answer.
     early: Vec<u8>,
@@ -94,7 +94,7 @@ impl<S> Wire<S> {
         (self.io, [self.early, self.start].concat())
     }
 
-    /// Checks the fresh bytes of `buf` from `start` and takes back what hyper must not see yet, or ever.
+    /// Checks the fresh bytes of `buf` from `start` and takes back what nobody is to see yet, or ever.
     fn check(&mut self, buf: &mut ReadBuf<'_>, start: usize) {
         let step = if self.held.is_empty() {
             let step = self.framing.scan(&buf.filled()[start..], 0);

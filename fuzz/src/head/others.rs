@@ -1,5 +1,6 @@
 //! The parsers behind the wire, as plainly as they can be used: httparse and http's own types, which hyper is made of.
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, request};
 
 /// The most headers that may pass.
@@ -42,7 +43,13 @@ fn head(bytes: &[u8]) -> (usize, request::Parts) {
         parsed.headers.len() + 3,
         "as many headers as lines"
     );
-    (length, request.into_parts().0)
+    let theirs = request.into_parts().0;
+    let ours = keyward::proxy::http1::head::read(&Bytes::copy_from_slice(&bytes[..length]))
+        .expect("a head that passes is read")
+        .parts;
+    assert_eq!((&ours.method, &ours.uri, ours.version), (&theirs.method, &theirs.uri, theirs.version));
+    assert_eq!(ours.headers, theirs.headers, "both read the same headers");
+    (length, theirs)
 }
 
 /// How long the body is by the plainest reading of its head; `None` when it is not whole.

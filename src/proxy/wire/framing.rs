@@ -13,7 +13,7 @@ pub const MAX_HEAD_BYTES: usize = 32 * 1024 + 8 * 1024 + 64;
 const MAX_CHUNK_LINE_BYTES: usize = 256;
 const MAX_TRAILER_BYTES: usize = 8 * 1024;
 
-/// What a stretch of bytes came to. `passed` counts the bytes hyper may see.
+/// What a stretch of bytes came to. `passed` counts the bytes that may be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// All of it.
@@ -48,7 +48,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Bytes hyper may see.
+    /// Bytes that may be read.
     pub fn passed(&self) -> usize {
         match *self {
             Self::Passed { passed }

@@ -40,8 +40,8 @@ fn all(bytes: &[u8], table: &[bool; 256]) -> bool {
     bytes.iter().fold(true, |fine, b| fine & table[usize::from(*b)])
 }
 
-/// Which bytes a request target may have: those of a URI (RFC 3986 2) but for the fragment's mark. hyper refuses most of the others, with an
-/// answer in nobody's dialect.
+/// Which bytes a request target may have: those of a URI (RFC 3986 2) but for the fragment's mark. What has others is no URI to the library that
+/// reads it later, and would be refused in nobody's dialect.
 const TARGET: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = b'!';

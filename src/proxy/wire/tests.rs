@@ -1,10 +1,12 @@
-//! The framing against its own splits and against hyper's parser, and heads by exact bytes.
+//! The framing against its own splits and against the parser of others and our own, and heads by exact bytes.
 
 use proptest::prelude::*;
 
 use super::framing::{BodyLength, MAX_HEAD_BYTES};
 use super::{Framing, Step, head};
 use crate::policy::{DialectName, HeadFlaw};
+use crate::proxy::http1;
+use crate::upstream::http1::body::Rest;
 
 /// How a stretch of bytes ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,24 +245,25 @@ fn is_same(whole: Ending, pieces: Ending) -> bool {
     whole == pieces || matches!((whole, pieces), (Ending::Refused(_), Ending::Refused(HeadFlaw::Syntax)))
 }
 
-/// What hyper makes of a head: httparse, then the types of `http`, then its own rules of length.
-fn as_hyper_reads(bytes: &[u8]) -> Option<(usize, http::Method, http::Uri, Option<BodyLength>)> {
+/// What others make of a head: httparse, then the types of `http`, then hyper's rules of length.
+fn as_others_read(bytes: &[u8]) -> Option<(usize, http::Method, http::Uri, http::HeaderMap, Option<BodyLength>)> {
     let mut headers = [httparse::EMPTY_HEADER; head::MAX_HEADERS + 1];
     let mut request = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(length) = request.parse(bytes).ok()? else { return None };
     let method = http::Method::from_bytes(request.method?.as_bytes()).ok()?;
     let uri = http::Uri::try_from(request.path?.as_bytes()).ok()?;
-    let mut body = Some(BodyLength::Known(0));
+    let (mut map, mut body) = (http::HeaderMap::new(), Some(BodyLength::Known(0)));
     for header in request.headers.iter() {
         let name = http::HeaderName::from_bytes(header.name.as_bytes()).ok()?;
         let value = http::HeaderValue::from_bytes(header.value).ok()?;
+        map.append(&name, value.clone());
         if name == http::header::CONTENT_LENGTH {
             body = value.to_str().ok().and_then(|text| text.parse().ok()).map(BodyLength::Known);
         } else if name == http::header::TRANSFER_ENCODING {
             body = (value == "chunked" && request.version == Some(1)).then_some(BodyLength::Chunked);
         }
     }
-    Some((length, method, uri, body))
+    Some((length, method, uri, map, body))
 }
 
 /// Reads a chunked body as httparse does; says where it ends.
@@ -302,15 +305,23 @@ proptest! {
     }
 
     #[test]
-    fn whatever_passes_hyper_reads_in_the_same_way((bytes, _) in stream()) {
+    fn whatever_passes_others_read_in_the_same_way((bytes, _) in stream()) {
         let (out, _, framing) = passed([&bytes[..]]);
         let mut rest = &out[..];
         while !rest.is_empty() {
-            let Some((length, method, uri, body)) = as_hyper_reads(rest) else {
-                return Err(TestCaseError::fail(format!("hyper refuses {:?}", String::from_utf8_lossy(rest))));
+            let Some((length, method, uri, headers, body)) = as_others_read(rest) else {
+                return Err(TestCaseError::fail(format!("others refuse {:?}", String::from_utf8_lossy(rest))));
             };
             let ours = head::check(&rest[..length]);
             prop_assert_eq!(ours.ok(), body);
+            let asked = http1::head::read(&bytes::Bytes::copy_from_slice(&rest[..length])).expect("what passes is read");
+            prop_assert_eq!((&asked.parts.method, &asked.parts.uri), (&method, &uri));
+            prop_assert_eq!(&asked.parts.headers, &headers);
+            let told = match body {
+                Some(BodyLength::Known(length)) => Rest::length(length),
+                _ => Rest::chunks(),
+            };
+            prop_assert_eq!(asked.rest, told);
             let line = String::from_utf8_lossy(&rest[..length]).into_owned();
             prop_assert!(line.starts_with(method.as_str()));
             prop_assert_eq!(line.split(' ').nth(1).unwrap(), uri.to_string());
