@@ -29,6 +29,7 @@ const fn is_natural(size: usize, align: usize) -> bool {
 // plain ones are called where `is_natural` says that their blocks are aligned enough, and for all others mimalloc's own binding is. Blocks of
 // either may be freed and resized by either.
 unsafe impl GlobalAlloc for Allocator {
+    // SAFETY: the caller keeps to what the trait asks for.
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_natural(layout.size(), layout.align()) {
@@ -40,6 +41,7 @@ unsafe impl GlobalAlloc for Allocator {
         }
     }
 
+    // SAFETY: the caller keeps to what the trait asks for.
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if is_natural(layout.size(), layout.align()) {
@@ -51,12 +53,14 @@ unsafe impl GlobalAlloc for Allocator {
         }
     }
 
+    // SAFETY: the caller keeps to what the trait asks for.
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, _layout: Layout) {
         // SAFETY: the caller says that the block is one of ours and is in use.
         unsafe { mi_free(block.cast()) }
     }
 
+    // SAFETY: the caller keeps to what the trait asks for.
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         if is_natural(new_size, layout.align()) {
