@@ -76,6 +76,8 @@ pub(super) struct Scan {
     depth: u32,
     /// Bit n: the container at depth n + 1 is an object.
     objects: u128,
+    /// The innermost container is one, as the two before say: asked at every byte that matters.
+    in_object: bool,
     /// 1 inside an array of documents, as gemini streams them without `alt=sse`; else 0.
     base: u32,
     quoted: Quoted,
@@ -111,6 +113,7 @@ impl Scan {
             text_lengths: 0,
             depth: 0,
             objects: 0,
+            in_object: false,
             base: 0,
             quoted: Quoted::No,
             is_name: false,
@@ -174,7 +177,7 @@ impl Scan {
 
     /// Reads to behind the next byte that matters outside strings.
     fn structure(&mut self, piece: &[u8], at: usize, tally: &mut Tally) -> usize {
-        let stops = if self.in_object() { &IN_OBJECT } else { &ELSEWHERE };
+        let stops = if self.in_object { &IN_OBJECT } else { &ELSEWHERE };
         let rest = piece.get(at..).unwrap_or_default();
         let Some(skipped) = rest.iter().position(|byte| stops[usize::from(*byte)]) else { return piece.len() };
         let at = at + skipped;
@@ -203,8 +206,9 @@ impl Scan {
         at + 1
     }
 
-    fn in_object(&self) -> bool {
-        (1..=DEEPEST).contains(&self.depth) && (self.objects >> (self.depth - 1)) & 1 == 1
+    fn go_to(&mut self, depth: u32) {
+        self.depth = depth;
+        self.in_object = (1..=DEEPEST).contains(&depth) && (self.objects >> (depth - 1)) & 1 == 1;
     }
 
     fn open(&mut self, is_object: bool) {
@@ -215,8 +219,8 @@ impl Scan {
             let bit = 1 << self.depth;
             if is_object { self.objects |= bit } else { self.objects &= !bit }
         }
-        self.depth = self.depth.saturating_add(1);
-        self.expects_name = self.in_object();
+        self.go_to(self.depth.saturating_add(1));
+        self.expects_name = self.in_object;
         self.is_name = false;
         self.expects_text = false;
     }
@@ -226,7 +230,7 @@ impl Scan {
             return;
         }
         self.end_value(piece, at, tally);
-        self.depth -= 1;
+        self.go_to(self.depth - 1);
         self.expects_name = false;
         self.expects_text = false;
         if self.depth == self.base {
@@ -341,6 +345,7 @@ impl Scan {
     }
 
     /// Reads to behind the end of the string, or of the piece.
+    #[inline]
     fn string(&mut self, piece: &[u8], at: usize, tally: &mut Tally) -> usize {
         if self.quoted == Quoted::Escape {
             self.quoted = Quoted::Yes;
@@ -374,6 +379,7 @@ impl Scan {
     }
 
     /// A part of a name, or all of it.
+    #[inline]
     fn read_name(&mut self, text: &[u8], is_end: bool) {
         if is_end && self.name_length == 0 {
             self.named = self.meaning(text);
