@@ -99,7 +99,7 @@ pub(super) struct Reloads {
 }
 
 impl Reloads {
-    pub(super) fn start(reloader: Arc<Reloader>, seen: watch::Seen) -> Result<Self, notify::Error> {
+    pub(super) fn start(reloader: Arc<Reloader>, seen: watch::Seen) -> std::io::Result<Self> {
         let (changed, changes) = mpsc::unbounded_channel();
         // Once the receiver is gone, the program is ending and nothing is reloaded any more.
         let watching = watch::watch(seen, move || changed.send(()).unwrap_or_default())?;

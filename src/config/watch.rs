@@ -5,20 +5,22 @@
 //! every link on the way to it. Events are only a hint to look; what counts is a hash of the content. A look every half
 //! second finds what no event told of, so a change is seen within a second even where watching is not to be had.
 
+mod hints;
+mod signals;
+
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
 
 use crate::background;
 use crate::clock::Clock;
+use crate::config::watch::hints::Hints;
+use crate::config::watch::signals::{Orders, Signal, Signals};
 
 /// How long it must be quiet before a change counts as finished.
 const QUIET: Duration = Duration::from_millis(100);
@@ -38,15 +40,15 @@ const MOST_LINKS: usize = 40;
 /// Ends the watch when dropped; after that `on_change` is not called again.
 #[derive(Debug)]
 pub struct WatchGuard {
-    signals: Sender<Signal>,
+    orders: Orders,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for WatchGuard {
     fn drop(&mut self) {
-        // A thread that is gone already needs neither.
-        let _ = self.signals.send(Signal::Stop);
+        self.orders.send(Signal::Stop);
         if let Some(thread) = self.thread.take() {
+            // A panic in it was told when it happened.
             let _ = thread.join();
         }
     }
@@ -56,16 +58,8 @@ impl WatchGuard {
     /// Watches these files from now on. One that was not watched before counts as changed, since nobody knows what became of it
     /// between its reading and now.
     pub fn follow(&self, paths: Vec<PathBuf>) {
-        // A thread that is gone watches nothing.
-        let _ = self.signals.send(Signal::Follow(paths));
+        self.orders.send(Signal::Follow(paths));
     }
-}
-
-#[derive(Debug)]
-enum Signal {
-    Touched,
-    Follow(Vec<PathBuf>),
-    Stop,
 }
 
 /// Files, and what they held at one moment.
@@ -81,51 +75,31 @@ pub fn look(paths: impl IntoIterator<Item = PathBuf>) -> Seen {
 /// goes or comes has changed too). Where the system offers no watch, looking at the files every half second must do.
 ///
 /// # Errors
-/// The thread could not be started.
-pub fn watch(seen: Seen, on_change: impl Fn() + Send + 'static) -> Result<WatchGuard, notify::Error> {
-    let (signals, received) = channel();
-    let told = signals.clone();
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Of an error it is not known what was missed.
-        if event.map_or(true, |event| is_change(event.kind)) {
-            // Fails only when the watch has ended.
-            let _ = told.send(Signal::Touched);
-        }
-    });
+/// The thread could not be started, or not be told anything.
+pub fn watch(seen: Seen, on_change: impl Fn() + Send + 'static) -> io::Result<WatchGuard> {
+    let (orders, signals) = signals::pair()?;
     let (paths, seen) = seen.0.into_iter().unzip();
-    let mut look = Look { paths, watcher: watcher.ok(), watched: BTreeSet::new(), seen };
+    let mut look = Look { paths, hints: Hints::new(), seen };
     look.follow();
     // What changed since it was seen is told by no event.
-    let _ = signals.send(Signal::Touched);
-    let thread = std::thread::Builder::new()
-        .name("keyward-watch".to_owned())
-        .spawn(move || {
-            // What it finds is put in force on this thread, and somebody may be waiting for a key to be shut out.
-            background::give_way(background::BOOKS);
-            run(&mut look, &received, &on_change);
-        })
-        .map_err(notify::Error::io)?;
-    Ok(WatchGuard { signals, thread: Some(thread) })
+    orders.send(Signal::Touched);
+    let thread = std::thread::Builder::new().name("keyward-watch".to_owned()).spawn(move || {
+        // What it finds is put in force on this thread, and somebody may be waiting for a key to be shut out.
+        background::give_way(background::BOOKS);
+        run(&mut look, &signals, &on_change);
+    })?;
+    Ok(WatchGuard { orders, thread: Some(thread) })
 }
 
-/// Reading is no change; our own reading would wake us for ever.
-fn is_change(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) => false,
-        _ => true,
-    }
-}
-
-fn run(look: &mut Look, signals: &Receiver<Signal>, on_change: &impl Fn()) {
+fn run(look: &mut Look, signals: &Signals, on_change: &impl Fn()) {
     let clock = Clock::system();
     loop {
-        match signals.recv_timeout(POLL) {
-            Ok(Signal::Touched) => {}
-            Ok(Signal::Follow(paths)) => look.turn_to(paths),
-            Err(RecvTimeoutError::Timeout) if look.differs() => {}
-            Err(RecvTimeoutError::Timeout) => continue,
-            Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+        match signals.next(look.hints.as_ref(), POLL) {
+            Some(Signal::Touched) => {}
+            Some(Signal::Follow(paths)) => look.turn_to(paths),
+            Some(Signal::Stop) => return,
+            None if look.differs() => {}
+            None => continue,
         }
         if !wait_until_quiet(look, signals, &clock) {
             return;
@@ -138,14 +112,14 @@ fn run(look: &mut Look, signals: &Receiver<Signal>, on_change: &impl Fn()) {
 }
 
 /// False when the watch is to end.
-fn wait_until_quiet(look: &mut Look, signals: &Receiver<Signal>, clock: &Clock) -> bool {
+fn wait_until_quiet(look: &mut Look, signals: &Signals, clock: &Clock) -> bool {
     let start_ns = clock.monotonic_ns();
     while clock.monotonic_ns().saturating_sub(start_ns) < LONGEST_WAIT_NS {
-        match signals.recv_timeout(QUIET) {
-            Ok(Signal::Touched) => {}
-            Ok(Signal::Follow(paths)) => look.turn_to(paths),
-            Err(RecvTimeoutError::Timeout) => return true,
-            Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+        match signals.next(look.hints.as_ref(), QUIET) {
+            Some(Signal::Touched) => {}
+            Some(Signal::Follow(paths)) => look.turn_to(paths),
+            Some(Signal::Stop) => return false,
+            None => return true,
         }
     }
     true
@@ -205,25 +179,20 @@ impl Stamp {
 
 struct Look {
     paths: Vec<PathBuf>,
-    watcher: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
+    /// None where the system offers no watch.
+    hints: Option<Hints>,
     seen: Vec<Content>,
 }
 
 impl Look {
     /// Watches the directories the files are reached through now, and no other.
     fn follow(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
+        let Some(hints) = &mut self.hints else { return };
         let mut wanted = BTreeSet::new();
         for path in &self.paths {
             directories(path, &mut wanted);
         }
-        for gone in self.watched.difference(&wanted) {
-            // It fails where the directory itself is gone, and the watch with it.
-            let _ = watcher.unwatch(gone);
-        }
-        // Watching again what is watched already is how a directory that was made anew under its old name is not lost.
-        self.watched = wanted.into_iter().filter(|d| watcher.watch(d, RecursiveMode::NonRecursive).is_ok()).collect();
+        hints.follow(&wanted);
     }
 
     fn contents(&self) -> Vec<Content> {

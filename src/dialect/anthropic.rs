@@ -1,15 +1,15 @@
 //! Anthropic's words.
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
+use http::header::HeaderName;
 use serde::Serialize;
 
 use crate::clock::Now;
 use crate::dialect::openai::event;
 use crate::dialect::wording::{self, Class, Words, times};
 use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes, models};
-use crate::policy::{CutReason, Endpoint, Fault, Gauge, Refusal, Standing};
+use crate::policy::{CutReason, Endpoint, Fault, Refusal, Standing};
 
 /// Anthropic's Messages API.
 pub struct Anthropic;
@@ -40,17 +40,13 @@ impl Dialect for Anthropic {
         )
     }
 
-    fn limit_headers(&self, standing: &Standing, now: Now, headers: &mut HeaderMap) {
-        let mut put = |[limit, remaining, reset]: &'static [HeaderName; 3], gauge: Option<Gauge>| {
-            let Some(gauge) = gauge else { return };
-            headers.insert(limit, HeaderValue::from(gauge.limit));
-            headers.insert(remaining, HeaderValue::from(gauge.remaining));
-            if let Ok(value) = HeaderValue::try_from(times::rfc3339_in(now, gauge.reset_ns)) {
-                headers.insert(reset, value);
-            }
-        };
-        put(&REQUESTS, standing.requests);
-        put(&TOKENS, standing.tokens);
+    fn tell_limits(&self, standing: &Standing, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {
+        for ([limit, remaining, reset], gauge) in [(&REQUESTS, standing.requests), (&TOKENS, standing.tokens)] {
+            let Some(gauge) = gauge else { continue };
+            tell(limit, itoa::Buffer::new().format(gauge.limit).as_bytes());
+            tell(remaining, itoa::Buffer::new().format(gauge.remaining).as_bytes());
+            tell(reset, times::rfc3339_in(now, gauge.reset_ns).as_bytes());
+        }
     }
 
     fn limit_header_kind(&self, name: &HeaderName) -> Option<LimitKind> {
@@ -151,7 +147,10 @@ fn answer(mut words: Words, notes: &Notes<'_>, id_in_body: Option<&str>) -> Answ
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
+    use crate::policy::Gauge;
 
     #[test]
     fn resets_are_moments_rounded_up() {

@@ -1,7 +1,6 @@
 //! Azure OpenAI's words: OpenAI's, since the same SDK reads them, under Azure's name.
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::HeaderName;
 
 use crate::clock::Now;
@@ -29,8 +28,8 @@ impl Dialect for Azure {
         OpenAi.cut_event(endpoint, reason)
     }
 
-    fn limit_headers(&self, standing: &Standing, now: Now, headers: &mut HeaderMap) {
-        OpenAi.limit_headers(standing, now, headers);
+    fn tell_limits(&self, standing: &Standing, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {
+        OpenAi.tell_limits(standing, now, tell);
     }
 
     fn limit_header_kind(&self, name: &HeaderName) -> Option<LimitKind> {

@@ -1,8 +1,8 @@
 //! Gemini's words: google.rpc.Status as JSON, with the details Google's clients look for.
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::HeaderName;
-use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::clock::Now;
@@ -36,7 +36,7 @@ impl Dialect for Gemini {
     }
 
     /// Gemini has no such headers; a refusal carries `RetryInfo` instead.
-    fn limit_headers(&self, _standing: &Standing, _now: Now, _headers: &mut HeaderMap) {}
+    fn tell_limits(&self, _standing: &Standing, _now: Now, _tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {}
 
     fn limit_header_kind(&self, _name: &HeaderName) -> Option<LimitKind> {
         None

@@ -14,6 +14,8 @@ use std::ops::Range;
 
 use crate::policy::BodyFlaw;
 
+pub(in crate::dialect) use text::plain_length;
+
 pub use names::{Name, Names};
 
 /// What a string says, and the range between its quotation marks.
@@ -28,6 +30,8 @@ pub struct Cursor<'a> {
     body: &'a [u8],
     at: usize,
     depth: u32,
+    /// Whether the body holds no control character.
+    is_smooth: bool,
     /// The nearest member name, as long as it is known to be that of the value being read.
     name: Range<usize>,
     media_items: u64,
@@ -110,8 +114,12 @@ impl<'a> Cursor<'a> {
         if body.starts_with(b"\xEF\xBB\xBF") {
             return Err(BodyFlaw::NotUtf8 { offset: 0 });
         }
-        std::str::from_utf8(body).map_err(|error| BodyFlaw::NotUtf8 { offset: error.valid_up_to() })?;
-        let mut cursor = Self { body, at: 0, depth: 0, name: 0..0, media_items: 0, media_bytes: 0 };
+        // Most bodies are ASCII, which is seen faster than that they are UTF-8.
+        if !body.is_ascii() {
+            std::str::from_utf8(body).map_err(|error| BodyFlaw::NotUtf8 { offset: error.valid_up_to() })?;
+        }
+        let is_smooth = text::is_smooth(body);
+        let mut cursor = Self { body, at: 0, depth: 0, is_smooth, name: 0..0, media_items: 0, media_bytes: 0 };
         cursor.space();
         match cursor.peek() {
             Some(b'{') => cursor.enter()?,
@@ -296,7 +304,7 @@ impl<'a> Cursor<'a> {
             return Err(self.expected("a string"));
         }
         let start = self.at + 1;
-        let (end, escaped) = text::end(self.body, start)?;
+        let (end, escaped) = text::end(self.body, start, self.is_smooth)?;
         self.at = end + 1;
         Ok(Text { range: start..end, escaped })
     }

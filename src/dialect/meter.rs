@@ -8,10 +8,12 @@
 //! usage object itself. What cannot be read (another content coding, a corrupt or exploding one) is passed on all the same
 //! and its use is estimated. Nothing an answer contains makes the meter fail.
 
+mod count;
 mod decode;
 mod events;
 mod glance;
 mod report;
+mod said;
 mod scan;
 mod tally;
 #[cfg(test)]

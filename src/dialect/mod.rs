@@ -20,7 +20,7 @@ pub mod token_usage;
 pub mod websocket;
 pub mod wording;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
@@ -83,6 +83,9 @@ pub struct ModelEntry {
     pub created_unix: i64,
 }
 
+/// Bytes of the values of the limits' headers, with some to spare.
+const LIMITS_ROOM: usize = 160;
+
 /// One API's words. What is said is decided in [`wording`]; a dialect gives it the shape its SDKs read.
 pub trait Dialect: Sync {
     /// Which.
@@ -98,8 +101,24 @@ pub trait Dialect: Sync {
     /// may follow it.
     fn cut_event(&self, endpoint: Endpoint, reason: CutReason) -> Bytes;
 
-    /// Writes where the key stands in its rate limits (POLICY 4); nothing for a limit the key does not have.
-    fn limit_headers(&self, standing: &Standing, now: Now, headers: &mut HeaderMap);
+    /// Tells where the key stands in its rate limits (POLICY 4), a header and its value at a time; nothing for a limit the key does not
+    /// have.
+    fn tell_limits(&self, standing: &Standing, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8]));
+
+    /// Writes the same into `headers`.
+    fn limit_headers(&self, standing: &Standing, now: Now, headers: &mut HeaderMap) {
+        let mut room = BytesMut::new();
+        self.tell_limits(standing, now, &mut |name, value| {
+            if room.capacity() < value.len() {
+                // For all of them, as a rule: they share it.
+                room.reserve(LIMITS_ROOM);
+            }
+            room.extend_from_slice(value);
+            if let Ok(value) = HeaderValue::from_maybe_shared(room.split().freeze()) {
+                headers.insert(name, value);
+            }
+        });
+    }
 
     /// Whether `name` is one of an upstream's own rate-limit headers, and for which limit: it is passed on only when the key
     /// has no such limit.

@@ -1,14 +1,14 @@
 //! OpenAI's words.
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
+use http::header::HeaderName;
 use serde::Serialize;
 
 use crate::clock::Now;
 use crate::dialect::wording::{self, Class, Words, times};
 use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes, models, realtime};
-use crate::policy::{CutReason, Endpoint, Fault, Gauge, Refusal, Standing};
+use crate::policy::{CutReason, Endpoint, Fault, Refusal, Standing};
 
 /// OpenAI's HTTP API.
 pub struct OpenAi;
@@ -37,17 +37,13 @@ impl Dialect for OpenAi {
         }
     }
 
-    fn limit_headers(&self, standing: &Standing, _now: Now, headers: &mut HeaderMap) {
-        let mut put = |[limit, remaining, reset]: &'static [HeaderName; 3], gauge: Option<Gauge>| {
-            let Some(gauge) = gauge else { return };
-            headers.insert(limit, HeaderValue::from(gauge.limit));
-            headers.insert(remaining, HeaderValue::from(gauge.remaining));
-            if let Ok(value) = HeaderValue::try_from(times::go(gauge.reset_ns)) {
-                headers.insert(reset, value);
-            }
-        };
-        put(&REQUESTS, standing.requests);
-        put(&TOKENS, standing.tokens);
+    fn tell_limits(&self, standing: &Standing, _now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {
+        for ([limit, remaining, reset], gauge) in [(&REQUESTS, standing.requests), (&TOKENS, standing.tokens)] {
+            let Some(gauge) = gauge else { continue };
+            tell(limit, itoa::Buffer::new().format(gauge.limit).as_bytes());
+            tell(remaining, itoa::Buffer::new().format(gauge.remaining).as_bytes());
+            tell(reset, times::go(gauge.reset_ns).as_bytes());
+        }
     }
 
     fn limit_header_kind(&self, name: &HeaderName) -> Option<LimitKind> {
@@ -156,7 +152,10 @@ pub(super) fn event<T: Serialize>(name: Option<&str>, data: &T) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
+    use crate::policy::Gauge;
 
     const NOW: Now = Now { monotonic_ns: 0, unix_ms: 0 };
 

@@ -20,7 +20,7 @@ use crate::store::{Entry, JournalSlice, Store, StoreFault, UsageBatch, Write, Wr
 use crate::telemetry::metrics::{LedgerMetrics, Reason};
 
 /// Entries written in one step: few enough that a change to a key, which the store makes between two steps, does not wait long.
-const BATCH: usize = 2_000;
+const BATCH: usize = 4_000;
 
 /// How often what is old is tidied away, in rounds of the drain.
 const ROUNDS_BETWEEN_TIDYING: u32 = 600;

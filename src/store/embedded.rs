@@ -18,6 +18,7 @@ mod intern;
 mod listing;
 mod mover;
 mod readers;
+mod records;
 mod remembered;
 mod report;
 mod row;

@@ -154,14 +154,14 @@ fn without_a_watcher_looking_finds_it() {
     plain(directory.path());
     let path = directory.path().join("keys.toml");
     let seen = vec![Content::of(&path)];
-    let mut look = Look { paths: vec![path.clone()], watcher: None, watched: BTreeSet::new(), seen };
+    let mut look = Look { paths: vec![path.clone()], hints: None, seen };
     look.follow();
-    let (signals, received) = channel();
+    let (orders, signals) = signals::pair().unwrap();
     let (sender, changes) = channel();
-    let thread = std::thread::spawn(move || run(&mut look, &received, &|| sender.send(()).unwrap()));
+    let thread = std::thread::spawn(move || run(&mut look, &signals, &|| sender.send(()).unwrap()));
     fs::write(&path, "two").unwrap();
     assert_eq!(changes.recv_timeout(PATIENCE), Ok(()));
-    signals.send(Signal::Stop).unwrap();
+    orders.send(Signal::Stop);
     thread.join().unwrap();
 }
 
@@ -216,4 +216,52 @@ fn other_files_can_be_watched_from_then_on() {
     assert_eq!(changes.recv_timeout(PATIENCE), Ok(()));
     drop(guard);
     assert!(changes.try_recv().is_err(), "one change, told once");
+}
+
+#[test]
+fn writes_that_go_on_beside_the_files_wake_nobody() {
+    use std::io::Write;
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut database = fs::File::create(directory.path().join("keyward.db-wal")).unwrap();
+    let mut hints = Hints::new().unwrap();
+    hints.follow(&BTreeSet::from([directory.path().to_owned()]));
+    for _ in 0..100 {
+        database.write_all(&[0; 4_096]).unwrap();
+        database.sync_data().unwrap();
+        let _ = fs::read(directory.path().join("keyward.db-wal")).unwrap();
+    }
+    assert!(!hints.take());
+    drop(database);
+    assert!(hints.take(), "written and closed");
+}
+
+#[test]
+fn a_directory_that_two_paths_lead_to_is_watched_until_none_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let (real, other) = (directory.path().join("real"), directory.path().join("other"));
+    fs::create_dir(&real).unwrap();
+    symlink(&real, &other).unwrap();
+    let mut hints = Hints::new().unwrap();
+    hints.follow(&BTreeSet::from([real.clone(), other.clone()]));
+    hints.follow(&BTreeSet::from([other]));
+    plain(&real);
+    assert!(hints.take(), "one of the two is left");
+    hints.follow(&BTreeSet::new());
+    plain(&real);
+    assert!(!hints.take());
+}
+
+#[test]
+fn what_is_told_while_nobody_waits_is_heard_in_its_order() {
+    let (orders, signals) = signals::pair().unwrap();
+    for _ in 0..200 {
+        orders.send(Signal::Touched);
+    }
+    orders.send(Signal::Follow(Vec::new()));
+    assert!((0..200).all(|_| matches!(signals.next(None, PATIENCE), Some(Signal::Touched))));
+    assert!(matches!(signals.next(None, PATIENCE), Some(Signal::Follow(_))));
+    assert!(signals.next(None, Duration::from_millis(1)).is_none());
+    drop(orders);
+    assert!(matches!(signals.next(None, PATIENCE), Some(Signal::Stop)), "nobody is left to say anything");
 }

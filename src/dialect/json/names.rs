@@ -84,7 +84,13 @@ impl<T: Copy> Names<T> {
     /// # Errors
     /// [`BodyFlaw::MisspelledMember`].
     pub fn find(&self, name: &Name<'_>) -> Result<Option<(&'static str, T)>, BodyFlaw> {
+        let folded = |name: &[u8]| name.first().map(|byte| byte | 0x20);
+        let first = folded(name.raw);
         for (watched, meaning) in self.of_length(name.raw.len()) {
+            // Whatever the letter case, the first letter tells most of them apart.
+            if folded(watched.as_bytes()) != first {
+                continue;
+            }
             if watched.as_bytes() == name.raw {
                 return Ok(Some((watched, *meaning)));
             }

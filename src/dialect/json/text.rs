@@ -1,5 +1,7 @@
 //! JSON strings: where one ends, whether its escapes are sound, and which characters they stand for.
 
+use memchr::memchr2;
+
 use crate::policy::BodyFlaw;
 
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
@@ -7,14 +9,14 @@ const WORD: usize = 8;
 const BLOCK: usize = 32;
 
 /// The end of the string whose content begins at `start` (the offset of its closing quotation mark), and whether it holds an
-/// escape.
+/// escape. `is_smooth` says that [`is_smooth`] is true of all of `body`.
 ///
 /// # Errors
 /// [`BodyFlaw::Syntax`]: control characters, escapes that RFC 8259 does not know, no closing quotation mark.
-pub(super) fn end(body: &[u8], start: usize) -> Result<(usize, bool), BodyFlaw> {
+pub(super) fn end(body: &[u8], start: usize, is_smooth: bool) -> Result<(usize, bool), BodyFlaw> {
     let (mut at, mut escaped) = (start, false);
     loop {
-        at = next_special(body, at);
+        at = next_special(body, at, is_smooth);
         match body.get(at) {
             Some(b'"') => return Ok((at, escaped)),
             Some(b'\\') => {
@@ -27,9 +29,15 @@ pub(super) fn end(body: &[u8], start: usize) -> Result<(usize, bool), BodyFlaw> 
     }
 }
 
+/// Whether there is no control character: one look at all of a body, and those at its strings are for fewer bytes.
+pub(super) fn is_smooth(body: &[u8]) -> bool {
+    body.iter().fold(u8::MAX, |least, byte| least.min(*byte)) >= 0x20
+}
+
 /// The first quotation mark, backslash or control character from `at` on; the length of `body` when there is none. Most
-/// strings are short, so words come first; long ones (base64) are then passed in blocks that the compiler makes vectors of.
-fn next_special(body: &[u8], mut at: usize) -> usize {
+/// strings are short, so words come first; long ones (base64) are then passed in blocks that the compiler makes vectors of, or
+/// faster where the body holds no control character.
+fn next_special(body: &[u8], mut at: usize, is_smooth: bool) -> usize {
     let mut words_end = at.saturating_add(4 * WORD);
     while let Some(word) = chunk::<WORD>(body, at) {
         if let Some(index) = special_in_word(*word) {
@@ -37,6 +45,10 @@ fn next_special(body: &[u8], mut at: usize) -> usize {
         }
         at += WORD;
         if at >= words_end {
+            if is_smooth {
+                let rest = body.get(at..).unwrap_or_default();
+                return at + memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+            }
             while chunk::<BLOCK>(body, at).is_some_and(|block| !has_special(block)) {
                 at += BLOCK;
             }
@@ -74,6 +86,29 @@ fn special_in_word(word: [u8; WORD]) -> Option<usize> {
         (flipped.wrapping_sub(ONES * u64::from(BELOW)) & !flipped) | (backslash.wrapping_sub(ONES) & !backslash);
     let marks = marks & (ONES << 7);
     (marks != 0).then(|| (marks.trailing_zeros() / 8) as usize)
+}
+
+/// How many bytes come before the first quotation mark or backslash of `text`; all, where there is none. For strings that are
+/// passed over by whoever does not judge them.
+#[inline]
+pub(in crate::dialect) fn plain_length(text: &[u8]) -> usize {
+    let (words, tail) = text.as_chunks::<WORD>();
+    for (at, word) in words.iter().enumerate().take(4) {
+        let word = u64::from_le_bytes(*word);
+        let (quote, backslash) = (word ^ (ONES * u64::from(b'"')), word ^ (ONES * u64::from(b'\\')));
+        let marks = (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash);
+        let marks = marks & (ONES << 7);
+        if marks != 0 {
+            return at * WORD + (marks.trailing_zeros() / 8) as usize;
+        }
+    }
+    // Here most strings have ended.
+    if words.len() <= 4 {
+        let last = tail.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(tail.len());
+        return words.len() * WORD + last;
+    }
+    let rest = text.get(4 * WORD..).unwrap_or_default();
+    4 * WORD + memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
 }
 
 /// Behind the escape at `at`.
@@ -185,8 +220,18 @@ mod tests {
         ) {
             let body = [plain.as_slice(), &[special], after.as_slice()].concat();
             let from = from.min(plain.len());
-            prop_assert_eq!(next_special(&body, from), plain.len());
-            prop_assert_eq!(next_special(&plain, from), plain.len());
+            prop_assert_eq!(next_special(&body, from, false), plain.len());
+            prop_assert_eq!(next_special(&plain, from, false), plain.len());
+            prop_assert_eq!(next_special(&plain, from, true), plain.len());
+            let is_control = special < 0x20;
+            prop_assert_eq!(is_smooth(&plain), true);
+            prop_assert!(!(is_smooth(&body) && is_control));
+            if is_smooth(&body) {
+                prop_assert_eq!(next_special(&body, from, true), plain.len());
+            }
+            let ending = body.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(body.len());
+            prop_assert_eq!(plain_length(&body), ending);
+            prop_assert_eq!(plain_length(&plain), plain.len());
         }
     }
 }

@@ -5,9 +5,9 @@
 
 use std::sync::LazyLock;
 
-use memchr::memchr2;
 use memchr::memmem::Finder;
 
+use crate::dialect::json::plain_length;
 use crate::policy::{DialectName, Endpoint};
 
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("usage"));
@@ -113,7 +113,9 @@ pub(super) fn is_done(event: &[u8]) -> bool {
 fn strings_of(json: &[u8], names: &[&[u8]]) -> u64 {
     let (mut rest, mut sum, mut wanted) = (json, 0_u64, false);
     loop {
-        let Some((_, inside)) = memchr::memchr(b'"', rest).and_then(|at| rest.split_at_checked(at + 1)) else {
+        // Strings stand close to each other.
+        let quote = rest.iter().position(|byte| *byte == b'"');
+        let Some((_, inside)) = quote.and_then(|at| rest.split_at_checked(at + 1)) else {
             return sum;
         };
         let (length, bytes) = string_length(inside);
@@ -133,12 +135,12 @@ fn string_length(inside: &[u8]) -> (usize, u64) {
     let (mut at, mut escapes) = (0, 0_u64);
     loop {
         let rest = inside.get(at..).unwrap_or_default();
-        let Some(found) = memchr2(b'"', b'\\', rest) else {
-            return (inside.len(), (inside.len() as u64).saturating_sub(escapes));
-        };
+        let found = plain_length(rest);
         at += found;
-        if rest.get(found) == Some(&b'"') {
-            return (at, (at as u64).saturating_sub(escapes));
+        match rest.get(found) {
+            Some(b'\\') => {}
+            // Its end, or that of all there is.
+            _ => return (at.min(inside.len()), (at.min(inside.len()) as u64).saturating_sub(escapes)),
         }
         escapes += if rest.get(found + 1) == Some(&b'u') { 2 } else { 1 };
         at += 2;

@@ -7,8 +7,8 @@
 //! | gemini `usageMetadata` | `promptTokenCount`, and `toolUsePromptTokenCount` beside it | part of the prompt | `candidatesTokenCount`, and `thoughtsTokenCount` beside it |
 //! | rerank `meta` | `tokens` or `billed_units` | none | none |
 
-use serde_json::{Map, Value};
-
+use crate::dialect::meter::count::Count;
+use crate::dialect::meter::said::{Number, Part, Said};
 use crate::policy::Usage;
 use crate::units::Tokens;
 
@@ -27,17 +27,6 @@ pub(super) enum Source {
     UsageMetadata,
     /// rerank's `meta`.
     Meta,
-}
-
-/// One number of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Count {
-    /// 0 to [`CEILING`].
-    value: u64,
-    /// It was not what a count looks like (a string, a fraction), or had to be clamped.
-    odd: bool,
-    /// It had to be clamped, so it says nothing.
-    void: bool,
 }
 
 /// What is known of an answer's use from what its backend said.
@@ -60,12 +49,12 @@ pub(super) struct Report {
 impl Report {
     /// Reads one usage object. `None` when it is none, or says nothing.
     pub(super) fn parse(source: Source, adds_cache: bool, has_output: bool, json: &[u8]) -> Option<Self> {
-        let Ok(Value::Object(map)) = serde_json::from_slice::<Value>(json) else { return None };
+        let said = Said::read(json)?;
         let report = match source {
-            Source::UsageMetadata => Self::gemini(&map),
-            Source::Meta => Self::rerank(&map),
-            Source::Usage | Source::MessageStart if adds_cache => Self::anthropic(source, &map),
-            Source::Usage | Source::MessageStart => Self::openai(&map, has_output),
+            Source::UsageMetadata => Self::gemini(&said),
+            Source::Meta => Self::rerank(&said),
+            Source::Usage | Source::MessageStart if adds_cache => Self::anthropic(source, &said),
+            Source::Usage | Source::MessageStart => Self::openai(&said, has_output),
         };
         let says = report.input.or(report.output).or(report.audio_ms).or(report.cached).or(report.written);
         says.map(|_| report)
@@ -73,62 +62,63 @@ impl Report {
 
     /// A report of nothing but seconds of audio.
     pub(super) fn audio(json: &[u8]) -> Option<Self> {
-        let seconds = serde_json::from_slice::<Value>(json).ok()?;
-        Some(Self { audio_ms: Some(Count::milliseconds(&seconds)?), ..Self::default() })
+        Some(Self { audio_ms: Some(Count::milliseconds(json)?), ..Self::default() })
     }
 
-    fn openai(map: &Map<String, Value>, has_output: bool) -> Self {
-        let details = ["prompt_tokens_details", "input_tokens_details", "input_token_details"];
-        let details = first(map, &details).and_then(Value::as_object);
-        let output_details = ["completion_tokens_details", "output_tokens_details", "output_token_details"];
-        let output_details = first(map, &output_details).and_then(Value::as_object);
-        let inside = |part: Option<&Map<String, Value>>, names: &[&str]| part.and_then(|map| count(map, names));
+    fn openai(said: &Said, has_output: bool) -> Self {
+        let details = [Part::PromptTokensDetails, Part::InputTokensDetails, Part::InputTokenDetails];
+        let details = said.first_part(&details);
+        let output_details = [Part::CompletionTokensDetails, Part::OutputTokensDetails, Part::OutputTokenDetails];
+        let output_details = said.first_part(&output_details);
         let mut report = Self {
-            input: count(map, &["prompt_tokens", "input_tokens"]),
-            cached: inside(details, &["cached_tokens"])
-                .or_else(|| count(map, &["prompt_cache_hit_tokens", "cache_read_input_tokens"])),
-            written: inside(details, &["cache_write_tokens", "cache_creation_tokens"])
-                .or_else(|| count(map, &["cache_creation_input_tokens"])),
-            output: count(map, &["completion_tokens", "output_tokens"]),
-            reasoning: inside(output_details, &["reasoning_tokens"]).or_else(|| count(map, &["reasoning_tokens"])),
-            audio_ms: first(map, &["seconds"]).and_then(Count::milliseconds),
+            input: said.first(&[Number::PromptTokens, Number::InputTokens]),
+            cached: details
+                .first(&[Number::CachedTokens])
+                .or_else(|| said.first(&[Number::PromptCacheHitTokens, Number::CacheReadInputTokens])),
+            written: details
+                .first(&[Number::CacheWriteTokens, Number::CacheCreationTokens])
+                .or_else(|| said.first(&[Number::CacheCreationInputTokens])),
+            output: said.first(&[Number::CompletionTokens, Number::OutputTokens]),
+            reasoning: output_details
+                .first(&[Number::ReasoningTokens])
+                .or_else(|| said.first(&[Number::ReasoningTokens])),
+            audio_ms: said.first(&[Number::Seconds]),
             ..Self::default()
         };
-        report.complete(count(map, &["total_tokens"]), has_output);
+        report.complete(said.first(&[Number::TotalTokens]), has_output);
         report
     }
 
-    fn anthropic(source: Source, map: &Map<String, Value>) -> Self {
+    fn anthropic(source: Source, said: &Said) -> Self {
         Self {
-            input: count(map, &["input_tokens"]),
-            cached: count(map, &["cache_read_input_tokens"]),
-            written: count(map, &["cache_creation_input_tokens"]),
-            output: count(map, &["output_tokens"]),
+            input: said.first(&[Number::InputTokens]),
+            cached: said.first(&[Number::CacheReadInputTokens]),
+            written: said.first(&[Number::CacheCreationInputTokens]),
+            output: said.first(&[Number::OutputTokens]),
             adds_cache: true,
             is_start: source == Source::MessageStart,
             ..Self::default()
         }
     }
 
-    fn gemini(map: &Map<String, Value>) -> Self {
-        let thoughts = count(map, &["thoughtsTokenCount"]);
+    fn gemini(said: &Said) -> Self {
+        let thoughts = said.first(&[Number::ThoughtsTokenCount]);
+        let tools = said.first(&[Number::ToolUsePromptTokenCount]);
         let mut report = Self {
-            input: sum(count(map, &["promptTokenCount"]), count(map, &["toolUsePromptTokenCount"])),
-            cached: count(map, &["cachedContentTokenCount"]),
-            output: sum(count(map, &["candidatesTokenCount"]), thoughts),
+            input: sum(said.first(&[Number::PromptTokenCount]), tools),
+            cached: said.first(&[Number::CachedContentTokenCount]),
+            output: sum(said.first(&[Number::CandidatesTokenCount]), thoughts),
             reasoning: thoughts,
             ..Self::default()
         };
-        report.complete(count(map, &["totalTokenCount"]), true);
+        report.complete(said.first(&[Number::TotalTokenCount]), true);
         report
     }
 
-    fn rerank(map: &Map<String, Value>) -> Self {
-        let part = |name: &str| map.get(name).and_then(Value::as_object);
-        let number = |names: &[&str]| {
-            ["tokens", "billed_units"].into_iter().find_map(|name| part(name).and_then(|map| count(map, names)))
-        };
-        Self { input: number(&["input_tokens"]), output: number(&["output_tokens"]), ..Self::default() }
+    fn rerank(said: &Said) -> Self {
+        let number =
+            |number| [Part::Tokens, Part::BilledUnits].into_iter().find_map(|part| said.part(part).first(&[number]));
+        Self { input: number(Number::InputTokens), output: number(Number::OutputTokens), ..Self::default() }
     }
 
     /// Fills in what is missing from the total. A total above its parts is generated tokens that some backends leave out
@@ -221,57 +211,6 @@ impl Report {
             estimated: odd,
         }
     }
-}
-
-impl Count {
-    fn read(value: &Value) -> Option<Self> {
-        Self::scaled(value, 1)
-    }
-
-    fn milliseconds(seconds: &Value) -> Option<Self> {
-        Self::scaled(seconds, 1000)
-    }
-
-    /// `value` times `scale`. `None` for null; whatever is no number in range is clamped and void.
-    fn scaled(value: &Value, scale: u32) -> Option<Self> {
-        let void = |value| Self { value, odd: true, void: true };
-        match value {
-            Value::Null => None,
-            Value::Number(number) => Some(match (number.as_u64(), number.as_f64()) {
-                (Some(whole), _) => {
-                    let whole = whole.saturating_mul(u64::from(scale));
-                    if whole > CEILING { void(CEILING) } else { Self { value: whole, odd: false, void: false } }
-                }
-                (None, Some(float)) => {
-                    let float = float * f64::from(scale);
-                    if float < 0.0 || float.is_nan() {
-                        void(0)
-                    } else if float > CEILING as f64 {
-                        void(CEILING)
-                    } else {
-                        // In range by the two lines above, so the cast is exact.
-                        Self { value: float.ceil() as u64, odd: scale == 1 && float.fract() != 0.0, void: false }
-                    }
-                }
-                (None, None) => void(0),
-            }),
-            Value::String(text) => {
-                let number = text.trim().parse::<serde_json::Number>().ok();
-                let count = number.and_then(|number| Self::scaled(&Value::Number(number), scale));
-                Some(count.map_or(void(0), |count| Self { odd: true, ..count }))
-            }
-            Value::Bool(_) | Value::Array(_) | Value::Object(_) => Some(void(0)),
-        }
-    }
-}
-
-/// The first of `names` that is there and not null.
-fn first<'a>(map: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value> {
-    names.iter().find_map(|name| map.get(*name).filter(|value| !value.is_null()))
-}
-
-fn count(map: &Map<String, Value>, names: &[&str]) -> Option<Count> {
-    first(map, names).and_then(Count::read)
 }
 
 fn sum(one: Option<Count>, other: Option<Count>) -> Option<Count> {

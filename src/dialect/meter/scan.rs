@@ -6,8 +6,7 @@
 
 use std::mem;
 
-use memchr::memchr2;
-
+use crate::dialect::json::plain_length;
 use crate::dialect::meter::report::Source;
 use crate::dialect::meter::tally::Tally;
 
@@ -72,15 +71,22 @@ enum Quoted {
 pub(super) struct Scan {
     members: Members,
     text_names: &'static [&'static [u8]],
+    /// Bit n: one of them has n bytes.
+    text_lengths: u32,
     depth: u32,
     /// Bit n: the container at depth n + 1 is an object.
     objects: u128,
+    /// The innermost container is one, as the two before say: asked at every byte that matters.
+    in_object: bool,
     /// 1 inside an array of documents, as gemini streams them without `alt=sse`; else 0.
     base: u32,
     quoted: Quoted,
     /// The string being read, or read last, is a member's name.
     is_name: bool,
     expects_name: bool,
+    /// What the name that was read last says, once it was read whole.
+    named: (Name, bool),
+    /// Of a name that is cut between two pieces, what came so far.
     name: [u8; LONGEST_NAME],
     name_length: usize,
     /// The member of the document that is being read.
@@ -104,12 +110,15 @@ impl Scan {
         Self {
             members,
             text_names: &[],
+            text_lengths: 0,
             depth: 0,
             objects: 0,
+            in_object: false,
             base: 0,
             quoted: Quoted::No,
             is_name: false,
             expects_name: false,
+            named: (Name::Other, false),
             name: [0; LONGEST_NAME],
             name_length: 0,
             top: Name::Other,
@@ -130,6 +139,7 @@ impl Scan {
         let copied = mem::take(&mut self.copied);
         *self = Self::new(self.members);
         self.text_names = text_names;
+        self.text_lengths = text_names.iter().fold(0, |lengths, name| lengths | length_bit(name.len()));
         self.copied = copied;
         self.copied.clear();
     }
@@ -167,7 +177,7 @@ impl Scan {
 
     /// Reads to behind the next byte that matters outside strings.
     fn structure(&mut self, piece: &[u8], at: usize, tally: &mut Tally) -> usize {
-        let stops = if self.in_object() { &IN_OBJECT } else { &ELSEWHERE };
+        let stops = if self.in_object { &IN_OBJECT } else { &ELSEWHERE };
         let rest = piece.get(at..).unwrap_or_default();
         let Some(skipped) = rest.iter().position(|byte| stops[usize::from(*byte)]) else { return piece.len() };
         let at = at + skipped;
@@ -178,6 +188,10 @@ impl Scan {
                 self.is_text = self.expects_text && !self.is_name;
                 self.expects_text = false;
                 self.name_length = 0;
+                // Most strings are in one piece with what opens them.
+                if at + 1 < piece.len() {
+                    return self.string(piece, at + 1, tally);
+                }
             }
             Some(b'{') => self.open(true),
             Some(b'[') => self.open(false),
@@ -192,8 +206,9 @@ impl Scan {
         at + 1
     }
 
-    fn in_object(&self) -> bool {
-        (1..=DEEPEST).contains(&self.depth) && (self.objects >> (self.depth - 1)) & 1 == 1
+    fn go_to(&mut self, depth: u32) {
+        self.depth = depth;
+        self.in_object = (1..=DEEPEST).contains(&depth) && (self.objects >> (depth - 1)) & 1 == 1;
     }
 
     fn open(&mut self, is_object: bool) {
@@ -204,8 +219,8 @@ impl Scan {
             let bit = 1 << self.depth;
             if is_object { self.objects |= bit } else { self.objects &= !bit }
         }
-        self.depth = self.depth.saturating_add(1);
-        self.expects_name = self.in_object();
+        self.go_to(self.depth.saturating_add(1));
+        self.expects_name = self.in_object;
         self.is_name = false;
         self.expects_text = false;
     }
@@ -215,7 +230,7 @@ impl Scan {
             return;
         }
         self.end_value(piece, at, tally);
-        self.depth -= 1;
+        self.go_to(self.depth - 1);
         self.expects_name = false;
         self.expects_text = false;
         if self.depth == self.base {
@@ -233,9 +248,8 @@ impl Scan {
         }
         self.is_name = false;
         self.expects_name = false;
-        let bytes = self.name.get(..self.name_length).unwrap_or_default();
-        self.expects_text = self.text_names.contains(&bytes);
-        let name = Name::of(bytes);
+        let (name, is_text) = self.named;
+        self.expects_text = is_text;
         let slot = match self.depth - self.base {
             1 => {
                 self.top = name;
@@ -281,11 +295,16 @@ impl Scan {
 
     /// The value being copied ends here when it is a member of the innermost container.
     fn end_value(&mut self, piece: &[u8], at: usize, tally: &mut Tally) {
-        if self.slot.is_none_or(|(_, depth)| depth != self.depth) {
+        let Some((slot, _)) = self.slot.filter(|(_, depth)| *depth == self.depth) else { return };
+        let part = piece.get(self.copy_from..at).unwrap_or_default();
+        if self.copied.is_empty() && part.len() <= slot.longest() {
+            // It came in one piece, and is read where it lies.
+            self.slot = None;
+            self.found(slot, part.trim_ascii(), tally);
             return;
         }
         self.copy(piece, at);
-        if let Some((slot, _)) = self.slot.take() {
+        if self.slot.take().is_some() {
             let value = mem::take(&mut self.copied);
             self.found(slot, value.trim_ascii(), tally);
             self.copied = value;
@@ -296,8 +315,7 @@ impl Scan {
     fn copy(&mut self, piece: &[u8], to: usize) {
         let Some((slot, _)) = self.slot else { return };
         let part = piece.get(self.copy_from..to).unwrap_or_default();
-        let longest = if matches!(slot, Slot::Usage(_)) { LONGEST_USAGE } else { LONGEST_SCALAR };
-        if self.copied.len() + part.len() <= longest {
+        if self.copied.len() + part.len() <= slot.longest() {
             self.copied.extend_from_slice(part);
             return;
         }
@@ -327,6 +345,7 @@ impl Scan {
     }
 
     /// Reads to behind the end of the string, or of the piece.
+    #[inline]
     fn string(&mut self, piece: &[u8], at: usize, tally: &mut Tally) -> usize {
         if self.quoted == Quoted::Escape {
             self.quoted = Quoted::Yes;
@@ -336,14 +355,15 @@ impl Scan {
             return at + 1;
         }
         let rest = piece.get(at..).unwrap_or_default();
-        let length = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        let length = plain_length(rest);
         let text = rest.get(..length).unwrap_or_default();
+        let end = rest.get(length);
         if self.is_name {
-            self.add_to_name(text);
+            self.read_name(text, end == Some(&b'"'));
         } else if self.is_text {
             tally.text(length as u64);
         }
-        match rest.get(length) {
+        match end {
             Some(b'"') => {
                 self.quoted = Quoted::No;
                 self.expects_name = false;
@@ -358,6 +378,27 @@ impl Scan {
         at + length + 1
     }
 
+    /// A part of a name, or all of it.
+    #[inline]
+    fn read_name(&mut self, text: &[u8], is_end: bool) {
+        if is_end && self.name_length == 0 {
+            self.named = self.meaning(text);
+            return;
+        }
+        self.add_to_name(text);
+        if is_end {
+            self.named = self.meaning(self.name.get(..self.name_length).unwrap_or_default());
+        }
+    }
+
+    /// What a name says: where it leads, and whether its value is generated text.
+    fn meaning(&self, name: &[u8]) -> (Name, bool) {
+        // By their length first: most names are told from all of them by that alone.
+        let is_text = self.text_lengths & length_bit(name.len()) != 0
+            && self.text_names.iter().any(|known| known.len() == name.len() && *known == name);
+        (Name::of(name), is_text)
+    }
+
     fn add_to_name(&mut self, text: &[u8]) {
         let end = self.name_length.saturating_add(text.len());
         match self.name.get_mut(self.name_length..end) {
@@ -367,6 +408,13 @@ impl Scan {
             }
             None => self.name_length = LONGEST_NAME + 1,
         }
+    }
+}
+
+impl Slot {
+    /// The longest value that is read, in bytes.
+    fn longest(self) -> usize {
+        if matches!(self, Self::Usage(_)) { LONGEST_USAGE } else { LONGEST_SCALAR }
     }
 }
 
@@ -386,6 +434,10 @@ impl Name {
             _ => Self::Other,
         }
     }
+}
+
+fn length_bit(length: usize) -> u32 {
+    1_u32.checked_shl(u32::try_from(length).unwrap_or(u32::MAX)).unwrap_or(0)
 }
 
 /// The bytes that matter directly inside an object, and inside an array or outside of everything.

@@ -27,17 +27,47 @@ pub(in crate::dialect) fn decimal(ns: u64) -> String {
 }
 
 /// As Go writes a duration and OpenAI its resets: `250ms`, `1s`, `6m0s`, `1h0m0s`; whole seconds from one second on.
-pub(in crate::dialect) fn go(ns: u64) -> String {
+pub(in crate::dialect) fn go(ns: u64) -> Short {
+    let mut text = Short::default();
     let ms = milliseconds(ns);
     if ms > 0 && ms < 1000 {
-        return format!("{ms}ms");
+        text.add(ms, "ms");
+        return text;
     }
     let total = seconds(ns);
     let (hours, minutes, seconds) = (total / 3600, total / 60 % 60, total % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}s"),
-        (0, _) => format!("{minutes}m{seconds}s"),
-        _ => format!("{hours}h{minutes}m{seconds}s"),
+    if hours > 0 {
+        text.add(hours, "h");
+    }
+    if hours > 0 || minutes > 0 {
+        text.add(minutes, "m");
+    }
+    text.add(seconds, "s");
+    text
+}
+
+/// A few numbers with their units, where they need no allocation: each answer tells its caller some.
+#[derive(Debug, Default)]
+pub(in crate::dialect) struct Short {
+    bytes: [u8; 32],
+    length: usize,
+}
+
+impl Short {
+    /// What was written so far.
+    pub(in crate::dialect) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// Appends; what has no room is left out, and there is room for all that [`go`] writes.
+    fn add(&mut self, number: u64, unit: &str) {
+        for part in [itoa::Buffer::new().format(number), unit] {
+            let end = self.length + part.len();
+            if let Some(place) = self.bytes.get_mut(self.length..end) {
+                place.copy_from_slice(part.as_bytes());
+                self.length = end;
+            }
+        }
     }
 }
 
@@ -76,7 +106,8 @@ mod tests {
             (360_000_000_000, "6m0s", "360s", 360),
             (3_600_000_000_000, "1h0m0s", "3600s", 3600),
         ] {
-            assert_eq!((go(ns).as_str(), decimal(ns).as_str(), seconds(ns)), (go_form, decimal_form, whole), "{ns}");
+            assert_eq!(go(ns).as_bytes(), go_form.as_bytes(), "{ns}");
+            assert_eq!((decimal(ns).as_str(), seconds(ns)), (decimal_form, whole), "{ns}");
         }
     }
 
@@ -96,6 +127,7 @@ mod tests {
         #[test]
         fn nothing_panics_and_no_one_is_told_too_little(ns: u64, ms: i64) {
             prop_assert!(seconds(ns) >= ns / NS_PER_SECOND);
+            prop_assert!(go(ns).as_bytes().ends_with(b"s"), "there is room for all of it");
             let _ = (go(ns), decimal(ns), rfc3339(ms), rfc3339_in(Now { monotonic_ns: 0, unix_ms: ms }, ns));
         }
     }

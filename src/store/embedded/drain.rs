@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::policy::QuotaRule;
 use crate::store::embedded::fold::{Fold, Group, MS_PER_HOUR};
 use crate::store::embedded::intern::Interned;
+use crate::store::embedded::records::{self, Record};
 use crate::store::embedded::{integer, row};
 use crate::store::{Entry, JournalSlice, Outcome, StoreFault, UsageBatch};
 use crate::units::KeyId;
@@ -21,7 +22,8 @@ const MOST_NAMES: i64 = 10_000;
 struct Place {
     key: i64,
     owner: i64,
-    quota: Option<QuotaRule>,
+    /// Its account in the fold.
+    account: usize,
 }
 
 /// Writes what of the batch was not drained before, and says how many entries that was.
@@ -29,11 +31,19 @@ struct Place {
 /// # Errors
 /// The store cannot be read or written; the caller rolls back.
 pub(super) fn drain(connection: &Connection, interned: &mut Interned, batch: &UsageBatch) -> Result<usize, StoreFault> {
-    let mut drain = Drain { connection, interned, places: HashMap::new(), fold: Fold::default() };
+    let mut drain = Drain {
+        connection,
+        interned,
+        words: Words::default(),
+        places: HashMap::new(),
+        fold: Fold::default(),
+        records: Vec::new(),
+    };
     let mut new = 0;
     for slice in &batch.slices {
         new += drain.slice(slice)?;
     }
+    records::write(connection, &drain.records)?;
     drain.fold.write(connection)?;
     Ok(new)
 }
@@ -42,14 +52,41 @@ pub(super) fn drain(connection: &Connection, interned: &mut Interned, batch: &Us
 struct Drain<'a> {
     connection: &'a Connection,
     interned: &'a mut Interned,
+    words: Words<'a>,
     places: HashMap<KeyId, Place>,
     fold: Fold,
+    records: Vec<Record<'a>>,
 }
 
-impl Drain<'_> {
-    fn slice(&mut self, slice: &JournalSlice) -> Result<usize, StoreFault> {
+/// What a name stands for in an entry.
+#[derive(Debug, Clone, Copy)]
+enum Role {
+    Dialect,
+    Endpoint,
+    Model,
+    Outcome,
+    Reason,
+}
+
+/// The names of the entry before, by [`Role`]: most entries have the same.
+#[derive(Debug, Default)]
+struct Words<'a>([Option<(&'a str, i64)>; 5]);
+
+impl<'a> Words<'a> {
+    fn known(&self, role: Role, name: &str) -> Option<i64> {
+        self.0[role as usize].filter(|(known, _)| *known == name).map(|(_, number)| number)
+    }
+
+    fn remember(&mut self, role: Role, name: &'a str, number: i64) {
+        self.0[role as usize] = Some((name, number));
+    }
+}
+
+impl<'a> Drain<'a> {
+    fn slice(&mut self, slice: &'a JournalSlice) -> Result<usize, StoreFault> {
         let before = mark(self.connection, slice.journal)?;
         let (mut last, mut new) = (before, 0);
+        self.records.reserve(slice.entries.len());
         for (sequence, entry) in &slice.entries {
             if last.is_some_and(|last| *sequence <= last) {
                 continue;
@@ -66,29 +103,34 @@ impl Drain<'_> {
         Ok(new)
     }
 
-    fn entry(&mut self, entry: &Entry) -> Result<(), StoreFault> {
+    fn entry(&mut self, entry: &'a Entry) -> Result<(), StoreFault> {
         let place = self.place(entry)?;
         let model = self.model(entry)?;
-        let endpoint = self.interned.name(self.connection, entry.endpoint.as_str())?;
+        let endpoint = self.name(Role::Endpoint, entry.endpoint.as_str())?;
         if entry.outcome.is_recorded() {
-            self.record(entry, place.key, model, endpoint)?;
+            let dialect = self.name(Role::Dialect, entry.dialect.as_str())?;
+            let outcome = self.name(Role::Outcome, entry.outcome.as_str())?;
+            let reason = self.name(Role::Reason, &entry.reason)?;
+            let names = [dialect, endpoint, model, outcome, reason];
+            self.records.push(Record { key: place.key, names, entry });
         }
         let reason = match entry.outcome {
-            Outcome::Refused => Some(self.interned.name(self.connection, &entry.reason)?),
+            Outcome::Refused => Some(self.name(Role::Reason, &entry.reason)?),
             _ => None,
         };
         let hour = entry.at_unix_ms.div_euclid(MS_PER_HOUR);
         let group = Group { hour, key: place.key, owner: place.owner, model, endpoint };
-        self.fold.add(self.connection, group, place.quota, reason, entry)
+        self.fold.add(place.account, group, reason, entry);
+        Ok(())
     }
 
-    /// The key's number, and its owner and quota now. A key that is not known gets a number all the same: what it used is not lost.
+    /// The key's number, and its owner and account now. A key that is not known gets a number all the same: what it used is not lost.
     fn place(&mut self, entry: &Entry) -> Result<Place, StoreFault> {
         if let Some(place) = self.places.get(&entry.key) {
             return Ok(*place);
         }
-        let place = match self.known_place(entry.key)? {
-            Some(place) => place,
+        let (key, owner, quota) = match self.known_place(entry.key)? {
+            Some(known) => known,
             None => {
                 let owner = self.interned.owner(self.connection, None, None)?;
                 let sql = "INSERT INTO keys (id, owner, removed_at_ms) VALUES (?1, ?2, ?3)";
@@ -97,24 +139,25 @@ impl Drain<'_> {
                     owner,
                     entry.at_unix_ms
                 ])?;
-                Place { key: self.connection.last_insert_rowid(), owner, quota: None }
+                (self.connection.last_insert_rowid(), owner, None)
             }
         };
+        let place = Place { key, owner, account: self.fold.open(self.connection, key, quota)? };
         self.places.insert(entry.key, place);
         Ok(place)
     }
 
-    fn known_place(&self, key: KeyId) -> Result<Option<Place>, StoreFault> {
+    fn known_place(&self, key: KeyId) -> Result<Option<(i64, i64, Option<QuotaRule>)>, StoreFault> {
         let sql = "SELECT number, owner, quota_limit, quota_reset FROM keys WHERE id = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([key.0.as_bytes()])?;
         let Some(found) = rows.next()? else { return Ok(None) };
-        Ok(Some(Place { key: found.get(0)?, owner: found.get(1)?, quota: row::quota(found, 2)? }))
+        Ok(Some((found.get(0)?, found.get(1)?, row::quota(found, 2)?)))
     }
 
-    fn model(&mut self, entry: &Entry) -> Result<i64, StoreFault> {
+    fn model(&mut self, entry: &'a Entry) -> Result<i64, StoreFault> {
         if entry.outcome.is_recorded() {
-            return self.interned.name(self.connection, &entry.model);
+            return self.name(Role::Model, &entry.model);
         }
         if let Some(number) = self.interned.known_name(self.connection, &entry.model)? {
             return Ok(number);
@@ -125,41 +168,13 @@ impl Drain<'_> {
         self.interned.name(self.connection, name)
     }
 
-    fn record(&mut self, entry: &Entry, key: i64, model: i64, endpoint: i64) -> Result<(), StoreFault> {
-        let sql = "INSERT INTO records (key_number, at_ms, request_id, dialect, endpoint, model, outcome, reason, status, \
-            input_tokens, cached_input_tokens, cache_write_tokens, output_tokens, reasoning_tokens, audio_ms, is_estimated, \
-            units, since_day, touched_day, first_byte_us, duration_us, requests, previous_secret) \
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
-        let dialect = self.interned.name(self.connection, entry.dialect.as_str())?;
-        let outcome = self.interned.name(self.connection, entry.outcome.as_str())?;
-        let reason = self.interned.name(self.connection, &entry.reason)?;
-        let usage = entry.usage;
-        self.connection.prepare_cached(sql)?.execute(params![
-            key,
-            entry.at_unix_ms,
-            entry.request_id,
-            dialect,
-            endpoint,
-            model,
-            outcome,
-            reason,
-            entry.status,
-            integer::kept(usage.input),
-            integer::kept(usage.cached_input),
-            integer::kept(usage.cache_write),
-            integer::kept(usage.output),
-            integer::kept(usage.reasoning),
-            integer::kept(usage.audio_ms),
-            usage.estimated,
-            integer::kept(entry.units),
-            entry.since_day,
-            entry.touched_day,
-            integer::kept(entry.first_byte_us),
-            integer::kept(entry.duration_us),
-            entry.requests,
-            entry.previous_secret,
-        ])?;
-        Ok(())
+    fn name(&mut self, role: Role, name: &'a str) -> Result<i64, StoreFault> {
+        if let Some(number) = self.words.known(role, name) {
+            return Ok(number);
+        }
+        let number = self.interned.name(self.connection, name)?;
+        self.words.remember(role, name, number);
+        Ok(number)
     }
 }
 

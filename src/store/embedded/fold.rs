@@ -110,42 +110,48 @@ pub(super) const SUMS: &str = "requests, recorded, errors, estimated, input_toke
 /// What is counted of a key.
 #[derive(Debug)]
 struct Counted {
+    key: i64,
     state: KeyState,
     rule: Option<QuotaRule>,
     /// Until when its quota counted as spent before this batch.
     was_spent_until: Option<i32>,
+    /// Where the sums are that its last entry was added to: the next one mostly belongs there too.
+    last: Option<usize>,
 }
 
 /// Everything a batch adds up to.
 #[derive(Debug, Default)]
 pub(super) struct Fold {
-    states: HashMap<i64, Counted>,
+    accounts: Vec<Counted>,
     /// Requests and the time of the last, by key and the beginning of the digest.
     old_secrets: HashMap<(i64, [u8; 8]), (u64, i64)>,
-    hours: HashMap<Group, Sums>,
-    refusals: HashMap<(Group, i64), u64>,
+    hours: Vec<(Group, Sums)>,
+    /// Where in `hours` a group stands.
+    places: HashMap<Group, usize>,
+    /// By the place in `hours` and the reason.
+    refusals: HashMap<(usize, i64), u64>,
 }
 
 impl Fold {
-    /// Adds one entry; `rule` is that of its key's quota, `reason` the number of a refusal's.
+    /// Opens the account of a key, whose quota's rule is `rule`, and says which it is. To be asked once for each key.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(super) fn add(
+    pub(super) fn open(
         &mut self,
         connection: &Connection,
-        group: Group,
+        key: i64,
         rule: Option<QuotaRule>,
-        reason: Option<i64>,
-        entry: &Entry,
-    ) -> Result<(), StoreFault> {
-        let Counted { state, .. } = match self.states.entry(group.key) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(free) => {
-                let state = state_of(connection, group.key)?;
-                free.insert(Counted { was_spent_until: spent_until(rule, state.counted), state, rule })
-            }
-        };
+    ) -> Result<usize, StoreFault> {
+        let state = state_of(connection, key)?;
+        let was_spent_until = spent_until(rule, state.counted);
+        self.accounts.push(Counted { key, state, rule, was_spent_until, last: None });
+        Ok(self.accounts.len() - 1)
+    }
+
+    /// Adds one entry of the key of this account; `reason` is the number of a refusal's.
+    pub(super) fn add(&mut self, account: usize, group: Group, reason: Option<i64>, entry: &Entry) {
+        let Some(Counted { state, last, .. }) = self.accounts.get_mut(account) else { return };
         state.counted.add(QuotaCount { used: entry.units, since_day: entry.since_day, touched_day: entry.touched_day });
         state.last_used_ms = state.last_used_ms.max(Some(entry.at_unix_ms));
         let requests = u64::from(entry.requests);
@@ -154,11 +160,20 @@ impl Fold {
             add(uses, requests);
             *last = (*last).max(entry.at_unix_ms);
         }
-        self.hours.entry(group).or_default().add(entry);
-        if let Some(reason) = reason {
-            add(self.refusals.entry((group, reason)).or_default(), requests);
+        let is_same = |at: &usize| self.hours.get(*at).is_some_and(|(known, _)| *known == group);
+        let at = last.filter(is_same).unwrap_or_else(|| {
+            *self.places.entry(group).or_insert_with(|| {
+                self.hours.push((group, Sums::default()));
+                self.hours.len() - 1
+            })
+        });
+        *last = Some(at);
+        if let Some((_, sums)) = self.hours.get_mut(at) {
+            sums.add(entry);
         }
-        Ok(())
+        if let Some(reason) = reason {
+            add(self.refusals.entry((at, reason)).or_default(), requests);
+        }
     }
 
     /// Writes it all.
@@ -167,7 +182,7 @@ impl Fold {
     /// The store cannot be written.
     pub(super) fn write(self, connection: &Connection) -> Result<(), StoreFault> {
         let mut edits = Edits::default();
-        for (key, Counted { state, rule, was_spent_until }) in &self.states {
+        for Counted { key, state, rule, was_spent_until, .. } in &self.accounts {
             write_state(connection, *key, state)?;
             let is_spent_until = spent_until(*rule, state.counted);
             if is_spent_until != *was_spent_until {
@@ -178,12 +193,12 @@ impl Fold {
         for ((key, tag), (uses, last)) in &self.old_secrets {
             count_old_secret(connection, *key, tag, *uses, *last)?;
         }
-        let mut rows = HashMap::with_capacity(self.hours.len());
+        let mut rows = Vec::with_capacity(self.hours.len());
         for (group, sums) in self.hours {
-            rows.insert(group, write_hour(connection, group, sums)?);
+            rows.push(write_hour(connection, group, sums)?);
         }
-        for ((group, reason), requests) in self.refusals {
-            if let Some(row) = rows.get(&group) {
+        for ((at, reason), requests) in self.refusals {
+            if let Some(row) = rows.get(at) {
                 write_refusals(connection, *row, reason, requests)?;
             }
         }

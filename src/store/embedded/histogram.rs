@@ -2,8 +2,6 @@
 //!
 //! Values below 8 have a bucket each; above, every doubling is cut in eight.
 
-use std::collections::BTreeMap;
-
 use crate::store::StoreFault;
 
 /// Buckets of one doubling.
@@ -12,23 +10,44 @@ const STEPS: u64 = 8;
 /// Counts by bucket. Kept as pairs of variable-length numbers: the distance to the last bucket, the count.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Histogram {
-    counts: BTreeMap<u16, u64>,
+    /// Buckets that have a count, in their order: few, and looked through far more often than one is added.
+    counts: Vec<(u16, u64)>,
 }
 
 impl Histogram {
     /// Counts `times` values of `value`.
     pub(super) fn add(&mut self, value: u64, times: u64) {
-        self.add_to(bucket(value), times);
+        if times == 0 {
+            return;
+        }
+        let bucket = bucket(value);
+        match self.counts.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(at) => {
+                if let Some((_, count)) = self.counts.get_mut(at) {
+                    *count = count.saturating_add(times);
+                }
+            }
+            Err(at) => self.counts.insert(at, (bucket, times)),
+        }
     }
 
     /// Counts all that `other` has counted.
     pub(super) fn merge(&mut self, other: &Self) {
-        other.counts.iter().for_each(|(bucket, count)| self.add_to(*bucket, *count));
+        let mut merged = Self { counts: Vec::with_capacity(self.counts.len() + other.counts.len()) };
+        let (mut ours, mut theirs) = (self.counts.iter().peekable(), other.counts.iter().peekable());
+        while let Some(next) = match (ours.peek(), theirs.peek()) {
+            (Some(our), Some(their)) if their.0 < our.0 => theirs.next(),
+            (Some(_), _) => ours.next(),
+            (None, _) => theirs.next(),
+        } {
+            merged.append(*next);
+        }
+        *self = merged;
     }
 
     /// The smallest value that `percent` in a hundred do not exceed, as the middle of its bucket; none when nothing was counted.
     pub(super) fn quantile(&self, percent: u64) -> Option<f64> {
-        let total = self.counts.values().map(|count| u128::from(*count)).sum::<u128>();
+        let total = self.counts.iter().map(|(_, count)| u128::from(*count)).sum::<u128>();
         let rank = (total * u128::from(percent)).div_ceil(100).max(1);
         let mut seen = 0;
         for (bucket, count) in &self.counts {
@@ -57,20 +76,22 @@ impl Histogram {
     /// # Errors
     /// These bytes are no histogram.
     pub(super) fn from_bytes(mut bytes: &[u8]) -> Result<Self, StoreFault> {
-        let mut histogram = Self::default();
+        let mut histogram = Self { counts: Vec::with_capacity(bytes.len() / 2) };
         let mut bucket = 0_u16;
         while !bytes.is_empty() {
             let (gap, count) = read(&mut bytes).zip(read(&mut bytes)).ok_or_else(damaged)?;
             bucket = u16::try_from(gap).ok().and_then(|gap| bucket.checked_add(gap)).ok_or_else(damaged)?;
-            histogram.add_to(bucket, count);
+            histogram.append((bucket, count));
         }
         Ok(histogram)
     }
 
-    fn add_to(&mut self, bucket: u16, times: u64) {
-        if times > 0 {
-            let count = self.counts.entry(bucket).or_default();
-            *count = count.saturating_add(times);
+    /// Counts in the last bucket so far, or in one behind it.
+    fn append(&mut self, (bucket, times): (u16, u64)) {
+        match self.counts.last_mut() {
+            Some((last, count)) if *last == bucket => *count = count.saturating_add(times),
+            _ if times > 0 => self.counts.push((bucket, times)),
+            _ => {}
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::background;
 use crate::store::StoreFault;
 use crate::store::embedded::readers::Readers;
 
-/// The rest between two looks whether anything was committed.
-const REST: Duration = Duration::from_millis(200);
+/// The rest between two looks whether anything was committed: the sums that are written with every commit are moved once for all of them.
+const REST: Duration = Duration::from_secs(1);
 
 /// The thread that moves; ended when dropped.
 #[derive(Debug)]

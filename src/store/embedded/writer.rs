@@ -14,7 +14,7 @@ use crate::store::embedded::desk::Desk;
 use crate::store::{StoreFault, Write, Written};
 
 /// Rows in one commit at most, unless a single write has more: some tens of milliseconds.
-const MOST_ROWS: usize = 2_048;
+const MOST_ROWS: usize = 4_096;
 
 /// What came of one job.
 pub(super) type Outcome = Result<Written, StoreFault>;
@@ -194,8 +194,8 @@ mod tests {
 
     #[test]
     fn changes_wait_for_one_commit_of_usage_at_most_and_usage_for_one_of_changes() {
-        let writes = vec![usage(2_000), usage(2_000), keys(1), usage(40), usage(8), keys(2), keys(2_045), keys(4)];
-        let expected = [vec![2, 3], vec![2_000], vec![2_046], vec![2_000, 40, 8], vec![5]];
+        let writes = vec![usage(4_000), usage(4_000), keys(1), usage(40), usage(8), keys(2), keys(4_093), keys(4)];
+        let expected = [vec![2, 3], vec![4_000], vec![4_094], vec![4_000, 40, 8], vec![5]];
         assert_eq!(commits(writes), expected);
     }
 
