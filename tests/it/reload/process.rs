@@ -213,12 +213,15 @@ async fn another_key_file_is_followed_to() {
     assert_eq!(holder(running.data, &secret(2)).await.as_deref(), Some("a"));
     running.write("sub/third.toml", &keys(&[("a", &secret(3))]));
     running.until_works(&secret(3)).await;
-    // The first file is nobody's any more.
+    // The first file is nobody's any more. What was logged before an answer's own line has been written with it.
+    let answered = async |count| running.until_log(|log| log.matches("\"status\":200").count() == count).await;
+    answered(4).await;
     let reloads = running.log().matches("reloading").count();
     running.write("keys.toml", &keys(&[("a", &secret(4))]));
     running.write("sub/third.toml", &keys(&[("a", &secret(5))]));
     running.until_works(&secret(5)).await;
-    assert_eq!(running.log().matches("reloading").count(), reloads + 1);
+    answered(5).await;
+    assert_eq!(running.log().matches("reloading").count(), reloads + 1, "{}", running.log());
     assert_eq!(holder(running.data, &secret(4)).await, None);
 }
 
