@@ -5,6 +5,9 @@ use http::{HeaderMap, header};
 
 use crate::dialect::credential::CREDENTIAL_HEADERS;
 
+/// Headers that are added to most requests on their way: a map that has no room for them is made anew.
+const ADDED_HEADERS: usize = 4;
+
 /// Headers about one connection (RFC 9110 7.6.1 and the usual ones that were never registered).
 static HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
@@ -68,7 +71,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
 /// The headers that go upstream, before ours are set: a client can neither add to nor take from what we set.
 pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
     let named = named_by_connection(from_client);
-    let mut passed = HeaderMap::with_capacity(from_client.len() + 2);
+    let mut passed = HeaderMap::with_capacity(from_client.len() + ADDED_HEADERS);
     for (name, value) in from_client {
         let text = name.as_str();
         let is_ours = is_never_upstream(text)

@@ -13,6 +13,8 @@ use crate::upstream::request::Whole;
 
 /// The longest head of an answer, bytes.
 pub const MOST_BYTES: usize = 64 * 1024;
+/// Headers that are added to most answers on their way to the client: a map that has no room for them is made anew.
+const ADDED_HEADERS: usize = 8;
 /// The most headers of an answer.
 const MOST_HEADERS: usize = 128;
 
@@ -59,7 +61,7 @@ impl Head {
 fn headers(bytes: &[u8], length: usize, read: &[httparse::Header<'_>]) -> Result<HeaderMap, Malformed> {
     const BAD: Malformed = Malformed("the answer has a header that is none");
     let copy = Bytes::copy_from_slice(bytes.get(..length).ok_or(BAD)?);
-    let mut headers = HeaderMap::with_capacity(read.len());
+    let mut headers = HeaderMap::with_capacity(read.len() + ADDED_HEADERS);
     for header in read {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| BAD)?;
         // All of them are slices of `bytes`; an empty one may be of nowhere.
