@@ -156,12 +156,13 @@ impl Connection {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let pieces = [IoSlice::new(head), IoSlice::new(body)];
-            let pieces = if head.is_empty() { &pieces[1..] } else { &pieces[..] };
-            if body.is_empty() && head.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, pieces))?;
+            let stream = Pin::new(&mut self.stream);
+            let count = ready!(match (head.is_empty(), body.is_empty()) {
+                (true, true) => return Poll::Ready(Ok(())),
+                (false, true) => stream.poll_write(cx, head),
+                (true, false) => stream.poll_write(cx, body),
+                (false, false) => stream.poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(body)]),
+            })?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
