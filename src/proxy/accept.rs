@@ -14,6 +14,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::limits::attempts::Client;
 use crate::listen::{Loose, Open, Stream};
 use crate::proxy::plane::{Load, Plane};
+use crate::proxy::seating;
 use crate::telemetry::metrics::Reason;
 
 /// The rest after a connection that could not be accepted.
@@ -143,14 +144,17 @@ impl Accepting {
         }
     }
 
-    /// Hands a connection to the least loaded worker.
+    /// Hands a connection to the least busy worker.
     ///
     /// # Errors
     /// Which cap is reached, or what else is wrong with it.
     fn seat(&self, stream: Stream, peer: SocketAddr) -> Result<(), &'static str> {
         let live = self.plane.live.load();
         let settings = &live.settings;
-        let seat = self.seats.iter().min_by_key(|seat| seat.load.weight()).ok_or("no_worker")?;
+        let now_ns = self.plane.clock.monotonic_ns();
+        let standing = |seat: &Seat| seat.load.lately.standing(now_ns, seat.load.connections.load(Ordering::Relaxed));
+        let place = seating::least_busy(self.seats.iter().map(standing));
+        let seat = place.and_then(|place| self.seats.get(place)).ok_or("no_worker")?;
         // Only this thread adds, so that no other can take the last place in between.
         let all = self.places.all.load(Ordering::Relaxed);
         if all >= usize::try_from(settings.max_connections).unwrap_or(usize::MAX) {
