@@ -18,7 +18,7 @@ const SILENT_TICKS: f64 = 5.0;
 
 /// What all connections that are too new to have been measured are expected to add, in cores for each worker. At the least: where little is done, what
 /// differs between workers says little. At the most: with more, a crowd is spread as if all workers had been idle.
-const UNSEEN_SHARE: (f64, f64) = (0.1, 0.2);
+const UNSEEN_SHARE: (f64, f64) = (0.1, 0.15);
 
 /// What a connection may add at the most: it has one worker.
 const MOST: f64 = 1.0;
