@@ -138,6 +138,13 @@ impl Clock {
     }
 }
 
+/// Nanoseconds for which the calling thread has had a core.
+pub fn thread_cpu_ns() -> u64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let part = |value| u64::try_from(value).unwrap_or_default();
+    part(used.tv_sec).saturating_mul(NS_PER_SECOND).saturating_add(part(used.tv_nsec))
+}
+
 fn elapsed_ns(origin: Instant) -> u64 {
     NS_PER_MINUTE.saturating_add(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
@@ -162,6 +169,14 @@ mod tests {
         clock.step_wall_ms(-7);
         assert_eq!(clock.now().unix_ms, -7);
         assert_eq!(clock.now().unix_seconds(), -1);
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_uses_no_core() {
+        let before = thread_cpu_ns();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let after = thread_cpu_ns();
+        assert!((before..before + 25_000_000).contains(&after), "{before} {after}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub mod request;
 pub mod schema;
 pub mod usage;
 
-use std::sync::Arc;
+use std::sync::LazyLock;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -35,16 +35,17 @@ use crate::admin::surface::{Surface, no_page, peer};
 
 use refused::Refused;
 
+/// The document and the page of it, made when the first asks: most programs are never asked, and each is some hundred KiB.
+static TEXT: LazyLock<String> = LazyLock::new(|| document().to_string());
+static PAGE: LazyLock<String> = LazyLock::new(|| docs::page(&document()));
+
 /// The routes of the native API, its document and the page of it.
 pub fn router(surface: Surface) -> Router {
-    let (api, document) = described().split_for_parts();
-    let document = openapi::complete(document);
-    let page: Arc<str> = docs::page(&document).into();
-    let text: Arc<str> = document.to_string().into();
-    let described = [(header::CONTENT_TYPE, "application/json")];
+    let (api, _) = described().split_for_parts();
+    let is_json = [(header::CONTENT_TYPE, "application/json")];
     let pages = Router::new()
-        .route("/openapi.json", get(move || async move { (described, text.to_string()) }))
-        .route("/docs", get(move || async move { page_of(&page) }))
+        .route("/openapi.json", get(move || async move { (is_json, TEXT.as_str()) }))
+        .route("/docs", get(|| async { page_of(&PAGE) }))
         .layer(middleware::from_fn(no_page));
     // AIone's own clients ask for the list with a slash at its end.
     let with_slash = get(keys::list_keys).post(keys::create_key);
@@ -80,11 +81,11 @@ fn described() -> OpenApiRouter<Surface> {
 }
 
 /// Scripts, frames and everything from elsewhere are off: the page is text.
-fn page_of(page: &str) -> Response {
+fn page_of(page: &'static str) -> Response {
     let policy =
         "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let head = [(header::CONTENT_SECURITY_POLICY, policy), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    (head, Html(page.to_owned())).into_response()
+    (head, Html(page)).into_response()
 }
 
 /// Lets operators in. A browser's page on another site is not one (SECURITY: `Origin` is refused, there are no cookies).

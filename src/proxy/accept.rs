@@ -14,6 +14,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::limits::attempts::Client;
 use crate::listen::{Loose, Open, Stream};
 use crate::proxy::plane::{Load, Plane};
+use crate::proxy::seating;
 use crate::telemetry::metrics::Reason;
 
 /// The rest after a connection that could not be accepted.
@@ -129,11 +130,7 @@ impl Accepting {
                 _ = is_open.wait_for(|is_open| !*is_open) => continue,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    if let Err(reason) = self.seat(stream, peer) {
-                        self.plane.metrics.connections_refused.get_or_create(&Reason { reason }).inc();
-                    }
-                }
+                Ok((stream, peer)) => self.seat(stream, peer),
                 Err(error) => {
                     // Out of descriptors, most likely: a moment's rest instead of a busy loop.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -143,14 +140,25 @@ impl Accepting {
         }
     }
 
-    /// Hands a connection to the least loaded worker.
+    /// Hands a connection to a worker, or closes it: whoever sees that finds it counted.
+    fn seat(&self, stream: Stream, peer: SocketAddr) {
+        let mut stream = Some(stream);
+        if let Err(reason) = self.try_seat(&mut stream, peer) {
+            self.plane.metrics.connections_refused.get_or_create(&Reason { reason }).inc();
+        }
+    }
+
+    /// Hands a connection to the least busy worker.
     ///
     /// # Errors
     /// Which cap is reached, or what else is wrong with it.
-    fn seat(&self, stream: Stream, peer: SocketAddr) -> Result<(), &'static str> {
+    fn try_seat(&self, stream: &mut Option<Stream>, peer: SocketAddr) -> Result<(), &'static str> {
         let live = self.plane.live.load();
         let settings = &live.settings;
-        let seat = self.seats.iter().min_by_key(|seat| seat.load.weight()).ok_or("no_worker")?;
+        let now_ns = self.plane.clock.monotonic_ns();
+        let standing = |seat: &Seat| seat.load.lately.standing(now_ns, seat.load.connections.load(Ordering::Relaxed));
+        let place = seating::least_busy(self.seats.iter().map(standing));
+        let seat = place.and_then(|place| self.seats.get(place)).ok_or("no_worker")?;
         // Only this thread adds, so that no other can take the last place in between.
         let all = self.places.all.load(Ordering::Relaxed);
         if all >= usize::try_from(settings.max_connections).unwrap_or(usize::MAX) {
@@ -175,7 +183,7 @@ impl Accepting {
         if !settings.proxy_protocol && !place.count_for(peer.ip()) {
             return Err("max_connections_per_client");
         }
-        let stream = stream.loosen().map_err(|_| "broken")?;
+        let stream = stream.take().ok_or("broken")?.loosen().map_err(|_| "broken")?;
         seat.hand.send(Handed { stream, peer, place }).map_err(|_| "no_worker")
     }
 }

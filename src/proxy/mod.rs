@@ -23,6 +23,7 @@ pub mod realtime;
 pub mod receive;
 pub mod relay;
 pub mod request_id;
+mod seating;
 pub mod server;
 pub mod settings;
 pub mod takeover;

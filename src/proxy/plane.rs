@@ -18,6 +18,7 @@ use crate::proxy::carrier::Carrier;
 use crate::proxy::deadline::Deadlines;
 use crate::proxy::http1::Date;
 use crate::proxy::request_id::RequestIds;
+use crate::proxy::seating::Lately;
 use crate::proxy::settings::Settings;
 use crate::telemetry::Metrics;
 use crate::upstream::Routes;
@@ -85,20 +86,15 @@ pub struct Worker {
     pub load: Arc<Load>,
 }
 
-/// How busy a worker is.
+/// What a worker has to do.
 #[derive(Debug, Default)]
 pub struct Load {
     /// Open connections.
     pub connections: AtomicUsize,
     /// Requests under way.
     pub requests: AtomicUsize,
-}
-
-impl Load {
-    /// What is compared: a request under way weighs as much as a connection.
-    pub fn weight(&self) -> usize {
-        self.connections.load(Ordering::Relaxed) + self.requests.load(Ordering::Relaxed)
-    }
+    /// How busy it has been.
+    pub lately: Lately,
 }
 
 /// A request from its head to the end of its answer, however that comes about.

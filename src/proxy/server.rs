@@ -1,5 +1,5 @@
 //! The data plane's threads: each worker is one thread with its own single-threaded runtime; accepted connections go to
-//! the least loaded one, so that a handful of busy connections cannot pile up on a core.
+//! the least busy one, so that a handful of busy connections cannot pile up on a core.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::{interval, timeout};
 
+use crate::clock::thread_cpu_ns;
 use crate::ledger::Journal;
 use crate::listen::{Address, Listener};
 use crate::proxy::accept::{Accepting, Handed, Places, Seat};
@@ -23,6 +24,7 @@ use crate::proxy::deadline::{Deadlines, TICK};
 use crate::proxy::http1::{self, Date};
 use crate::proxy::plane::{Load, Plane, Worker};
 use crate::proxy::request_id::RequestIds;
+use crate::proxy::seating::Teller;
 use crate::proxy::settings::Settings;
 use crate::upstream::http1::Room;
 use crate::upstream::pool::Pool;
@@ -256,9 +258,13 @@ async fn tick(worker: &Worker) -> Infallible {
     let mut ticks = interval(TICK);
     let mut until_sweep = SWEEP_TICKS;
     let mut shown = [0; 3];
+    let (clock, load) = (&worker.plane.clock, &worker.load);
+    let mut teller = Teller::new(clock.monotonic_ns(), thread_cpu_ns());
     loop {
         ticks.tick().await;
         worker.deadlines.tick();
+        let connections = load.connections.load(Ordering::Relaxed);
+        teller.tell(&load.lately, clock.monotonic_ns(), thread_cpu_ns(), connections);
         shown = show(worker, shown);
         until_sweep -= 1;
         if until_sweep == 0 {

@@ -3,8 +3,9 @@
 //! `tracing-appender` does the same; ours counts what is lost in a metric of the program and joins lines that wait into one write.
 
 use std::io::{self, Write};
-use std::sync::LazyLock;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender, sync_channel};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
@@ -30,7 +31,10 @@ pub fn dropped() -> Counter {
 /// Where lines are handed over; clones share the queue.
 #[derive(Debug, Clone)]
 pub struct Lines {
-    queue: SyncSender<Item>,
+    // A bounded channel of the standard library has room for all that may wait from the start, half a megabyte.
+    queue: Sender<Item>,
+    waiting: Arc<AtomicUsize>,
+    most: usize,
     dropped: Counter,
 }
 
@@ -50,15 +54,19 @@ impl Lines {
         Self::with_queue(out, QUEUE, dropped())
     }
 
-    fn with_queue(out: impl Write + Send + 'static, length: usize, dropped: Counter) -> io::Result<Self> {
-        let (queue, waiting) = sync_channel(length);
-        thread::Builder::new().name("keyward-log".to_owned()).spawn(move || write_all(&waiting, out))?;
-        Ok(Self { queue, dropped })
+    fn with_queue(out: impl Write + Send + 'static, most: usize, dropped: Counter) -> io::Result<Self> {
+        let (queue, items) = mpsc::channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let taken = Taken { items, waiting: Arc::clone(&waiting) };
+        thread::Builder::new().name("keyward-log".to_owned()).spawn(move || write_all(&taken, out))?;
+        Ok(Self { queue, waiting, most, dropped })
     }
 
     /// Hands a line over; it is lost, and counted, where too many wait.
     pub fn hand_over(&self, line: Vec<u8>) {
-        if self.queue.try_send(Item::Line(line)).is_err() {
+        let has_room = self.waiting.fetch_add(1, Ordering::Relaxed) < self.most;
+        if !has_room || self.queue.send(Item::Line(line)).is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
             self.dropped.inc();
         }
     }
@@ -66,24 +74,41 @@ impl Lines {
     /// Waits until what was handed over is written, but not for ever.
     pub fn flush(&self) {
         let (done, is_done) = sync_channel(1);
-        let mut item = Item::Flush(done);
-        // A full queue is drained by the writer unless its reader takes nothing; then there is nothing to wait for.
-        for _ in 0..10 {
-            match self.queue.try_send(item) {
-                Ok(()) => break,
-                Err(TrySendError::Full(back)) => item = back,
-                Err(TrySendError::Disconnected(_)) => return,
-            }
-            thread::sleep(FLUSH_PATIENCE / 10);
+        if self.queue.send(Item::Flush(done)).is_ok() {
+            let _ = is_done.recv_timeout(FLUSH_PATIENCE);
         }
-        let _ = is_done.recv_timeout(FLUSH_PATIENCE);
+    }
+}
+
+/// Where they come from.
+struct Taken {
+    items: Receiver<Item>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Taken {
+    fn counted(&self, item: Item) -> Item {
+        if matches!(item, Item::Line(_)) {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        item
+    }
+
+    /// The next one, once there is one; `None` when nobody can send any more.
+    fn next(&self) -> Option<Item> {
+        self.items.recv().ok().map(|item| self.counted(item))
+    }
+
+    /// The next one where it is there already.
+    fn next_now(&self) -> Option<Item> {
+        self.items.try_recv().ok().map(|item| self.counted(item))
     }
 }
 
 /// Writes what comes until nobody can send any more.
-fn write_all(waiting: &Receiver<Item>, mut out: impl Write) {
+fn write_all(lines: &Taken, mut out: impl Write) {
     let (mut joined, mut is_behind) = (Vec::new(), false);
-    while let Ok(first) = waiting.recv() {
+    while let Some(first) = lines.next() {
         // Lines seldom come alone: whoever logs the next ones need not wake anybody. With more of them there than one write takes none
         // needs waiting for.
         if matches!(first, Item::Line(_)) && !is_behind {
@@ -96,7 +121,7 @@ fn write_all(waiting: &Receiver<Item>, mut out: impl Write) {
                 Item::Line(line) => joined.extend_from_slice(&line),
                 Item::Flush(done) => flushed = Some(done),
             }
-            next = if joined.len() < WRITE_BYTES && flushed.is_none() { waiting.try_recv().ok() } else { None };
+            next = if joined.len() < WRITE_BYTES && flushed.is_none() { lines.next_now() } else { None };
         }
         is_behind = joined.len() >= WRITE_BYTES;
         // There is nowhere to tell that the log cannot be written.
