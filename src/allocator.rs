@@ -1,10 +1,10 @@
 //! The program's allocator, and how soon it gives memory back.
 #![expect(
     unsafe_code,
-    reason = "the allocator's settings are a C table that no safe crate writes, and its environment is read before the program runs"
+    reason = "the allocator's settings are a C table that no safe crate writes, and its environment is read before the program runs; nor does one ask it for what is free"
 )]
 
-use libmimalloc_sys::{mi_option_set, mi_option_t};
+use libmimalloc_sys::{mi_collect, mi_option_set, mi_option_t};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,4 +23,10 @@ pub fn set_up() {
         // SAFETY: the call stores an integer in a table of the allocator's, which any value in range may be, and no other thread reads yet.
         unsafe { mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) };
     }
+}
+
+/// Gives all free memory of the calling thread, and what others have let go of, back to the system now.
+pub fn give_back() {
+    // SAFETY: it touches nothing but memory that is free, and any thread may call it at any time.
+    unsafe { mi_collect(true) };
 }
