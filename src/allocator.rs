@@ -7,7 +7,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 
-use libmimalloc_sys::{mi_free, mi_malloc, mi_option_set, mi_option_t, mi_realloc, mi_zalloc};
+use libmimalloc_sys::{mi_collect, mi_free, mi_malloc, mi_option_set, mi_option_t, mi_realloc, mi_zalloc};
 use mimalloc::MiMalloc;
 
 #[global_allocator]
@@ -87,6 +87,12 @@ pub fn set_up() {
         // SAFETY: the call stores an integer in a table of the allocator's, which any value in range may be, and no other thread reads yet.
         unsafe { mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) };
     }
+}
+
+/// Gives all free memory of the calling thread, and what others have let go of, back to the system now.
+pub fn give_back() {
+    // SAFETY: it touches nothing but memory that is free, and any thread may call it at any time.
+    unsafe { mi_collect(true) };
 }
 
 #[cfg(test)]

@@ -53,12 +53,18 @@ impl KeyFile {
         Self { path, setup, secrets }
     }
 
-    /// Renames a new file over the old one. The last of the used keys is switched off or on.
+    /// Writes a new file beside the one that is read. The last of the used keys is switched off or on.
     pub fn write(&self, is_last_disabled: bool) -> anyhow::Result<()> {
-        let beside = self.path.with_extension("new");
-        std::fs::write(&beside, self.text(is_last_disabled))?;
-        std::fs::rename(&beside, &self.path)?;
-        Ok(())
+        Ok(std::fs::write(self.beside(), self.text(is_last_disabled))?)
+    }
+
+    /// Renames it over the one that is read.
+    pub fn put(&self) -> anyhow::Result<()> {
+        Ok(std::fs::rename(self.beside(), &self.path)?)
+    }
+
+    fn beside(&self) -> PathBuf {
+        self.path.with_extension("new")
     }
 
     /// The used keys are spread evenly over the file.
@@ -115,6 +121,7 @@ output = 10000000
     std::fs::write(folder.join("keyward.toml"), text)?;
     let keys = KeyFile::new(folder.join("keys.toml"), setup);
     keys.write(false)?;
+    keys.put()?;
     Ok(keys)
 }
 

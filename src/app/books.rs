@@ -1,6 +1,5 @@
 //! What outlives the process, opened: the store's keys into the table, what they used into their limits, and the ledger.
 
-use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -119,15 +118,14 @@ impl Books {
         }
     }
 
-    /// Puts the keys that the admin API has made into the table. Gives those that were declared by file when the program last ran.
+    /// Puts the keys that the admin API has made into the table. Those that were declared by file when the program last ran are not among them.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn load_keys(&self, keys: &KeyTable) -> Result<HashMap<KeyId, StoredKey>, BooksFault> {
-        let (mut by_file, mut changes, mut refused) = (HashMap::new(), Vec::new(), Ok(()));
-        let mut put = |key: StoredKey| match key.record.source {
-            Source::File => drop(by_file.insert(key.record.policy.id, key)),
-            Source::Api => {
+    pub fn load_keys(&self, keys: &KeyTable) -> Result<(), BooksFault> {
+        let (mut changes, mut refused) = (Vec::new(), Ok(()));
+        let mut put = |key: StoredKey| {
+            if key.record.source == Source::Api {
                 changes.push(KeyChange::Put(Box::new(key.record)));
                 if changes.len() >= BATCH && refused.is_ok() {
                     refused = keys.apply_all(std::mem::take(&mut changes));
@@ -136,8 +134,7 @@ impl Books {
         };
         self.store.load_keys(&mut put).map_err(|fault| self.fault(fault))?;
         refused?;
-        keys.apply_all(changes)?;
-        Ok(by_file)
+        Ok(keys.apply_all(changes)?)
     }
 
     /// Opens the ledger beside the store, and tells the table what every key has used: what the store knows of it, and what other processes have

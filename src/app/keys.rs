@@ -1,35 +1,42 @@
-//! Keys declared by file, on their way into the table.
+//! Keys declared by file, on their way into the table and to whoever follows them.
+//!
+//! The table has them already, so nothing here keeps them a second time: only what the table does not take, and of those that changed their ids,
+//! until they are told to the store.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::FileKey;
-use crate::keys::change::{ChangeRefused, KeyRecord, PreviousSecret, Source, diff};
+use crate::keys::change::{ChangeRefused, KeyChange, KeyRecord, PreviousSecret, Source};
 use crate::keys::secret::Digester;
 use crate::keys::table::KeyTable;
 use crate::store::{KeyDetails, Mask, OldSecret, StoredKey};
+use crate::units::KeyId;
 
-/// The part of them that the table takes.
-pub fn records(keys: &[StoredKey]) -> Vec<KeyRecord> {
-    keys.iter().map(|key| key.record.clone()).collect()
+/// The keys of the file in force.
+#[derive(Debug)]
+pub struct Declared {
+    table: Arc<KeyTable>,
+    rest: Mutex<Rest>,
 }
 
-/// The keys of the file, as the store keeps them.
-pub fn stored(keys: &[FileKey], digester: &Digester) -> Vec<StoredKey> {
-    let one = |key: &FileKey| {
-        let prefix = &*key.policy.key_prefix;
-        // What is declared by its hash has no prefix to show, but the beginning of the hash; no secret has a colon.
-        let head = if prefix.contains(':') { "" } else { prefix };
-        let details = KeyDetails {
-            created_at_ms: key.created_at_ms.unwrap_or_default(),
-            mask: Mask { head: head.into(), tail: Box::default() },
-            old_secrets: vec![OldSecret::default(); key.previous.len()],
-            metadata: key.metadata.clone(),
-            ..KeyDetails::default()
-        };
-        StoredKey { number: 0, record: record(key.clone(), digester), details }
-    };
-    keys.iter().map(one).collect()
+#[derive(Debug, Default)]
+struct Rest {
+    /// Of keys that say any of it; most say none.
+    besides: HashMap<KeyId, Beside>,
+    /// Of which the store is not told yet, in the order in which they are to be told.
+    untold: Vec<KeyId>,
 }
 
-fn record(key: FileKey, digester: &Digester) -> KeyRecord {
+/// What the file says of a key beside what the table takes.
+#[derive(Debug, PartialEq, Eq)]
+struct Beside {
+    created_at_ms: Option<i64>,
+    metadata: Vec<(Box<str>, Box<str>)>,
+}
+
+/// The part of a key that the table takes.
+pub fn record(key: FileKey, digester: &Digester) -> KeyRecord {
     let previous = key.previous.iter().map(|(sha256, until_unix_ms)| PreviousSecret {
         digest: digester.digest_of_sha256(sha256),
         until_unix_ms: *until_unix_ms,
@@ -42,13 +49,78 @@ fn record(key: FileKey, digester: &Digester) -> KeyRecord {
     }
 }
 
-/// Brings the table from `old` to `new`, whole. Says how many keys changed.
-///
-/// # Errors
-/// The first change that the table refused; none is made then.
-pub fn apply(table: &KeyTable, old: &[KeyRecord], new: &[KeyRecord]) -> Result<usize, ChangeRefused> {
-    let changes = diff(old, new);
-    let count = changes.len();
-    table.apply_all(changes)?;
-    Ok(count)
+impl Declared {
+    /// The file's part of a table.
+    pub fn new(table: Arc<KeyTable>) -> Self {
+        Self { table, rest: Mutex::default() }
+    }
+
+    /// Brings the table to the keys of a file, whole. Says how many changed.
+    ///
+    /// # Errors
+    /// The first change that the table refused; none is made then.
+    pub fn replace(&self, keys: Vec<FileKey>, digester: &Digester) -> Result<usize, ChangeRefused> {
+        let (mut besides, mut untold) = (HashMap::new(), Vec::new());
+        let records = keys.into_iter().map(|mut key| {
+            let beside = Beside { created_at_ms: key.created_at_ms, metadata: std::mem::take(&mut key.metadata) };
+            if beside.created_at_ms.is_some() || !beside.metadata.is_empty() {
+                besides.insert(key.policy.id, beside);
+            }
+            record(key, digester)
+        });
+        let changes = self.table.changes_to(Source::File, records);
+        untold.extend(changes.iter().map(KeyChange::id));
+        let count = changes.len();
+        self.table.apply_all(changes)?;
+        let mut rest = self.rest();
+        let is_other = |id: &KeyId| rest.besides.get(id) != besides.get(id);
+        untold.extend(besides.keys().chain(rest.besides.keys()).filter(|id| is_other(id)));
+        rest.untold.extend(untold);
+        rest.besides = besides;
+        Ok(count)
+    }
+
+    /// The keys of the file, in no order.
+    pub fn ids(&self) -> Vec<KeyId> {
+        self.table.ids(Source::File)
+    }
+
+    /// Whether the file has this key.
+    pub fn lists(&self, id: KeyId) -> bool {
+        self.table.get(id).is_some_and(|entry| entry.source() == Source::File)
+    }
+
+    /// A key as the store is to keep it, but for what the store itself gives; `None` for one that no file declares.
+    pub fn stored(&self, id: KeyId) -> Option<StoredKey> {
+        let record = self.table.record(id).filter(|record| record.source == Source::File)?;
+        let prefix = &*record.policy.key_prefix;
+        // What is declared by its hash has no prefix to show, but the beginning of the hash; no secret has a colon.
+        let head = if prefix.contains(':') { "" } else { prefix };
+        let rest = self.rest();
+        let beside = rest.besides.get(&id);
+        let details = KeyDetails {
+            created_at_ms: beside.and_then(|beside| beside.created_at_ms).unwrap_or_default(),
+            mask: Mask { head: head.into(), tail: Box::default() },
+            old_secrets: vec![OldSecret::default(); record.previous.len()],
+            metadata: beside.map(|beside| beside.metadata.clone()).unwrap_or_default(),
+            ..KeyDetails::default()
+        };
+        Some(StoredKey { number: 0, record, details })
+    }
+
+    /// Takes the keys of which the store is to be told.
+    pub fn take_untold(&self) -> Vec<KeyId> {
+        std::mem::take(&mut self.rest().untold)
+    }
+
+    /// Of these the store is still to be told, before all others.
+    pub fn put_back(&self, mut ids: Vec<KeyId>) {
+        let mut rest = self.rest();
+        ids.append(&mut rest.untold);
+        rest.untold = ids;
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

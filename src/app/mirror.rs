@@ -1,16 +1,18 @@
 //! Keys declared by file, on their way into the store: operators list them beside the others, and what they used is theirs also when
 //! they are gone. The file decides; the store only follows, and nothing waits for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::admin::service::journal::{self, Author};
+use crate::app::keys::Declared;
+use crate::app::memory;
 use crate::clock::Clock;
 use crate::keys::change::Source;
-use crate::store::{Store, StoreFault, StoredChange, StoredKey, Write, Written};
+use crate::store::{KeyRef, Store, StoreFault, StoredChange, StoredKey, Write};
 use crate::units::KeyId;
 
 /// Keys written in one step.
@@ -22,26 +24,30 @@ const REST: Duration = Duration::from_secs(5);
 /// Who is named in the audit.
 const AUTHOR: Author<'static> = Author { operator: "file", via: "file", address: None };
 
-/// What the store has of the keys declared by file.
+/// Tells the store of the keys declared by file. It keeps none of them: what a key is comes from the table, what it was from the store.
 #[derive(Debug)]
 pub struct Mirror {
     store: Arc<dyn Store>,
     clock: Clock,
-    kept: HashMap<KeyId, StoredKey>,
+    declared: Arc<Declared>,
+    /// Whether the store was looked through for what it had when the program started, and has turned out to be as we thought since (a backup may
+    /// be restored, another program may write).
+    is_compared: bool,
 }
 
 impl Mirror {
-    /// A mirror that knows what the store had when the program started.
-    pub fn new(store: Arc<dyn Store>, clock: Clock, kept: HashMap<KeyId, StoredKey>) -> Self {
-        Self { store, clock, kept }
+    /// A mirror that does not know yet what the store has.
+    pub fn new(store: Arc<dyn Store>, clock: Clock, declared: Arc<Declared>) -> Self {
+        Self { store, clock, declared, is_compared: false }
     }
 
-    /// Follows `wanted` whenever it changes, until nobody can change it any more.
-    pub async fn follow(mut self, mut wanted: watch::Receiver<Arc<Vec<StoredKey>>>) {
+    /// Follows the file whenever it `changed`, until nobody can change it any more.
+    pub async fn follow(mut self, mut changed: watch::Receiver<()>) {
         loop {
-            let keys = Arc::clone(&wanted.borrow_and_update());
+            changed.mark_unchanged();
             let bringing = tokio::task::spawn_blocking(move || {
-                let brought = self.bring(&keys);
+                let brought = self.bring();
+                memory::give_back();
                 (self, brought)
             });
             let Ok((mirror, brought)) = bringing.await else { return };
@@ -55,35 +61,90 @@ impl Mirror {
                     continue;
                 }
             }
-            if wanted.changed().await.is_err() {
+            if changed.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// Makes the store have `wanted` and no other keys of a file. Says how many changed.
+    /// Makes the store have the keys of the file and no others of one. Says how many changed.
     ///
     /// # Errors
     /// The store does not take it; what it took until then stays.
-    pub fn bring(&mut self, wanted: &[StoredKey]) -> Result<usize, StoreFault> {
-        let listed: HashSet<KeyId> = wanted.iter().map(|key| key.record.policy.id).collect();
-        let gone: Vec<StoredKey> =
-            self.kept.values().filter(|key| !listed.contains(&key.record.policy.id)).cloned().collect();
-        let puts = wanted.iter().filter_map(|key| self.put(key)).collect::<Vec<_>>();
-        let count = gone.len() + puts.len();
-        for keys in gone.chunks(BATCH) {
-            self.remove(keys)?;
+    pub fn bring(&mut self) -> Result<usize, StoreFault> {
+        let declared = Arc::clone(&self.declared);
+        let mut untold = Untold { ids: declared.take_untold().into(), declared: &declared };
+        if !self.is_compared {
+            self.compare(&mut untold.ids)?;
+            self.is_compared = true;
         }
-        for keys in puts.chunks(BATCH) {
-            self.write(keys)?;
+        let mut seen = HashSet::new();
+        untold.ids.retain(|id| seen.insert(*id));
+        drop(seen);
+        // Those that are gone first: another key may have the secret now.
+        untold.ids.make_contiguous().sort_by_cached_key(|id| declared.lists(*id));
+        let mut count = 0;
+        while !untold.ids.is_empty() {
+            let step: Vec<KeyId> = untold.ids.iter().take(BATCH).copied().collect();
+            count += self.tell(&step).inspect_err(|fault| self.is_compared &= !fault.is_conflict())?;
+            untold.ids.drain(..step.len());
+        }
+        Ok(count)
+    }
+
+    /// Leaves of the keys that are to be told those of which the store has something else, and adds all others of which that is so.
+    fn compare(&self, untold: &mut VecDeque<KeyId>) -> Result<(), StoreFault> {
+        let (mut same, mut others) = (HashSet::new(), Vec::new());
+        self.store.load_keys(&mut |kept| {
+            let id = kept.record.policy.id;
+            if kept.record.source != Source::File {
+                return;
+            }
+            let is_same = self.declared.stored(id).is_some_and(|wanted| self.due(wanted, Some(&kept)).is_none());
+            if is_same {
+                same.insert(id);
+            } else {
+                others.push(id);
+            }
+        })?;
+        untold.extend(self.declared.ids());
+        untold.extend(others);
+        untold.retain(|id| !same.contains(id));
+        Ok(())
+    }
+
+    /// Tells the store what became of some keys.
+    fn tell(&self, ids: &[KeyId]) -> Result<usize, StoreFault> {
+        let now_ms = self.clock.now().unix_ms;
+        let (mut changes, mut audit) = (Vec::new(), Vec::new());
+        for id in ids {
+            let kept = self.store.key(KeyRef::Id(*id))?.map(|(key, _)| key);
+            let kept = kept.filter(|kept| kept.record.source == Source::File);
+            let action = match (self.declared.stored(*id), &kept) {
+                (Some(wanted), _) => {
+                    let Some(key) = self.due(wanted, kept.as_ref()) else { continue };
+                    let action = if kept.is_some() { "key.update" } else { "key.create" };
+                    audit.extend(journal::entries(&AUTHOR, action, kept.as_ref(), Some(&key), now_ms));
+                    changes.push(StoredChange::Put(Box::new(key)));
+                    continue;
+                }
+                (None, Some(_)) => "key.delete",
+                (None, None) => continue,
+            };
+            audit.extend(journal::entries(&AUTHOR, action, kept.as_ref(), None, now_ms));
+            changes.push(StoredChange::Remove { id: *id, at_ms: now_ms });
+        }
+        let count = changes.len();
+        if count > 0 {
+            self.store.write(Write::Keys { changes, audit, remember: None })?;
         }
         Ok(count)
     }
 
     /// The key as it is to be written; `None` where the store has it so already.
-    fn put(&self, wanted: &StoredKey) -> Option<StoredKey> {
-        let mut key = wanted.clone();
-        if let Some(kept) = self.kept.get(&wanted.record.policy.id) {
+    fn due(&self, wanted: StoredKey, kept: Option<&StoredKey>) -> Option<StoredKey> {
+        let mut key = wanted;
+        if let Some(kept) = kept {
             key.number = kept.number;
             key.details.version = kept.details.version;
             key.details.updated_at_ms = kept.details.updated_at_ms;
@@ -102,53 +163,21 @@ impl Mirror {
         }
         Some(key)
     }
+}
 
-    fn write(&mut self, keys: &[StoredKey]) -> Result<(), StoreFault> {
-        let changes = keys.iter().map(|key| StoredChange::Put(Box::new(key.clone()))).collect();
-        let audit = keys.iter().flat_map(|key| {
-            let before = self.kept.get(&key.record.policy.id);
-            let action = if before.is_some() { "key.update" } else { "key.create" };
-            journal::entries(&AUTHOR, action, before, Some(key), key.details.updated_at_ms)
-        });
-        let write = Write::Keys { changes, audit: audit.collect(), remember: None };
-        let written = self.again_if_stale(write)?;
-        for (at, key) in keys.iter().enumerate() {
-            let number = written.get(at).copied().unwrap_or(key.number);
-            self.kept.insert(key.record.policy.id, StoredKey { number, ..key.clone() });
-        }
-        Ok(())
-    }
+/// Keys of which the store is to be told. Those that are left when it fails are told the next time.
+struct Untold<'a> {
+    ids: VecDeque<KeyId>,
+    declared: &'a Declared,
+}
 
-    fn remove(&mut self, keys: &[StoredKey]) -> Result<(), StoreFault> {
-        let at_ms = self.clock.now().unix_ms;
-        let changes = keys.iter().map(|key| StoredChange::Remove { id: key.record.policy.id, at_ms }).collect();
-        let audit =
-            keys.iter().flat_map(|key| journal::entries(&AUTHOR, "key.delete", Some(key), None, at_ms)).collect();
-        self.again_if_stale(Write::Keys { changes, audit, remember: None })?;
-        for key in keys {
-            self.kept.remove(&key.record.policy.id);
-        }
-        Ok(())
-    }
-
-    /// Where the store has something else than we thought (a backup was restored, another program wrote), we look again, and the next
-    /// try begins from there.
-    fn again_if_stale(&mut self, write: Write) -> Result<Vec<i64>, StoreFault> {
-        match self.store.write(write) {
-            Ok(Written::Keys(numbers)) => Ok(numbers),
-            Ok(_) => Ok(Vec::new()),
-            Err(fault) => {
-                if fault.is_conflict() {
-                    let mut kept = HashMap::new();
-                    self.store.load_keys(&mut |key| {
-                        if key.record.source == Source::File {
-                            kept.insert(key.record.policy.id, key);
-                        }
-                    })?;
-                    self.kept = kept;
-                }
-                Err(fault)
-            }
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        if !self.ids.is_empty() {
+            self.declared.put_back(std::mem::take(&mut self.ids).into());
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,11 +10,12 @@ use crate::admin::service::{Parts, Service};
 use crate::admin::{Gate, Operators, Surface, Vendors, first_operator};
 use crate::app::books::{Books, BooksFault, LedgerOpening};
 use crate::app::holds::{Held, Holds};
+use crate::app::keys::Declared;
 use crate::app::mirror::Mirror;
+use crate::app::pepper;
 use crate::app::program::Running;
 use crate::app::reload::{self, Reloader, Told};
 use crate::app::time_mark::TimeMark;
-use crate::app::{keys, pepper};
 use crate::clock::Clock;
 use crate::config::{Config, Faults, FileKey, watch};
 use crate::dialect::estimate::Estimator;
@@ -94,17 +95,22 @@ pub struct Opened {
 ///
 /// # Errors
 /// Why it cannot start.
-pub fn open(config: Config, keys: &[FileKey], files: Option<Files>, held: Option<Held>) -> Result<Opened, StartFault> {
+pub fn open(
+    config: Config,
+    keys: Vec<FileKey>,
+    files: Option<Files>,
+    held: Option<Held>,
+) -> Result<Opened, StartFault> {
     let digester = Digester::new(&pepper::load(&config.storage.pepper)?);
-    reload::log_warnings(&config, keys);
+    reload::log_warnings(&config, &keys);
     let (table, metrics) = (Arc::new(KeyTable::new()), Metrics::new());
     let books = Books::open(&config.storage)?;
     let time_mark = books.time_mark();
     let clock = Clock::system().guarded(time_mark.read());
     books.recognise(&digester)?;
-    let known = books.load_keys(&table)?;
-    let stored = keys::stored(keys, &digester);
-    keys::apply(&table, &[], &keys::records(&stored)).map_err(machine("keys"))?;
+    books.load_keys(&table)?;
+    let declared = Arc::new(Declared::new(Arc::clone(&table)));
+    declared.replace(keys, &digester).map_err(machine("keys"))?;
     let is_paused = held.is_some();
     let holds = Arc::new(Holds::take(Arc::clone(&table), held.unwrap_or_default()));
     let ledger = books.open_ledger(LedgerOpening {
@@ -135,7 +141,7 @@ pub fn open(config: Config, keys: &[FileKey], files: Option<Files>, held: Option
     });
     plane.metrics.keys.set(i64::try_from(table.len()).unwrap_or(i64::MAX));
     let gate = Gate::default();
-    let mirror = Mirror::new(Arc::clone(&store), clock.clone(), known);
+    let mirror = Mirror::new(Arc::clone(&store), clock.clone(), Arc::clone(&declared));
     let vendors = Arc::new(Vendors::new(&config.admin));
     let admin_tls = Arc::new(InForce::new(config.admin.tls.clone()));
     let told = Told {
@@ -145,7 +151,7 @@ pub fn open(config: Config, keys: &[FileKey], files: Option<Files>, held: Option
         admin_tls: Arc::clone(&admin_tls),
     };
     let (path, seen) = files.map(|files| (files.config, files.seen)).unzip();
-    let reloader = path.map(|path| Arc::new(Reloader::new(path, Arc::clone(&plane), config, stored, told)));
+    let reloader = path.map(|path| Arc::new(Reloader::new(path, Arc::clone(&plane), config, declared, told)));
     let program =
         Arc::new(Running { plane: Arc::clone(&plane), store: Arc::clone(&store), reloader: reloader.clone() });
     let service = Arc::new(Service::new(Parts { store, keys: table, digester, clock, program, gate }));

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::admin::{Gate, Operators, Vendors};
-use crate::app::keys;
+use crate::app::keys::Declared;
+use crate::app::memory;
 use crate::config::{self, Config, FileKey};
 use crate::proxy::{self, Live, Plane};
-use crate::store::StoredKey;
 use crate::telemetry::metrics::Verdict;
 use crate::tls::{Identity, InForce};
 use crate::upstream::Routes;
@@ -22,11 +22,13 @@ pub struct Reloader {
     /// What the program started with: sockets, threads and storage are still as it says.
     started: Config,
     /// Held for the whole of a reload, so that they come one at a time.
-    state: Mutex<State>,
+    config: Mutex<Config>,
     /// Never held for longer than a copy, so that whoever asks does not wait for a reload.
     told: Mutex<Last>,
-    /// The keys of the file in force, for whoever follows them.
-    declared: watch::Sender<Arc<Vec<StoredKey>>>,
+    /// The keys of the file in force.
+    declared: Arc<Declared>,
+    /// Wakes whoever follows them.
+    changed: watch::Sender<()>,
     others: Told,
 }
 
@@ -41,12 +43,6 @@ pub struct Told {
     pub vendors: Arc<Vendors>,
     /// What the admin listener shakes hands with.
     pub admin_tls: Arc<InForce>,
-}
-
-#[derive(Debug)]
-struct State {
-    config: Config,
-    keys: Arc<Vec<StoredKey>>,
 }
 
 /// What others ask about the last reload.
@@ -64,26 +60,25 @@ pub type Refused = Vec<String>;
 
 impl Reloader {
     /// Of a program that has just started with these.
-    pub fn new(path: PathBuf, plane: Arc<Plane>, config: Config, keys: Vec<StoredKey>, others: Told) -> Self {
+    pub fn new(path: PathBuf, plane: Arc<Plane>, config: Config, declared: Arc<Declared>, others: Told) -> Self {
         plane.metrics.config_in_force.set(1);
         plane.metrics.edge.show_expiry(expiry(&config.server.tls), expiry(&config.admin.tls));
         let told = Last { files: files_of(&config), ..Last::default() };
-        let (started, keys) = (config.clone(), Arc::new(keys));
-        let declared = watch::Sender::new(Arc::clone(&keys));
         Self {
             path,
             plane,
-            started,
-            state: Mutex::new(State { config, keys }),
+            started: config.clone(),
+            config: Mutex::new(config),
             told: Mutex::new(told),
             declared,
+            changed: watch::Sender::new(()),
             others,
         }
     }
 
-    /// The keys of the file in force, now and after every reload.
-    pub fn declared(&self) -> watch::Receiver<Arc<Vec<StoredKey>>> {
-        self.declared.subscribe()
+    /// Told of every reload that put keys of the file in force.
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Reads both files anew and puts them in force, or says why not and changes nothing. Blocks; not to be called from an async task.
@@ -91,9 +86,16 @@ impl Reloader {
     /// # Errors
     /// Every fault, with file, line and path.
     pub fn reload(&self) -> Result<(), Refused> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let verdict = self.reload_once();
+        // Once operators may go on.
+        memory::give_back();
+        verdict
+    }
+
+    fn reload_once(&self) -> Result<(), Refused> {
+        let mut in_force = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let _closed = self.others.gate.close();
-        let verdict = self.read_and_apply(&mut state);
+        let verdict = self.read_and_apply(&mut in_force);
         let metrics = &self.plane.metrics;
         match &verdict {
             Ok(()) => {
@@ -107,12 +109,12 @@ impl Reloader {
                 metrics.reloads.get_or_create(&Verdict { result: "refused" }).inc();
                 metrics.config_in_force.set(0);
                 // A fault elsewhere must not let a certificate run out that was renewed in time.
-                self.renew_certificates(&mut state.config);
+                self.renew_certificates(&mut in_force);
             }
         }
-        metrics.edge.show_expiry(expiry(&state.config.server.tls), expiry(&state.config.admin.tls));
+        metrics.edge.show_expiry(expiry(&in_force.server.tls), expiry(&in_force.admin.tls));
         metrics.keys.set(i64::try_from(self.plane.keys.len()).unwrap_or(i64::MAX));
-        let mut files = files_of(&state.config);
+        let mut files = files_of(&in_force);
         if verdict.is_err() {
             files.extend(config::keys_file_of(&self.path));
             files.extend(config::tls_files_of(&self.path));
@@ -120,7 +122,7 @@ impl Reloader {
         *self.told() = Last {
             faults: verdict.clone().err(),
             files,
-            needs_restart: config::needs_restart(&self.started, &state.config),
+            needs_restart: config::needs_restart(&self.started, &in_force),
         };
         verdict
     }
@@ -150,19 +152,17 @@ impl Reloader {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_and_apply(&self, state: &mut State) -> Result<(), Refused> {
+    fn read_and_apply(&self, in_force: &mut Config) -> Result<(), Refused> {
         let env = |name: &str| std::env::var(name).ok();
-        let (config, keys) = config::load_all(&self.path, state.config.keys_file.as_deref(), &env)
+        let (config, keys) = config::load_all(&self.path, in_force.keys_file.as_deref(), &env)
             .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         // Compared with the start and not with the last reload, so that a change is told until it is in force.
         for setting in config::needs_restart(&self.started, &config) {
             tracing::warn!(setting, "differs from what the program started with; takes effect only at the next start");
         }
         log_warnings(&config, &keys);
-        let stored = keys::stored(&keys, &self.plane.digester);
-        let (old, new) = (keys::records(&state.keys), keys::records(&stored));
         // Keys first: a key that the new file takes away must not meet the new routes.
-        let changed = keys::apply(&self.plane.keys, &old, &new).map_err(|refused| {
+        let changed = self.declared.replace(keys, &self.plane.digester).map_err(|refused| {
             let file = config.keys_file.as_ref().unwrap_or(&self.path);
             vec![format!("{}: {refused}", file.display())]
         })?;
@@ -172,9 +172,8 @@ impl Reloader {
         self.others.operators.replace(&config.admin);
         self.others.vendors.replace(&config.admin);
         self.others.admin_tls.replace(config.admin.tls.as_ref());
-        state.config = config;
-        state.keys = Arc::new(stored);
-        self.declared.send_replace(Arc::clone(&state.keys));
+        *in_force = config;
+        self.changed.send_replace(());
         tracing::info!(keys = self.plane.keys.len(), changed, "configuration in force");
         Ok(())
     }

@@ -79,8 +79,8 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
         let Backend::Sqlite(store) = &config.storage.backend;
         Predecessor::until_free(&Books::journals_of(store));
     }
-    let opened = open(config, &keys, Some(Files { config: options.config.clone(), seen }), held)?;
-    drop(keys);
+    let opened = open(config, keys, Some(Files { config: options.config.clone(), seen }), held)?;
+    memory::give_back();
     let start = Start { sockets, ready_file: options.ready_file.as_deref(), predecessor, can_hand_over: true };
     run(opened, start, async |started: &Started| {
         if let Some(token) = &started.first_token {
@@ -201,7 +201,7 @@ async fn run_planes(
     tokio::spawn(time_mark::watch(plane, time_mark, move || !books.store.is_closed()));
     tokio::spawn(service_manager::keep_alive());
     if let Some(reloader) = reloader {
-        tokio::spawn(mirror.follow(reloader.declared()));
+        tokio::spawn(mirror.follow(reloader.changed()));
     }
     for address in &server.addresses {
         tracing::info!(%address, "listening");

@@ -73,7 +73,7 @@ pub fn quickstart(listen: SocketAddr, admin: SocketAddr, ready_file: Option<&Pat
         |config| {
             let sockets = Sockets::of(&config, Inherited::default())
                 .map_err(|error| StartFault::Machine { what: "a listener", error })?;
-            Ok((open(config, &[], None, None)?, sockets))
+            Ok((open(config, Vec::new(), None, None)?, sockets))
         },
     );
     let greet = async |started: &Started| match keys(started).await {

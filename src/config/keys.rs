@@ -92,8 +92,14 @@ pub fn load_keys(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Ve
 /// # Errors
 /// Every fault.
 pub fn parse_keys(text: &str, origin: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Vec<FileKey>, Faults> {
+    read_in_parts(text, origin, env).map_or_else(|| read_whole(text, origin, env), Ok)
+}
+
+fn read_whole(text: &str, origin: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Vec<FileKey>, Faults> {
     let vocabulary = || vec![NAMES, KEY_NAMES, PREVIOUS_NAMES];
-    let (mut keys, warnings) = raw::read_document(text, origin, env, NAMES, &vocabulary, read)?;
+    let mut read_whole = Entries::default();
+    let ((), warnings) = raw::read_document(text, origin, env, NAMES, &vocabulary, |root| read_whole.read(root))?;
+    let mut keys = read_whole.keys;
     // Warnings come in the order of the keys.
     let mut index = 0;
     for warning in warnings {
@@ -108,14 +114,52 @@ pub fn parse_keys(text: &str, origin: &Path, env: &dyn Fn(&str) -> Option<String
     Ok(keys)
 }
 
-fn read(root: &Table<'_>) -> Vec<FileKey> {
-    let mut keys = Vec::new();
-    let mut seen = Seen::default();
-    if !root.has("keys") {
-        root.fault_of("keys", "is missing: [[keys]] entries are required, or keys = [] for none".to_owned());
+/// Bytes of a large file that are read at a time, or a few more.
+const PART: usize = 256 * 1024;
+
+/// Reads a large file entry by entry: as one document it would take twenty times its size in memory while it is read. `None` for a small
+/// one, and for one of which there is anything to say: what that is, only the whole tells.
+fn read_in_parts(text: &str, origin: &Path, env: &dyn Fn(&str) -> Option<String>) -> Option<Vec<FileKey>> {
+    // Where this stands inside of something, the part before it is not whole.
+    let header = memchr::memmem::Finder::new("\n[[keys]]");
+    let (mut rest, mut lines_before) = (text, 0);
+    let mut entries = Entries::default();
+    if text.len() > PART {
+        entries.keys.reserve(header.find_iter(text.as_bytes()).count() + 1);
     }
-    root.tables("keys", KEY_NAMES, |index, table| keys.extend(entry::read(index, table, &mut seen)));
-    keys
+    while rest.len() > PART {
+        let Some(at) = rest.as_bytes().get(PART..).and_then(|behind| header.find(behind)) else { break };
+        let (part, behind) = rest.split_at_checked(PART + at + 1)?;
+        raw::read_part(part, lines_before, origin, env, NAMES, |root| entries.read(root))?;
+        lines_before += memchr::memchr_iter(b'\n', part.as_bytes()).count();
+        rest = behind;
+    }
+    if lines_before == 0 {
+        return None;
+    }
+    raw::read_part(rest, lines_before, origin, env, NAMES, |root| entries.read(root))?;
+    Some(entries.keys)
+}
+
+/// The entries read so far.
+#[derive(Default)]
+struct Entries {
+    keys: Vec<FileKey>,
+    seen: Seen,
+    count: usize,
+}
+
+impl Entries {
+    fn read(&mut self, root: &Table<'_>) {
+        if !root.has("keys") {
+            root.fault_of("keys", "is missing: [[keys]] entries are required, or keys = [] for none".to_owned());
+        }
+        let before = self.count;
+        root.tables("keys", KEY_NAMES, |index, table| {
+            self.count = before + index + 1;
+            self.keys.extend(entry::read(before + index, table, &mut self.seen));
+        });
+    }
 }
 
 /// What no two keys may share, each with where it stood first.

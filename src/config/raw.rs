@@ -78,6 +78,8 @@ pub(super) struct Note {
 /// One document under reading: its text, and what was found wrong with it so far.
 pub(super) struct Reader<'a> {
     text: &'a str,
+    /// Lines of the document before the text.
+    lines_before: usize,
     file: Arc<FilePath>,
     env: &'a Env<'a>,
     vocabulary: &'a dyn Fn() -> Vec<Names>,
@@ -99,15 +101,7 @@ pub(super) fn read_document<T>(
     vocabulary: &dyn Fn() -> Vec<Names>,
     read: impl FnOnce(&Table<'_>) -> T,
 ) -> Result<(T, Vec<Fault>), Faults> {
-    let reader = Reader {
-        text,
-        file: origin.into(),
-        env,
-        vocabulary,
-        line_starts: OnceCell::new(),
-        faults: RefCell::default(),
-        warnings: RefCell::default(),
-    };
+    let reader = Reader::new(text, 0, origin, env, vocabulary);
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         reader.fault(Note {
@@ -131,7 +125,48 @@ pub(super) fn read_document<T>(
     reader.finish(value)
 }
 
+/// Reads a part of a document that stands on its own, so many lines from its beginning. `None` where there is anything to be said of it: only the
+/// whole is read for that.
+pub(super) fn read_part<T>(
+    text: &str,
+    lines_before: usize,
+    origin: &FilePath,
+    env: &Env<'_>,
+    names: Names,
+    read: impl FnOnce(&Table<'_>) -> T,
+) -> Option<T> {
+    let reader = Reader::new(text, lines_before, origin, env, &Vec::new);
+    let (root, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        return None;
+    }
+    let table = Table { reader: &reader, entries: Some(root.get_ref()), span: 0..0, path: Path::Root, names };
+    table.refuse_unknown_names();
+    let value = read(&table);
+    let is_silent = reader.faults.borrow().is_empty() && reader.warnings.borrow().is_empty();
+    is_silent.then_some(value)
+}
+
 impl<'a> Reader<'a> {
+    fn new(
+        text: &'a str,
+        lines_before: usize,
+        origin: &FilePath,
+        env: &'a Env<'a>,
+        vocabulary: &'a dyn Fn() -> Vec<Names>,
+    ) -> Self {
+        Self {
+            text,
+            lines_before,
+            file: origin.into(),
+            env,
+            vocabulary,
+            line_starts: OnceCell::new(),
+            faults: RefCell::default(),
+            warnings: RefCell::default(),
+        }
+    }
+
     /// Records a fault.
     pub fn fault(&self, note: Note) {
         self.faults.borrow_mut().push(note);
@@ -158,7 +193,10 @@ impl<'a> Reader<'a> {
         let line = starts.partition_point(|start| *start <= offset).max(1);
         let start = starts.get(line - 1).copied().unwrap_or_default();
         let before = self.text.get(start..offset.min(self.text.len()));
-        Place { line, column: before.map_or(offset - start, |before| before.chars().count()) + 1 }
+        Place {
+            line: self.lines_before + line,
+            column: before.map_or(offset - start, |before| before.chars().count()) + 1,
+        }
     }
 
     fn line_starts(&self) -> &[usize] {

@@ -1,7 +1,5 @@
 //! Changes to keys, whoever sends them, and how they merge.
 
-use std::collections::HashMap;
-
 use thiserror::Error;
 
 use crate::policy::KeyPolicy;
@@ -101,66 +99,4 @@ pub enum ChangeRefused {
         /// Who declares it.
         source_of: Source,
     },
-}
-
-/// What leads from `old` to `new`: removals first, then what is new or differs, in the order of `new`. Of records with one id the
-/// last counts. O(old + new).
-pub fn diff(old: &[KeyRecord], new: &[KeyRecord]) -> Vec<KeyChange> {
-    let index = |records: &'_ [KeyRecord]| -> HashMap<KeyId, usize> {
-        records.iter().enumerate().map(|(at, record)| (record.policy.id, at)).collect()
-    };
-    let (before, after) = (index(old), index(new));
-    let mut changes = Vec::new();
-    for (at, record) in old.iter().enumerate() {
-        let id = record.policy.id;
-        if !after.contains_key(&id) && before.get(&id) == Some(&at) {
-            changes.push(KeyChange::Remove(id));
-        }
-    }
-    for (at, record) in new.iter().enumerate() {
-        let id = record.policy.id;
-        let same = before.get(&id).and_then(|at| old.get(*at)).is_some_and(|known| known == record);
-        if !same && after.get(&id) == Some(&at) {
-            changes.push(KeyChange::Put(Box::new(record.clone())));
-        }
-    }
-    changes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use uuid::Uuid;
-
-    fn record(id: u128, secret: u8) -> KeyRecord {
-        KeyRecord {
-            policy: KeyPolicy::unlimited(KeyId(Uuid::from_u128(id)), "k", "p"),
-            current: KeyDigest([secret; 32]),
-            previous: Vec::new(),
-            source: Source::File,
-        }
-    }
-
-    #[test]
-    fn a_reload_sends_only_what_changed() {
-        let old = [record(1, 1), record(2, 2), record(3, 3)];
-        let new = [record(4, 4), record(3, 9), record(2, 2)];
-        let changes = diff(&old, &new);
-        let put = |record| KeyChange::Put(Box::new(record));
-        let gone = KeyChange::Remove(KeyId(Uuid::from_u128(1)));
-        assert_eq!(changes, [gone, put(record(4, 4)), put(record(3, 9))]);
-        assert_eq!(diff(&new, &new), []);
-    }
-
-    #[test]
-    fn every_part_of_a_record_counts() {
-        let old = record(1, 1);
-        let mut disabled = old.clone();
-        disabled.policy.is_disabled = true;
-        let mut rotated = old.clone();
-        rotated.previous.push(PreviousSecret { digest: KeyDigest([7; 32]), until_unix_ms: 5 });
-        for new in [disabled, rotated] {
-            assert_eq!(diff(std::slice::from_ref(&old), std::slice::from_ref(&new)), [KeyChange::Put(Box::new(new))]);
-        }
-    }
 }

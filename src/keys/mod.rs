@@ -4,6 +4,6 @@ pub mod change;
 pub mod secret;
 pub mod table;
 
-pub use change::{ChangeRefused, KeyChange, KeyRecord, PreviousSecret, Source, diff};
+pub use change::{ChangeRefused, KeyChange, KeyRecord, PreviousSecret, Source};
 pub use secret::{Digester, Pepper, Secret, Shape};
 pub use table::{KeyEntry, KeyTable, Remembered, SecretSlot};

@@ -4,33 +4,26 @@
 //! for the time of one lookup and allocate nothing; changes come one at a time and touch one key's pointers.
 
 use std::borrow::Borrow;
+use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 
-use crate::clock::Now;
-use crate::keys::change::{ChangeRefused, KeyChange, KeyRecord, Source};
-use crate::limits::{KeyLimits, QuotaCount};
-use crate::policy::{CutReason, KeyPolicy};
+use crate::keys::change::{ChangeRefused, KeyChange, KeyRecord, PreviousSecret, Source};
+use crate::limits::QuotaCount;
 use crate::units::{KeyDigest, KeyId};
 
 mod batch;
 mod cold;
+mod entry;
+mod slot;
+
+pub use entry::KeyEntry;
+pub use slot::SecretSlot;
 
 /// Shards of each set: small ones, so that one of them growing holds readers up for tens of microseconds at most.
 const SHARDS: usize = 256;
-
-/// `until` of a current secret.
-const NO_END: i64 = i64::MAX;
-
-/// `until` of a secret that its key no longer lists.
-const WITHDRAWN: i64 = i64::MIN;
-
-/// How far behind the time of last use may lag, milliseconds: not every request writes to memory that all workers share.
-const USE_LAG_MS: i64 = 1_000;
 
 /// What a store remembers of a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,207 +43,6 @@ pub struct KeyTable {
     keys: DashMap<ById, ()>,
     /// The lock that makes changes come one at a time.
     writer: Mutex<batch::Writer>,
-}
-
-/// A key: what it may do now, and the state of its limits for life.
-#[derive(Debug)]
-pub struct KeyEntry {
-    id: KeyId,
-    /// What it may do; `None` while it sleeps folded up. Changed only under the lock of `cold`.
-    policy: ArcSwapOption<KeyPolicy>,
-    /// Made at the first use: most keys of a large table sleep.
-    limits: OnceLock<Arc<KeyLimits>>,
-    cold: Mutex<Cold>,
-    is_removed: AtomicBool,
-    source: Source,
-}
-
-/// What only changes and the first use of a key look at.
-#[derive(Debug)]
-struct Cold {
-    current: Weak<SecretSlot>,
-    /// `None` once `policy` is there.
-    folded: Option<Box<cold::Folded>>,
-}
-
-/// A secret of a key: the current one or one before it. A running request holds on to the one it came with.
-#[derive(Debug)]
-pub struct SecretSlot {
-    digest: KeyDigest,
-    entry: Arc<KeyEntry>,
-    until_unix_ms: AtomicI64,
-    uses: AtomicU64,
-    last_used_unix_ms: AtomicI64,
-    /// The slot of the same secret at the key it went over to.
-    successor: OnceLock<Arc<SecretSlot>>,
-}
-
-impl KeyEntry {
-    /// Its identity.
-    pub fn id(&self) -> KeyId {
-        self.id
-    }
-
-    /// What it may do now.
-    pub fn policy(&self) -> Arc<KeyPolicy> {
-        self.policy.load_full().unwrap_or_else(|| self.unfold())
-    }
-
-    /// The first use: the policy is made whole and stays so.
-    fn unfold(&self) -> Arc<KeyPolicy> {
-        let mut cold = self.cold();
-        match (self.policy.load_full(), cold.folded.take()) {
-            (None, Some(folded)) => {
-                let policy = Arc::new(folded.unfold(self.id));
-                self.policy.store(Some(Arc::clone(&policy)));
-                policy
-            }
-            (Some(policy), _) => policy,
-            // Not reached: one of the two is always there. A key that may do nothing is the safe answer.
-            (None, None) => Arc::new(KeyPolicy { is_disabled: true, ..KeyPolicy::unlimited(self.id, "", "") }),
-        }
-    }
-
-    /// What it may do now, without waking it: a key that sleeps folded up sleeps on.
-    pub fn policy_at_rest(&self) -> Arc<KeyPolicy> {
-        let folded = |cold: &Cold| cold.folded.as_ref().map(|folded| Arc::new(folded.unfold(self.id)));
-        self.policy.load_full().or_else(|| folded(&self.cold())).unwrap_or_else(|| self.policy())
-    }
-
-    /// The state of its limits.
-    pub fn limits(&self) -> &Arc<KeyLimits> {
-        self.limits.get_or_init(Arc::default)
-    }
-
-    /// The state of its limits if it was ever used: looking at a key makes none.
-    pub fn limits_if_used(&self) -> Option<&Arc<KeyLimits>> {
-        self.limits.get()
-    }
-
-    /// Who declares it.
-    pub fn source(&self) -> Source {
-        self.source
-    }
-
-    /// Whether it is gone; what still holds it must end.
-    pub fn is_removed(&self) -> bool {
-        self.is_removed.load(Ordering::Acquire)
-    }
-
-    fn current(&self) -> Option<Arc<SecretSlot>> {
-        self.cold().current.upgrade()
-    }
-
-    fn cold(&self) -> MutexGuard<'_, Cold> {
-        self.cold.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl SecretSlot {
-    fn new(digest: KeyDigest, entry: Arc<KeyEntry>, until_unix_ms: i64) -> Arc<Self> {
-        Arc::new(Self {
-            digest,
-            entry,
-            until_unix_ms: AtomicI64::new(until_unix_ms),
-            uses: AtomicU64::new(0),
-            last_used_unix_ms: AtomicI64::new(i64::MIN),
-            successor: OnceLock::new(),
-        })
-    }
-
-    /// The slot that the same secret has now: this one, or after it went over to another key, that key's.
-    pub fn latest(&self) -> &Self {
-        let mut latest = self;
-        while let Some(next) = latest.successor.get() {
-            latest = next;
-        }
-        latest
-    }
-
-    /// Its key.
-    pub fn entry(&self) -> &Arc<KeyEntry> {
-        &self.entry
-    }
-
-    /// What it is found by.
-    pub fn digest(&self) -> KeyDigest {
-        self.digest
-    }
-
-    /// Whether another secret has taken its place.
-    pub fn is_previous(&self) -> bool {
-        self.until_unix_ms.load(Ordering::Acquire) != NO_END
-    }
-
-    /// When it ends (exclusive), milliseconds since 1970; `None` for a current secret.
-    pub fn until_unix_ms(&self) -> Option<i64> {
-        let until = self.until_unix_ms.load(Ordering::Acquire);
-        (until != NO_END).then_some(until)
-    }
-
-    /// Whether its key no longer lists it: it is in no table any more.
-    pub fn is_withdrawn(&self) -> bool {
-        self.until_unix_ms.load(Ordering::Acquire) == WITHDRAWN
-    }
-
-    /// Whether it is not its key's any more: the key is removed, or no longer lists it, or it is another key's now. Never undone.
-    pub fn is_gone(&self) -> bool {
-        self.is_withdrawn() || self.entry.is_removed() || self.successor.get().is_some()
-    }
-
-    /// Whether its grace is over.
-    pub fn grace_ended(&self, now: Now) -> bool {
-        self.until_unix_ms().is_some_and(|until| now.unix_ms >= until)
-    }
-
-    /// Whether a request that came with it may run on: what a stream asks again and again. Where the secret has gone over to another key
-    /// meanwhile, that key decides: whoever holds the secret still may.
-    ///
-    /// # Errors
-    /// [`CutReason::Deleted`], [`CutReason::Disabled`], [`CutReason::Expired`], or [`CutReason::GraceEnded`], which a secret that
-    /// its key no longer lists has too.
-    pub fn may_continue(&self, now: Now) -> Result<(), CutReason> {
-        let latest = self.latest();
-        if latest.entry.is_removed() {
-            return Err(CutReason::Deleted);
-        }
-        // Asked for every stream at every tick, so what is unfolded is not cloned.
-        match latest.entry.policy.load().as_ref() {
-            Some(policy) => ends(policy, now)?,
-            None => ends(&latest.entry.policy(), now)?,
-        }
-        if latest.grace_ended(now) { Err(CutReason::GraceEnded) } else { Ok(()) }
-    }
-
-    /// Notes a use. Those of a previous secret are counted; the time of any is kept to the second.
-    pub fn note_use(&self, now: Now) {
-        if self.is_previous() {
-            self.uses.fetch_add(1, Ordering::Relaxed);
-        }
-        let last = self.last_used_unix_ms.load(Ordering::Relaxed);
-        if now.unix_ms >= last.saturating_add(USE_LAG_MS) {
-            self.last_used_unix_ms.fetch_max(now.unix_ms, Ordering::Relaxed);
-        }
-    }
-
-    /// Sets what a store remembers of its use; what was noted since stays counted.
-    fn restore_use(&self, uses: u64, last_used_unix_ms: Option<i64>) {
-        self.uses.fetch_add(uses, Ordering::Relaxed);
-        if let Some(last) = last_used_unix_ms {
-            self.last_used_unix_ms.fetch_max(last, Ordering::Relaxed);
-        }
-    }
-
-    /// Uses since another secret took its place.
-    pub fn uses(&self) -> u64 {
-        self.uses.load(Ordering::Relaxed)
-    }
-
-    /// The last use, to the second; milliseconds since 1970.
-    pub fn last_used_unix_ms(&self) -> Option<i64> {
-        let last = self.last_used_unix_ms.load(Ordering::Relaxed);
-        (last != i64::MIN).then_some(last)
-    }
 }
 
 impl Default for KeyTable {
@@ -304,6 +96,38 @@ impl KeyTable {
         let writer = self.writer();
         let current = self.get(id).and_then(|entry| entry.current());
         current.into_iter().chain(writer.previous.get(&id).into_iter().flatten().cloned()).collect()
+    }
+
+    /// The key with this id as whoever declares it says it is.
+    pub fn record(&self, id: KeyId) -> Option<KeyRecord> {
+        let entry = self.get(id)?;
+        let mut secrets = self.secrets_of(id).into_iter();
+        let current = secrets.next()?.digest();
+        let before = |slot: Arc<SecretSlot>| PreviousSecret { digest: slot.digest(), until_unix_ms: slot.until() };
+        let policy = Arc::unwrap_or_clone(entry.policy_at_rest());
+        Some(KeyRecord { policy, current, previous: secrets.map(before).collect(), source: entry.source() })
+    }
+
+    /// What leads from the keys that `source` declares to `records`, which name each key once, and no others: removals first, then what is new
+    /// or differs, in their order. Of what is the same nothing is kept.
+    pub fn changes_to(&self, source: Source, records: impl IntoIterator<Item = KeyRecord>) -> Vec<KeyChange> {
+        let (mut listed, mut puts) = (HashSet::new(), Vec::new());
+        for record in records {
+            listed.insert(record.policy.id);
+            if !self.has(&record) {
+                puts.push(KeyChange::Put(Box::new(record)));
+            }
+        }
+        let gone = self.ids(source).into_iter().filter(|id| !listed.contains(id));
+        gone.map(KeyChange::Remove).chain(puts).collect()
+    }
+
+    /// Whether a key is just as this record says.
+    fn has(&self, record: &KeyRecord) -> bool {
+        let id = record.policy.id;
+        let Some(entry) = self.get(id).filter(|entry| entry.source() == record.source) else { return false };
+        let secrets = self.secrets_of(id).into_iter().map(|slot| (slot.digest(), slot.until()));
+        entry.is_under(&record.policy) && secrets.eq(record.secrets())
     }
 
     /// Makes one change; the very next request sees it.
@@ -385,17 +209,6 @@ impl KeyTable {
 
     fn writer(&self) -> MutexGuard<'_, batch::Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Why a policy ends what runs under it, if it does.
-fn ends(policy: &KeyPolicy, now: Now) -> Result<(), CutReason> {
-    if policy.is_disabled {
-        return Err(CutReason::Disabled);
-    }
-    match policy.expires_at_ms {
-        Some(end) if now.unix_ms >= end => Err(CutReason::Expired),
-        _ => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyward::admin::{Gate, Operators, Vendors};
+use keyward::app::keys::Declared;
 use keyward::app::reload::{Reloader, Told};
 use keyward::clock::{Clock, Now};
 use keyward::config;
@@ -38,7 +39,8 @@ impl Filed {
         let operators = Arc::new(Operators::new(&in_force.admin, Vec::new()));
         let vendors = Arc::new(Vendors::new(&in_force.admin));
         let told = Told { gate: Gate::default(), operators, vendors, admin_tls: Arc::default() };
-        let reloader = Arc::new(Reloader::new(path, Arc::clone(&proxy.plane), in_force, Vec::new(), told));
+        let declared = Arc::new(Declared::new(Arc::clone(&proxy.plane.keys)));
+        let reloader = Arc::new(Reloader::new(path, Arc::clone(&proxy.plane), in_force, declared, told));
         let filed = Self { proxy, reloader, home, config };
         filed.reload_with(keys).expect("the first keys");
         filed

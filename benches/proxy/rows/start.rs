@@ -72,10 +72,12 @@ fn reload(program: &Program, window_ms: u64, is_disabled: bool) -> anyhow::Resul
     let mut probe = Probe::open(program.address)?;
     let wanted = if is_disabled { 401 } else { 200 };
     ensure!(probe.ask(changed)? != wanted, "the key is changed already");
+    // Before the load: to make it takes a core for longer than the program takes to read it.
+    keys.write(is_disabled)?;
     let load = Load::start(job(program, window_ms))?;
     // Into the window, and then as an operator would: a new file, and a word that it is there.
     std::thread::sleep(Duration::from_millis(700));
-    keys.write(is_disabled)?;
+    keys.put()?;
     let began = Moment::now();
     program.process.as_ref().context("a process")?.hang_up()?;
     let limit = Duration::from_millis(window_ms.saturating_sub(500));

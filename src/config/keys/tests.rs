@@ -228,3 +228,44 @@ fn an_empty_file_takes_no_key_away() {
     assert_eq!(faults(""), ["1:1: keys: is missing: [[keys]] entries are required, or keys = [] for none"]);
     assert_eq!(read_text("keys = []").unwrap(), []);
 }
+
+/// A file of several parts, of which each key is written by `entry`.
+fn large(entry: impl Fn(usize) -> String) -> String {
+    (0..6_000).map(|n| format!("[[keys]]\nname = \"k{n}\"\nkey_hash = \"sha256:{n:064x}\"\n{}", entry(n))).collect()
+}
+
+fn parts(text: &str) -> Option<Vec<FileKey>> {
+    read_in_parts(text, Path::new("keys.toml"), &env)
+}
+
+#[test]
+fn a_large_file_is_read_in_parts_as_it_is_whole() {
+    let text = large(|n| match n % 4 {
+        0 => "# a word\n\n[keys.metadata]\nnote = \"\"\"\n [[keys]]\"\"\"\n".to_owned(),
+        1 => format!("[[keys.previous]]\nkey_hash = \"sha256:{:064x}\"\nuntil = 2030-01-01T00:00:00Z\n", n + 10_000),
+        2 => "models_allowed = [\n  \"gpt-4o*\",\n]\nrpm_limit = 5\n".to_owned(),
+        _ => String::new(),
+    });
+    let whole = read_whole(&text, Path::new("keys.toml"), &env).unwrap();
+    assert_eq!(whole.len(), 6_000);
+    assert!(parts(&text) == Some(whole), "with the lines on which they stand");
+    assert_eq!(parts(&text.replace('\n', "\r\n")).map(|keys| keys.len()), Some(6_000));
+    assert!(parts("keys = []").is_none(), "a small one is read whole");
+}
+
+#[test]
+fn what_is_to_be_said_of_a_large_file_is_said_of_the_whole() {
+    let twice = |id: &str, n| if n % 5_999 == 0 { format!("id = \"{id}\"\n") } else { String::new() };
+    let id = "01890a5d-ac96-774b-bcce-b302099a8057";
+    assert_eq!(
+        faults(&large(|n| twice(id, n))),
+        [format!("18002:6: keys[5999].id: the id {id} is that of keys[0] (line 4) already")]
+    );
+    // What looks like an entry stands in a text, wherever the parts would end.
+    let text = large(|_| "metadata = { a = \"\"\"\n[[keys]]\n\"\"\" }\n".to_owned());
+    assert!(parts(&text).is_none());
+    let unknown = large(|n| if n == 5_999 { "rmp_limit = 5\n".to_owned() } else { String::new() });
+    assert_eq!(faults(&unknown).len(), 1);
+    let warned = large(|n| if n == 5_999 { "key = \"env:LONG\"\n".to_owned() } else { String::new() });
+    assert!(parts(&warned).is_none() && read_text(&warned).is_err());
+}

@@ -1,10 +1,15 @@
 //! How changes are checked and made. Everything here runs under the table's writer lock.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dashmap::Entry;
 
-use super::*;
+use crate::keys::change::{ChangeRefused, KeyChange, KeyRecord};
+use crate::keys::table::{ByDigest, ById, KeyEntry, KeyTable, SecretSlot, cold};
+use crate::limits::KeyLimits;
+use crate::units::{KeyDigest, KeyId};
 
 /// What only whoever makes changes needs.
 #[derive(Debug, Default)]
@@ -60,17 +65,13 @@ pub(super) fn put(table: &KeyTable, writer: &mut Writer, record: KeyRecord, ende
         Some(entry) => {
             let listed: HashSet<KeyDigest> = secrets.iter().map(|(digest, _)| *digest).collect();
             ended.extend(slots_of(entry, writer).filter(|slot| !listed.contains(&slot.digest)));
-            replace(entry, writer, record.policy);
+            entry.replace(record.policy, |policy| writer.rules.fold(policy));
             Arc::clone(entry)
         }
-        None => Arc::new(KeyEntry {
-            id,
-            policy: ArcSwapOption::empty(),
-            limits: writer.retired.remove(&id).map_or_else(OnceLock::new, OnceLock::from),
-            cold: Mutex::new(Cold { current: Weak::new(), folded: Some(Box::new(writer.rules.fold(record.policy))) }),
-            is_removed: AtomicBool::new(false),
-            source: record.source,
-        }),
+        None => {
+            let (folded, limits) = (writer.rules.fold(record.policy), writer.retired.remove(&id));
+            KeyEntry::asleep(id, record.source, folded, limits)
+        }
     };
     let mut slots = secrets.into_iter().map(|(digest, until)| place(table, &entry, digest, until));
     if let Some(current) = slots.next() {
@@ -87,19 +88,6 @@ pub(super) fn put(table: &KeyTable, writer: &mut Writer, record: KeyRecord, ende
     }
 }
 
-/// Gives a key another policy. One that sleeps sleeps on.
-fn replace(entry: &KeyEntry, writer: &mut Writer, policy: KeyPolicy) {
-    if let Some(limits) = entry.limits.get() {
-        limits.adopt(&policy);
-    }
-    let mut cold = entry.cold();
-    if cold.folded.is_some() {
-        cold.folded = Some(Box::new(writer.rules.fold(policy)));
-    } else {
-        entry.policy.store(Some(Arc::new(policy)));
-    }
-}
-
 /// Ends a key, and adds its secrets to `ended`.
 pub(super) fn remove(table: &KeyTable, writer: &mut Writer, id: KeyId, ended: &mut Vec<Arc<SecretSlot>>) {
     let Some(entry) = table.get(id) else { return };
@@ -107,7 +95,7 @@ pub(super) fn remove(table: &KeyTable, writer: &mut Writer, id: KeyId, ended: &m
     entry.is_removed.store(true, Ordering::Release);
     table.keys.remove(&id);
     writer.previous.remove(&id);
-    if let Some(limits) = entry.limits.get() {
+    if let Some(limits) = entry.limits_if_used() {
         writer.retired.insert(id, Arc::clone(limits));
     }
 }
@@ -118,7 +106,7 @@ pub(super) fn withdraw(table: &KeyTable, ended: Vec<Arc<SecretSlot>>) {
         table.secrets.remove_if(&slot.digest, |found, ()| {
             let is_own = Arc::ptr_eq(&found.0, &slot);
             if is_own {
-                slot.until_unix_ms.store(WITHDRAWN, Ordering::Release);
+                slot.withdraw();
             }
             is_own
         });
@@ -134,7 +122,7 @@ fn slots_of(entry: &KeyEntry, writer: &Writer) -> impl Iterator<Item = Arc<Secre
 /// The slot of a digest of `entry`, found or made, with this end.
 fn place(table: &KeyTable, entry: &Arc<KeyEntry>, digest: KeyDigest, until: i64) -> Arc<SecretSlot> {
     if let Some(slot) = table.find(&digest).filter(|slot| Arc::ptr_eq(&slot.entry, entry)) {
-        slot.until_unix_ms.store(until, Ordering::Release);
+        slot.set_until(until);
         return slot;
     }
     let slot = SecretSlot::new(digest, Arc::clone(entry), until);
@@ -142,8 +130,7 @@ fn place(table: &KeyTable, entry: &Arc<KeyEntry>, digest: KeyDigest, until: i64)
         Entry::Vacant(free) => drop(free.insert(())),
         Entry::Occupied(held) => {
             let (ByDigest(before), ()) = held.replace_entry(());
-            // Not set before: a slot goes over once, and never comes back.
-            let _ = before.successor.set(Arc::clone(&slot));
+            before.hand_over(&slot);
         }
     }
     slot

@@ -16,17 +16,22 @@ use crate::units::KeyId;
 pub(super) struct Folded {
     /// The policy without what is below.
     rules: Arc<KeyPolicy>,
-    /// Name and prefix, one after the other.
+    /// The length of the prefix in digits, a colon, the prefix and the name.
     labels: Box<str>,
-    name_len: usize,
 }
 
 impl Folded {
     /// The policy in full; `id` is known to whoever holds it.
     pub(super) fn unfold(&self, id: KeyId) -> KeyPolicy {
-        // The cut was made at the end of the name.
-        let (name, key_prefix) = self.labels.split_at_checked(self.name_len).unwrap_or((&self.labels, ""));
+        let (key_prefix, name) = self.labels();
         KeyPolicy { id, name: name.into(), key_prefix: key_prefix.into(), ..(*self.rules).clone() }
+    }
+
+    fn labels(&self) -> (&str, &str) {
+        let parts = self.labels.split_once(':');
+        let cut = parts.and_then(|(length, labels)| labels.split_at_checked(length.parse().ok()?));
+        // Not reached: they are always written as they are read.
+        cut.unwrap_or(("", &self.labels))
     }
 }
 
@@ -45,10 +50,9 @@ impl RuleBook {
 
     /// Folds a policy up.
     pub(super) fn fold(&mut self, policy: KeyPolicy) -> Folded {
-        let name_len = policy.name.len();
-        let labels = [&*policy.name, &*policy.key_prefix].concat().into_boxed_str();
+        let labels = format!("{}:{}{}", policy.key_prefix.len(), policy.key_prefix, policy.name).into_boxed_str();
         let rules = KeyPolicy { id: KeyId(Uuid::nil()), name: Box::default(), key_prefix: Box::default(), ..policy };
-        Folded { rules: self.shared(rules), labels, name_len }
+        Folded { rules: self.shared(rules), labels }
     }
 
     fn shared(&mut self, rules: KeyPolicy) -> Arc<KeyPolicy> {
@@ -82,7 +86,7 @@ mod tests {
             org_id: Some("org".into()),
             ..KeyPolicy::unlimited(KeyId(Uuid::from_u128(id)), name, "sk-kw-abc")
         };
-        let all = [policy(1, "n\u{e4}me", 5), policy(2, "", 5), policy(3, "c", 6)];
+        let all = [policy(1, "n\u{e4}me", 5), policy(2, "", 5), policy(3, "3:c", 6)];
         let mut book = RuleBook::default();
         let folded = all.clone().map(|policy| book.fold(policy));
         assert!(Arc::ptr_eq(&folded[0].rules, &folded[1].rules) && !Arc::ptr_eq(&folded[0].rules, &folded[2].rules));

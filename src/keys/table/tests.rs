@@ -6,9 +6,10 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::keys::change::{PreviousSecret, diff};
+use crate::clock::Now;
+use crate::keys::table::slot::NO_END;
 use crate::limits::QuotaCount;
-use crate::policy::{QuotaReset, QuotaRule};
+use crate::policy::{CutReason, KeyPolicy, QuotaReset, QuotaRule};
 
 const NOW: Now = Now { monotonic_ns: 0, unix_ms: 1_000_000 };
 
@@ -269,6 +270,21 @@ fn what_runs_on_a_secret_that_changed_hands_goes_on_as_its_new_key_may() {
     assert_eq!(held[0].may_continue(NOW), Err(CutReason::Disabled), "the new key's operator can end it");
 }
 
+#[test]
+fn a_reload_asks_for_what_changed_and_nothing_else() {
+    let table = table([record(1, 1), record(2, 2), record(3, 3), KeyRecord { source: Source::File, ..record(9, 9) }]);
+    let changes = table.changes_to(Source::Api, [record(4, 4), record(3, 9), record(2, 2)]);
+    assert_eq!(changes, [KeyChange::Remove(id(1)), put(record(4, 4)), put(record(3, 9))]);
+    let all = [record(3, 3), record(2, 2), record(1, 1)];
+    assert_eq!(table.changes_to(Source::Api, all.clone()), []);
+    let _awake = table.get(id(1)).unwrap().policy();
+    let mut disabled = record(1, 1);
+    disabled.policy.is_disabled = true;
+    let rotated = KeyRecord { previous: vec![before(7, 5)], ..record(2, 2) };
+    let changed = [record(3, 3), rotated.clone(), disabled.clone()];
+    assert_eq!(table.changes_to(Source::Api, changed), [put(rotated), put(disabled)], "every part of a record counts");
+}
+
 fn records() -> impl Strategy<Value = Vec<KeyRecord>> {
     // Secrets are drawn so that keys often hand them to each other; duplicates are dropped.
     let one = (0_u64..12, 0_u64..24, prop::collection::vec((0_u64..24, any::<i64>()), 0..3), any::<bool>());
@@ -303,11 +319,16 @@ proptest! {
                 let _awake = table.get(record.policy.id).map(|entry| entry.policy());
             }
             let kept: Vec<_> = old.iter().filter_map(|record| table.get(record.policy.id)).collect();
-            table.apply_all(diff(&old, &new)).unwrap();
+            table.apply_all(table.changes_to(Source::Api, new.clone())).unwrap();
+            prop_assert_eq!(table.changes_to(Source::Api, new.clone()), []);
             prop_assert_eq!(table.len(), new.len());
             prop_assert_eq!(table.secrets.len(), new.iter().map(|record| record.secrets().count()).sum::<usize>());
             for record in &new {
                 let entry = table.get(record.policy.id).unwrap();
+                let clamped = |before: &PreviousSecret| before.until_unix_ms.clamp(i64::MIN + 1, i64::MAX - 1);
+                let previous = record.previous.iter().map(|old| PreviousSecret { until_unix_ms: clamped(old), ..*old });
+                let as_kept = KeyRecord { previous: previous.collect(), ..record.clone() };
+                prop_assert_eq!(table.record(record.policy.id), Some(as_kept));
                 prop_assert_eq!(&*entry.policy(), &record.policy);
                 for (digest, until) in record.secrets() {
                     let slot = table.find(&digest).unwrap();
@@ -324,7 +345,7 @@ proptest! {
             }
             old = new;
         }
-        table.apply_all(diff(&old, &[])).unwrap();
+        table.apply_all(table.changes_to(Source::Api, [])).unwrap();
         prop_assert!(table.is_empty() && table.secrets.is_empty() && table.writer().previous.is_empty());
     }
 }
@@ -371,5 +392,6 @@ fn a_look_at_a_sleeping_key_does_not_wake_it() {
     let table = table([record(1, 10)]);
     let entry = table.get(id(1)).unwrap();
     assert_eq!(entry.policy_at_rest().id, id(1));
-    assert!(entry.cold().folded.is_some());
+    assert_eq!((table.record(id(1)), table.changes_to(Source::Api, [record(1, 10)])), (Some(record(1, 10)), vec![]));
+    assert!(entry.limits_if_used().is_none() && entry.cold().folded.is_some());
 }

@@ -46,7 +46,7 @@ pub(super) fn writer(files: &Files, options: Options) -> Result<Connection, Stor
         return Err(StoreFault::Unavailable("the file system keeps no write-ahead log".to_owned()));
     }
     connection.execute_batch(
-        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536; \
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768; \
         PRAGMA trusted_schema = OFF; PRAGMA journal_size_limit = 67108864;",
     )?;
     // Only where the mover does not come to it: commits are not to wait for that.

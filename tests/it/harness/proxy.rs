@@ -10,7 +10,7 @@ use keyward::app::{keys, reload};
 use keyward::clock::Clock;
 use keyward::config;
 use keyward::dialect::estimate::Estimator;
-use keyward::keys::change::{KeyChange, KeyRecord};
+use keyward::keys::change::{KeyChange, KeyRecord, Source};
 use keyward::keys::secret::{Digester, Pepper};
 use keyward::keys::table::{KeyEntry, KeyTable};
 use keyward::limits::attempts::Attempts;
@@ -67,10 +67,12 @@ impl Proxy {
         let config = config::parse(config_text, Path::new("keyward.toml"), &env)
             .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
         let digester = Digester::new(&Pepper::generate());
-        let records = records(keys_text, &digester);
+        let keys = Arc::new(KeyTable::new());
+        let changes = keys.changes_to(Source::File, records(keys_text, &digester));
+        keys.apply_all(changes).expect("the test's keys");
         let plane = Arc::new(Plane {
             live: ArcSwap::from_pointee(reload::live(&config, None)),
-            keys: Arc::new(KeyTable::new()),
+            keys,
             digester,
             estimator: Estimator::new(config.limits.default_max_output),
             attempts: Attempts::default(),
@@ -81,7 +83,6 @@ impl Proxy {
             ledger: None,
             is_draining: AtomicBool::new(false),
         });
-        keys::apply(&plane.keys, &[], &records).expect("the test's keys");
         let listeners = server::bind(&config.server).expect("a port");
         let server = server::start(&plane, &tls::client_config().expect("tls"), listeners).expect("a port");
         server.door().resume();
@@ -136,7 +137,7 @@ impl Proxy {
 fn records(keys_text: &str, digester: &Digester) -> Vec<KeyRecord> {
     let keys = config::parse_keys(keys_text, Path::new("keys.toml"), &|_| None)
         .unwrap_or_else(|faults| panic!("{}", faults.render(false)));
-    keys::records(&keys::stored(&keys, digester))
+    keys.into_iter().map(|key| keys::record(key, digester)).collect()
 }
 
 impl Drop for Proxy {
