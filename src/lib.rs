@@ -12,6 +12,7 @@ pub mod keys;
 pub mod admission;
 // -- shell: waits, speaks, stores.
 pub mod background;
+pub mod spare;
 pub mod listen;
 pub mod telemetry;
 pub mod tls;

@@ -6,6 +6,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     allocator::set_up();
-    keyward::app::memory::give_back_by(allocator::give_back);
+    keyward::spare::give_back_by(allocator::give_back);
     keyward::cli::run()
 }

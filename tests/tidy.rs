@@ -14,7 +14,7 @@ const RANKS: &[&[&str]] = &[
     &["dialect", "limits"],
     &["keys"],
     &["admission"],
-    &["background", "listen", "telemetry", "tls", "store", "ledger", "upstream"],
+    &["background", "spare", "listen", "telemetry", "tls", "store", "ledger", "upstream"],
     &["proxy", "admin"],
     &["config"],
     &["app"],

@@ -2,30 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::proxy::Plane;
 use crate::proxy::settings::MemoryLimit;
-
-/// How the program's allocator gives back what is free; a program that sets none leaves it to it.
-static GIVING_BACK: OnceLock<fn()> = OnceLock::new();
-
-/// Sets how freed memory goes back to the system. To be called once, first.
-pub fn give_back_by(how: fn()) {
-    // The first stands.
-    let _ = GIVING_BACK.set(how);
-}
-
-/// Gives back what the calling thread has freed, and what nobody has since taken of all others': of a key file that was read some hundred
-/// megabytes would stay until a thread that has nothing more to do frees something else.
-pub fn give_back() {
-    if let Some(how) = GIVING_BACK.get() {
-        how();
-    }
-}
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(250);

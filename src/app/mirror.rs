@@ -9,9 +9,9 @@ use tokio::sync::watch;
 
 use crate::admin::service::journal::{self, Author};
 use crate::app::keys::Declared;
-use crate::app::memory;
 use crate::clock::Clock;
 use crate::keys::change::Source;
+use crate::spare;
 use crate::store::{KeyRef, Store, StoreFault, StoredChange, StoredKey, Write};
 use crate::units::KeyId;
 
@@ -47,7 +47,7 @@ impl Mirror {
             changed.mark_unchanged();
             let bringing = tokio::task::spawn_blocking(move || {
                 let brought = self.bring();
-                memory::give_back();
+                spare::give_back();
                 (self, brought)
             });
             let Ok((mirror, brought)) = bringing.await else { return };

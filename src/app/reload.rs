@@ -7,9 +7,9 @@ use tokio::sync::watch;
 
 use crate::admin::{Gate, Operators, Vendors};
 use crate::app::keys::Declared;
-use crate::app::memory;
 use crate::config::{self, Config, FileKey};
 use crate::proxy::{self, Live, Plane};
+use crate::spare;
 use crate::telemetry::metrics::Verdict;
 use crate::tls::{Identity, InForce};
 use crate::upstream::Routes;
@@ -88,7 +88,7 @@ impl Reloader {
     pub fn reload(&self) -> Result<(), Refused> {
         let verdict = self.reload_once();
         // Once operators may go on.
-        memory::give_back();
+        spare::give_back();
         verdict
     }
 

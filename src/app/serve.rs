@@ -25,6 +25,7 @@ use crate::ledger::Ledger;
 use crate::listen::{Address, Inherited};
 use crate::proxy::Plane;
 use crate::proxy::server::{self, Server};
+use crate::spare;
 use crate::store::Backend;
 use crate::upstream::probe;
 use crate::upstream::tls::{self, Defaults};
@@ -80,7 +81,7 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
         Predecessor::until_free(&Books::journals_of(store));
     }
     let opened = open(config, keys, Some(Files { config: options.config.clone(), seen }), held)?;
-    memory::give_back();
+    spare::give_back();
     let start = Start { sockets, ready_file: options.ready_file.as_deref(), predecessor, can_hand_over: true };
     run(opened, start, async |started: &Started| {
         if let Some(token) = &started.first_token {

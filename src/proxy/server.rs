@@ -26,6 +26,7 @@ use crate::proxy::plane::{Load, Plane, Worker};
 use crate::proxy::request_id::RequestIds;
 use crate::proxy::seating::Teller;
 use crate::proxy::settings::Settings;
+use crate::spare::{self, Ebb};
 use crate::upstream::http1::Room;
 use crate::upstream::pool::Pool;
 
@@ -257,7 +258,7 @@ async fn drained(worker: &Worker, connections: &Rc<()>) {
 async fn tick(worker: &Worker) -> Infallible {
     let mut ticks = interval(TICK);
     let mut until_sweep = SWEEP_TICKS;
-    let mut shown = [0; 3];
+    let (mut shown, mut ebb) = ([0; 3], Ebb::default());
     let (clock, load) = (&worker.plane.clock, &worker.load);
     let mut teller = Teller::new(clock.monotonic_ns(), thread_cpu_ns());
     loop {
@@ -270,6 +271,9 @@ async fn tick(worker: &Worker) -> Infallible {
         if until_sweep == 0 {
             until_sweep = SWEEP_TICKS;
             worker.pool.sweep();
+            if ebb.has_come(worker.deadlines.count()) {
+                spare::give_back();
+            }
         }
     }
 }
