@@ -112,9 +112,8 @@ impl Serving {
                 State::Sending { .. } => ready!(self.poll_sending(cx))?,
                 State::Flushing(next) => {
                     let next = *next;
-                    if self.intake.borrow_mut().poll_flush(cx).map_err(|_| Gone)?.is_pending() {
-                        return self.poll_gone(cx);
-                    }
+                    // Whoever has closed his side may still read: there is nothing left to be spared.
+                    ready!(self.intake.borrow_mut().poll_flush(cx)).map_err(|_| Gone)?;
                     match next {
                         Next::Request => self.state = State::Waiting,
                         Next::Close => self.state = State::Closing,
@@ -171,7 +170,8 @@ impl Serving {
     /// Ends the answer where nothing more of it is to come.
     fn end_if_over(&mut self) {
         let State::Sending { body, delimiter, next } = &mut self.state else { return };
-        if body.is_end_stream() || delimiter.is_over() {
+        // One that has all that was promised still says its end: what it used is written down with that.
+        if body.is_end_stream() || *delimiter == Delimiter::None {
             let is_whole = delimiter.end(self.intake.borrow_mut().out());
             self.state = State::Flushing(if is_whole { *next } else { Next::Cut });
         }
@@ -197,7 +197,12 @@ impl Serving {
                     }
                     self.end_if_over();
                 }
-                Poll::Ready(Some(Err(_cut))) => self.state = State::Flushing(Next::Cut),
+                Poll::Ready(Some(Err(_cut))) => {
+                    if *delimiter == Delimiter::Close {
+                        self.notes.break_off();
+                    }
+                    self.state = State::Flushing(Next::Cut);
+                }
                 Poll::Ready(None) => {
                     let State::Sending { delimiter, next, .. } = &self.state else { return Poll::Ready(Ok(())) };
                     let is_whole = delimiter.end(self.intake.borrow_mut().out());

@@ -99,6 +99,9 @@ impl<S> Wire<S> {
         let step = if self.held.is_empty() {
             let step = self.framing.scan(&buf.filled()[start..], 0);
             let keep = start + step.passed();
+            if step.passed() > 0 {
+                self.notes.head_ended(); // which may have begun before the wire was there
+            }
             if matches!(step, Step::PartialHead { .. }) {
                 self.held.extend_from_slice(&buf.filled()[keep..]);
                 self.notes.head_began();

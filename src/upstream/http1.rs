@@ -88,6 +88,8 @@ pub struct Connection {
     /// What is wrong with what comes next.
     broken: Option<Malformed>,
     keeps_alive: bool,
+    /// Whether a request was answered on it before.
+    has_answered: bool,
     /// When it is not to be used any more, nanoseconds of the monotonic clock.
     until_ns: u64,
 }
@@ -113,6 +115,7 @@ impl Connection {
             rest: Rest::Over,
             broken: None,
             keeps_alive: true,
+            has_answered: false,
             until_ns,
         }
     }
@@ -132,7 +135,15 @@ impl Connection {
         self.unwritten = Some(Unwritten { head: Bytes::from(head), body, has_waited: false });
         (self.is_begun, self.keeps_alive) = (false, false);
         poll_fn(|cx| {
+            // One that answered before may have been closed, or have spoken, since it was looked at: nothing of the request is lost yet.
+            if self.has_answered && !self.is_begun && self.is_disturbed(cx) {
+                return Poll::Ready(Err(io::Error::other("the connection was no longer free")));
+            }
             self.write_on(cx);
+            let waits = self.unwritten.as_ref().is_some_and(|unwritten| !unwritten.head.is_empty());
+            if self.has_answered && !self.is_begun && waits {
+                return Poll::Pending; // for its turn, or for room
+            }
             self.poll_head(cx, request.method(), room)
         })
         .await
@@ -210,7 +221,7 @@ impl Connection {
                     }
                     continue;
                 }
-                (self.rest, self.keeps_alive) = (head.rest, head.keeps_alive);
+                (self.rest, self.keeps_alive, self.has_answered) = (head.rest, head.keeps_alive, true);
                 self.early = self.content(behind);
                 return Poll::Ready(Ok(head.parts));
             }
@@ -288,8 +299,12 @@ impl Connection {
         if !is_quiet {
             return false;
         }
+        !self.is_disturbed(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Whether the upstream has closed it or says something, while nothing is asked.
+    fn is_disturbed(&mut self, cx: &mut Context<'_>) -> bool {
         let mut byte = [0];
-        let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+        Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_ready()
     }
 }

@@ -49,11 +49,6 @@ impl Delimiter {
         }
     }
 
-    /// Whether whatever else there may be of the body is nobody's.
-    pub fn is_over(self) -> bool {
-        matches!(self, Self::None | Self::Length(0))
-    }
-
     /// The body has ended; whether that is where its head said it would.
     pub fn end(self, out: &mut Out) -> bool {
         if self == Self::Chunks {
@@ -247,18 +242,17 @@ mod tests {
             for piece in pieces {
                 delimiter.put(&mut out, Bytes::from_static(piece.as_bytes()));
             }
-            let is_over = delimiter.is_over();
             let is_whole = delimiter.end(&mut out);
-            (String::from_utf8(out.text).unwrap(), is_over, is_whole)
+            (String::from_utf8(out.text).unwrap(), is_whole)
         };
-        assert_eq!(all(Delimiter::Length(3), &["ab", "cd"]), ("abc".to_owned(), true, true));
-        assert_eq!(all(Delimiter::Length(3), &["ab"]), ("ab".to_owned(), false, false));
+        assert_eq!(all(Delimiter::Length(3), &["ab", "cd"]), ("abc".to_owned(), true));
+        assert_eq!(all(Delimiter::Length(3), &["ab"]), ("ab".to_owned(), false));
         assert_eq!(
             all(Delimiter::Chunks, &["0123456789abcdef", "", "x"]),
-            ("10\r\n0123456789abcdef\r\n1\r\nx\r\n0\r\n\r\n".to_owned(), false, true)
+            ("10\r\n0123456789abcdef\r\n1\r\nx\r\n0\r\n\r\n".to_owned(), true)
         );
-        assert_eq!(all(Delimiter::Close, &["ab", "cd"]), ("abcd".to_owned(), false, true));
-        assert_eq!(all(Delimiter::None, &["ab"]), (String::new(), true, true));
+        assert_eq!(all(Delimiter::Close, &["ab", "cd"]), ("abcd".to_owned(), true));
+        assert_eq!(all(Delimiter::None, &["ab"]), (String::new(), true));
     }
 
     proptest! {

@@ -43,6 +43,7 @@ pub struct WireNotes {
     taken: Cell<Option<u64>>,
     is_unread: Cell<bool>,
     is_cut: Cell<bool>,
+    is_broken_off: Cell<bool>,
     in_request: Cell<bool>,
     /// A head has begun to arrive and is not whole.
     head_is_open: Cell<bool>,
@@ -79,6 +80,7 @@ impl WireNotes {
             taken: Cell::new(None),
             is_unread: Cell::new(false),
             is_cut: Cell::new(false),
+            is_broken_off: Cell::new(false),
             in_request: Cell::new(false),
             head_is_open: Cell::new(false),
             body_is_open: Cell::new(false),
@@ -172,6 +174,16 @@ impl WireNotes {
     /// Whether the connection ends because the peer does not take what it is sent.
     pub(super) fn is_cut(&self) -> bool {
         self.is_cut.get()
+    }
+
+    /// An answer that has neither a length nor chunks ends before its end: its peer is told by a reset, since it would look whole.
+    pub fn break_off(&self) {
+        self.is_broken_off.set(true);
+    }
+
+    /// Whether one did.
+    pub(super) fn is_broken_off(&self) -> bool {
+        self.is_broken_off.get()
     }
 
     /// How long a peer may leave what is written to it.

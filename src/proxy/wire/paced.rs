@@ -54,10 +54,10 @@ impl<S: Outlet> Paced<S> {
     }
 }
 
-/// A peer that is cut for what it did not take is not kept in the kernel either.
+/// A peer that is cut for what it did not take is not kept in the kernel either. One whose answer broke off is told.
 impl<S: Outlet> Drop for Paced<S> {
     fn drop(&mut self) {
-        if self.notes.is_cut() && self.io.untaken() > 0 {
+        if self.notes.is_broken_off() || (self.notes.is_cut() && self.io.untaken() > 0) {
             self.io.discard_on_close();
         }
     }

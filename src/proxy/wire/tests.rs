@@ -1,10 +1,16 @@
 //! The framing against its own splits and against the parser of others and our own, and heads by exact bytes.
 
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
 use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::framing::{BodyLength, MAX_HEAD_BYTES};
-use super::{Framing, Step, head};
+use super::{Framing, Step, Wire, WireNotes, WireTimes, head};
+use crate::clock::{Clock, Now};
 use crate::policy::{DialectName, HeadFlaw};
+use crate::proxy::deadline::Deadlines;
 use crate::proxy::http1;
 use crate::upstream::http1::body::Rest;
 
@@ -183,6 +189,23 @@ fn the_dialect_of_a_refused_head_is_that_of_its_path() {
     ] {
         assert_eq!(head::nearest(head.as_bytes()), dialect, "{head:?}");
     }
+}
+
+#[tokio::test]
+async fn a_head_that_began_before_the_wire_was_there_is_over_once_it_is_whole() {
+    let clock = Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 });
+    let deadlines = Deadlines::new(clock.clone());
+    let times = WireTimes { head_ns: 10, keep_alive_ns: 1_000, write_stall_ns: 1_000_000 };
+    let notes = WireNotes::new(deadlines.register(), times);
+    notes.head_began();
+    let (ours, mut theirs) = tokio::io::duplex(1024);
+    theirs.write_all(b"GET /a HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    assert!(Wire::new(ours, Rc::clone(&notes)).read(&mut [0; 256]).await.unwrap() > 0);
+    notes.request_began();
+    notes.request_ended();
+    clock.advance_ns(100);
+    deadlines.tick();
+    assert!(notes.poll_cut(&mut Context::from_waker(Waker::noop())).is_pending(), "the next head has not begun");
 }
 
 /// Pieces that requests, good and bad, are made of.

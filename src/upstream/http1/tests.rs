@@ -66,6 +66,41 @@ fn what_could_be_read_in_two_ways_is_refused() {
     assert!(matches!(read(&long[..1_000], &Method::POST), Ok(None)));
 }
 
+/// What becomes of a second request on a connection whose upstream does `meanwhile` while the request waits for its turn to be written.
+async fn second(
+    meanwhile: impl AsyncFnOnce(DuplexStream) -> Option<DuplexStream>,
+) -> Result<response::Parts, Unanswered> {
+    let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+    let mut connection = Connection::new(Stream::Script(ours), u64::MAX);
+    let (room, request) = (Room::default(), request(b"{}"));
+    let first = async {
+        theirs.read_exact(&mut [0; 16]).await.unwrap();
+        theirs.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    };
+    let (answered, ()) = tokio::join!(connection.send(&request, &room), first);
+    answered.expect("answered");
+    assert!(connection.is_free());
+    let mut sending = std::pin::pin!(connection.send(&request, &room));
+    let first = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_pending())).await;
+    assert!(first, "it waits for its turn");
+    let _open = meanwhile(theirs).await;
+    sending.await
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_its_turn_comes_back_unsent_where_the_upstream_closes_or_speaks_meanwhile() {
+    let closed = second(async |theirs| {
+        drop(theirs);
+        None
+    });
+    assert!(closed.await.is_err_and(|unanswered| unanswered.is_unsent));
+    let spoken = second(async |mut theirs| {
+        theirs.write_all(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        Some(theirs)
+    });
+    assert!(spoken.await.is_err_and(|unanswered| unanswered.is_unsent), "an answer to nothing is nobody's");
+}
+
 #[test]
 fn a_connection_is_kept_where_both_versions_say_so() {
     let keeps = |head: &str| whole(&format!("{head}content-length: 1\r\n")).keeps_alive;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -28,6 +30,20 @@ async fn a_head_that_comes_too_slowly_is_told_so() {
     }
     let mut silent = Client::connect(proxy.address).await;
     assert!(moving(&clock, 11, silent.is_closed()).await, "who said nothing is told nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_asked_and_closed_his_side_has_the_answer_that_is_there() {
+    let backend = Backend::json("{}");
+    let (proxy, _clock) = by_hand(&backend, "");
+    for (asked, status) in [("GET /v1/models HTTP/1.1", "200"), ("GET /nothing HTTP/1.1", "404")] {
+        let mut socket = TcpStream::connect(proxy.address).await.expect("connected");
+        socket.write_all(line(asked).as_bytes()).await.expect("sent");
+        socket.shutdown().await.expect("closed");
+        let mut answer = String::new();
+        timeout(PATIENCE, socket.read_to_string(&mut answer)).await.expect("an end").expect("text");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{asked}: {answer:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
