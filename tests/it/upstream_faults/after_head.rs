@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use super::{Fault, Sick, proxy, serves_again, used};
 use crate::harness::apis::{self, Api};
 use crate::harness::proxy::ALICE;
@@ -48,6 +51,26 @@ fn is_told_in_an_event(api: &Api, answer: &Answer) {
 
 fn is_cut(api: &Api, answer: &Answer) {
     assert_eq!((answer.status, answer.is_whole), (200, false), "{}: {}", api.name, answer.text());
+}
+
+/// Such a client knows the end of an answer by the connection's alone: one that breaks off is told by a reset.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_http_1_0_takes_no_cut_for_the_end() {
+    let fault: Fault = |mut stream| {
+        Box::pin(async move {
+            raw_backend::read_request(&mut stream).await;
+            let start = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n";
+            raw_backend::write(&mut stream, start).await;
+        })
+    };
+    let sick = Sick::with(fault);
+    let proxy = proxy(&[sick.backend.address], "");
+    let call = String::from_utf8(apis::ALL[0].call(ALICE, "")).expect("text").replacen("HTTP/1.1", "HTTP/1.0", 1);
+    let mut socket = TcpStream::connect(proxy.address).await.expect("connected");
+    socket.write_all(call.as_bytes()).await.expect("sent");
+    let mut had = Vec::new();
+    let end = socket.read_to_end(&mut had).await;
+    assert_eq!(end.expect_err("no clean end").kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 macro_rules! breaks_off {
