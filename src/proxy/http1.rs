@@ -219,6 +219,10 @@ impl Serving {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        // Whoever has all that was promised may go: what is still to come is the answer's end, for the books.
+        if matches!(self.state, State::Sending { delimiter: Delimiter::Length(0), .. }) {
+            return Poll::Pending;
+        }
         self.intake.borrow_mut().poll_gone(cx).map(|()| Err(Gone))
     }
 }
