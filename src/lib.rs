@@ -4,6 +4,7 @@
 
 // -- core: decides; no await, no hyper, no tracing, no I/O. Low to high.
 pub mod units;
+pub mod headers;
 pub mod clock;
 pub mod policy;
 pub mod dialect;

@@ -288,8 +288,8 @@ fn every_answer_carries_its_id_and_says_its_status_twice_alike() {
         let answers = refusals().into_iter().map(|(case, refusal)| (case, words.refusal(&refusal, &notes())));
         let answers = answers.chain(faults().into_iter().map(|(case, fault)| (case, words.fault(fault, &notes()))));
         for (case, answer) in answers {
-            assert_eq!(answer.headers[words.request_id_header()], "req-0001", "{name:?} {case}");
-            assert_eq!(answer.headers["content-type"], "application/json", "{name:?} {case}");
+            assert_eq!(answer.headers.get(words.request_id_header()).unwrap(), "req-0001", "{name:?} {case}");
+            assert_eq!(answer.headers.get("content-type").unwrap(), "application/json", "{name:?} {case}");
             let body: serde_json::Value = serde_json::from_slice(&answer.body).expect("a body is JSON");
             assert!(body["error"]["message"].as_str().is_some_and(|text| text.ends_with('.')), "{name:?} {case}");
             if name == DialectName::Gemini {
@@ -297,7 +297,7 @@ fn every_answer_carries_its_id_and_says_its_status_twice_alike() {
             }
             let refused_for_good = [400, 401, 402, 403, 404, 405, 413, 415].contains(&answer.status.as_u16());
             if refused_for_good {
-                assert_eq!(answer.headers["x-should-retry"], "false", "{name:?} {case}");
+                assert_eq!(answer.headers.get("x-should-retry").unwrap(), "false", "{name:?} {case}");
             }
         }
     }

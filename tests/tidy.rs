@@ -9,7 +9,7 @@ const MAX_FUNCTION_LINES: usize = 70;
 
 /// Low to high; modules of one rank do not import each other.
 const RANKS: &[&[&str]] = &[
-    &["units", "clock"],
+    &["units", "clock", "headers"],
     &["policy"],
     &["dialect", "limits"],
     &["keys"],
@@ -35,7 +35,7 @@ const SAME_RANK: &[(&str, &str)] = &[
 /// Higher modules do not reach past their neighbours: `proxy` never names `store`; only `app` and `cli` import `config`.
 const NEVER: &[(&str, &str)] = &[("proxy", "store"), ("proxy", "admin"), ("admin", "proxy")];
 
-const CORE: &[&str] = &["units", "clock", "policy", "dialect", "limits", "keys", "admission"];
+const CORE: &[&str] = &["units", "clock", "headers", "policy", "dialect", "limits", "keys", "admission"];
 const NOT_IN_CORE: &[&str] = &[
     "async fn",
     ".await",

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
+use keyward::headers::Headers;
 use keyward::policy::AddressRules;
 use keyward::proxy::client_address::client_address;
 
@@ -17,7 +18,7 @@ pub fn check(input: &[u8]) {
     let values: Vec<HeaderValue> =
         lines.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
     let headers = |before: &[&'static str]| {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         for value in before.iter().map(|value| HeaderValue::from_static(value)).chain(values.iter().cloned()) {
             headers.append(&name, value);
         }

@@ -20,7 +20,7 @@ pub fn check(input: &[u8]) {
         assert!(matches!(Head::read(&bytes[..length], &method), Ok(None)), "whole before its end");
     }
     let alone = Head::read(&bytes[..head.length], &method).expect("as before").expect("as before");
-    assert_eq!((&alone.parts.headers, &alone.rest, alone.length), (&head.parts.headers, &head.rest, head.length));
+    assert_eq!((&alone.answer.headers, &alone.rest, alone.length), (&head.answer.headers, &head.rest, head.length));
     framing(&head, &method);
     let behind = &bytes[head.length..];
     let pieces = super::pieces::of(behind, *cut);
@@ -29,7 +29,7 @@ pub fn check(input: &[u8]) {
 
 /// What the head says of its body, read anew from its headers.
 fn framing(head: &Head, method: &Method) {
-    let (headers, status) = (&head.parts.headers, head.parts.status);
+    let (headers, status) = (&head.answer.headers, head.answer.status);
     let has_none = *method == Method::HEAD
         || status.as_u16() < 200
         || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
@@ -40,7 +40,7 @@ fn framing(head: &Head, method: &Method) {
         }
         Rest::Length(length) => {
             assert!(!has_none && !headers.contains_key(TRANSFER_ENCODING));
-            for value in headers.get_all(CONTENT_LENGTH) {
+            for value in headers.get_all(CONTENT_LENGTH).iter() {
                 for one in value.to_str().expect("digits").split(',') {
                     assert_eq!(one.trim().parse(), Ok(*length), "two readers see two lengths");
                 }

@@ -12,11 +12,12 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 use std::task::{Context, Poll, Waker};
 
-use http::{HeaderMap, HeaderName, request};
+use http::HeaderName;
 use keyward::clock::{Clock, NS_PER_SECOND, Now};
 use keyward::dialect::credential::{CREDENTIAL_HEADERS, credential};
 use keyward::dialect::route::{query_with_model, query_without_key};
 use keyward::dialect::websocket::handshake::Key;
+use keyward::headers::{Headers, RequestHead};
 use keyward::proxy::carrier::Carrier;
 use keyward::proxy::deadline::Deadlines;
 use keyward::proxy::headers::request_headers;
@@ -83,7 +84,7 @@ fn through_the_wire(pieces: &[&[u8]], room: usize) -> Seen {
         }
     };
     assert_eq!(
-        notes.flaw_of(&HeaderMap::new()).is_some(),
+        notes.flaw_of(&Headers::new()).is_some(),
         end == Ended::Refused,
         "a refusal and its reason come together"
     );
@@ -132,7 +133,7 @@ fn settings_of(choice: u8) -> &'static Settings {
 }
 
 /// What a head is taken to mean stands in it, and nothing of the caller's secret is left in what goes on.
-fn means(head: &request::Parts, settings: &Settings) {
+fn means(head: &RequestHead, settings: &Settings) {
     let notes = {
         let clock = Clock::manual(Now { monotonic_ns: NS_PER_SECOND, unix_ms: 0 });
         WireNotes::new(Deadlines::new(clock).register(), TIMES)
@@ -142,7 +143,7 @@ fn means(head: &request::Parts, settings: &Settings) {
     assert!((1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
     // Whether it errs or not is for tests by exact bytes to say; here, that it does not fail.
     let _ = check_encoding(&head.headers);
-    let passed = request_headers(&head.headers);
+    let passed = request_headers(head.headers.clone());
     let hop = ["host", "connection", "upgrade", "transfer-encoding", "content-length", "te", "x-forwarded-for"];
     for name in hop.into_iter().chain(CREDENTIAL_HEADERS.iter().map(HeaderName::as_str)) {
         assert!(!passed.contains_key(name), "{name} goes upstream");
@@ -154,7 +155,7 @@ fn means(head: &request::Parts, settings: &Settings) {
     }
 }
 
-fn is_in_the_head(received: &Received, head: &request::Parts, settings: &Settings) {
+fn is_in_the_head(received: &Received, head: &RequestHead, settings: &Settings) {
     let (path, route) = (head.uri.path(), &received.route);
     if let (Some(model), Some(range)) = (&route.model, &route.model_range) {
         assert_eq!(path.get(range.clone()), Some(model.as_str()), "the model is where it is said to be");
@@ -185,7 +186,7 @@ fn is_in_the_head(received: &Received, head: &request::Parts, settings: &Setting
                 .iter()
                 .any(|value| value.as_bytes().windows(secret.len()).any(|window| window == secret.as_slice()));
         if let Some(offer) = &received.offer {
-            let mut sent = HeaderMap::new();
+            let mut sent = Headers::new();
             offer.put_request_headers(&Key::new([0; 16]), &mut sent);
             let left = sent.get("sec-websocket-protocol").map_or("", |value| value.to_str().expect("tokens"));
             let mut names = left.split(',').map(|name| name.trim().to_ascii_lowercase());

@@ -147,7 +147,7 @@ fn answer(mut words: Words, notes: &Notes<'_>, id_in_body: Option<&str>) -> Answ
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
+    use crate::headers::Headers;
 
     use super::*;
     use crate::policy::Gauge;
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn resets_are_moments_rounded_up() {
         let gauge = Gauge { limit: 10, remaining: 3, reset_ns: 1_500_000_000 };
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         let standing = Standing { requests: Some(gauge), tokens: Some(gauge), ..Standing::default() };
         Anthropic.limit_headers(&standing, Now { monotonic_ns: 0, unix_ms: 1_767_225_600_000 }, &mut headers);
         assert_eq!(headers.len(), 6);

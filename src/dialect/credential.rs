@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use http::HeaderName;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
 
 use crate::dialect::route::target::{keys, unescape};
+use crate::headers::Headers;
 use crate::policy::Refusal;
 
 /// The headers that carry a secret, on any route (ECOSYSTEM 2). None of them is forwarded.
@@ -23,7 +24,7 @@ pub static CREDENTIAL_HEADERS: [HeaderName; 4] = [
 /// # Errors
 /// [`Refusal::AmbiguousCredential`] when one place holds two, or two places hold different ones;
 /// [`Refusal::InvalidKey`] when it is empty or not of the form `Bearer <token>`.
-pub fn credential<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Option<Cow<'a, [u8]>>, Refusal> {
+pub fn credential<'a>(headers: &'a Headers, query: Option<&'a str>) -> Result<Option<Cow<'a, [u8]>>, Refusal> {
     credential_or(headers, query, None)
 }
 
@@ -32,7 +33,7 @@ pub fn credential<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<
 /// # Errors
 /// As [`credential`].
 pub fn credential_or<'a>(
-    headers: &'a HeaderMap,
+    headers: &'a Headers,
     query: Option<&'a str>,
     other: Option<Cow<'a, [u8]>>,
 ) -> Result<Option<Cow<'a, [u8]>>, Refusal> {
@@ -92,10 +93,10 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(pairs: &[(&'static str, &str)]) -> Headers {
+        let mut headers = Headers::new();
         for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_str(value).unwrap());
+            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
         headers
     }
@@ -162,8 +163,8 @@ mod tests {
         for query in ["key=", "key", "key=%zz", "key=%2", "key=a%20b"] {
             assert_eq!(read(&[], Some(query)), Err(Refusal::InvalidKey), "{query}");
         }
-        let mut opaque = HeaderMap::new();
-        opaque.insert("x-api-key", HeaderValue::from_bytes(b"\xff\xfe").unwrap());
+        let mut opaque = Headers::new();
+        opaque.insert(HeaderName::from_static("x-api-key"), HeaderValue::from_bytes(b"\xff\xfe").unwrap());
         assert_eq!(credential(&opaque, None), Ok(Some(Cow::Borrowed(&b"\xff\xfe"[..]))));
     }
 }

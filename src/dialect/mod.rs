@@ -21,11 +21,12 @@ pub mod websocket;
 pub mod wording;
 
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::clock::Now;
+use crate::headers::Headers;
 pub use crate::policy::DialectName;
 use crate::policy::{CutReason, Endpoint, Fault, Refusal, Standing};
 use crate::units::ModelName;
@@ -36,7 +37,7 @@ pub struct Answer {
     /// Its status.
     pub status: StatusCode,
     /// Its headers, `content-type` included; framing is added on the wire.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// Its body, whole.
     pub body: Bytes,
 }
@@ -46,7 +47,7 @@ impl Answer {
     pub(crate) fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Self {
         // Every body is a plain tree of strings and numbers, whose serialization cannot fail.
         let body = serde_json::to_vec(body).unwrap_or_default();
-        let mut headers = HeaderMap::with_capacity(8);
+        let mut headers = Headers::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Self { status, headers, body: body.into() }
     }
@@ -106,7 +107,7 @@ pub trait Dialect: Sync {
     fn tell_limits(&self, standing: &Standing, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8]));
 
     /// Writes the same into `headers`.
-    fn limit_headers(&self, standing: &Standing, now: Now, headers: &mut HeaderMap) {
+    fn limit_headers(&self, standing: &Standing, now: Now, headers: &mut Headers) {
         let mut room = BytesMut::new();
         self.tell_limits(standing, now, &mut |name, value| {
             if room.capacity() < value.len() {

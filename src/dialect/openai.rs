@@ -152,7 +152,7 @@ pub(super) fn event<T: Serialize>(name: Option<&str>, data: &T) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
+    use crate::headers::Headers;
 
     use super::*;
     use crate::policy::Gauge;
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn only_limits_the_key_has_are_told() {
         let requests = Gauge { limit: 100, remaining: 99, reset_ns: 600_000_000 };
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         OpenAi.limit_headers(&Standing { requests: Some(requests), ..Standing::default() }, NOW, &mut headers);
         assert_eq!(headers.len(), 3);
         assert_eq!(headers["x-ratelimit-limit-requests"], "100");

@@ -4,10 +4,11 @@ pub(super) mod target;
 
 use std::ops::Range;
 
-use http::{HeaderMap, Method};
+use http::Method;
 
 use self::target::{check_path, check_query, model_of, names_model};
 pub use self::target::{query_with_model, query_without_key};
+use crate::headers::Headers;
 use crate::policy::{DialectName, Endpoint, HeadFlaw, Refusal};
 use crate::units::ModelName;
 
@@ -57,7 +58,7 @@ pub fn route(
     method: &Method,
     path: &str,
     query: Option<&str>,
-    headers: &HeaderMap,
+    headers: &Headers,
     passthrough: &[PassthroughRoute],
 ) -> Result<Route, Refusal> {
     check_path(path)?;
@@ -98,7 +99,7 @@ pub fn route(
 }
 
 /// The dialect an error is worded in where no route was found: by the path as far as it tells, else by what the headers show.
-pub fn nearest(path: &str, headers: &HeaderMap) -> DialectName {
+pub fn nearest(path: &str, headers: &Headers) -> DialectName {
     let starts = |prefix: &str| {
         path.as_bytes().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
@@ -120,7 +121,7 @@ pub fn nearest(path: &str, headers: &HeaderMap) -> DialectName {
 }
 
 /// What the headers show of the caller's SDK (ECOSYSTEM 2): asked only where several APIs have the same path.
-fn by_headers(headers: &HeaderMap) -> Option<DialectName> {
+fn by_headers(headers: &Headers) -> Option<DialectName> {
     if headers.contains_key("x-goog-api-key") {
         Some(DialectName::Gemini)
     } else if headers.contains_key("anthropic-version") {
@@ -199,7 +200,7 @@ impl Call {
 }
 
 /// The calls of POLICY 1. `method` matters only where a model's name and a verb could be confused.
-fn built_in(path: &str, method: &Method, headers: &HeaderMap) -> Result<Option<Call>, Refusal> {
+fn built_in(path: &str, method: &Method, headers: &Headers) -> Result<Option<Call>, Refusal> {
     if let Some(rest) = path.strip_prefix("/v1/") {
         let shared = || by_headers(headers).unwrap_or(DialectName::OpenAi);
         let call = match rest {

@@ -8,15 +8,16 @@ pub(crate) mod times;
 
 use std::borrow::Cow;
 
+use http::StatusCode;
 use http::header::{
     ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
     WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::clock::NS_PER_SECOND;
 use crate::dialect::{Answer, Notes};
+use crate::headers::Headers;
 use crate::policy::{CutReason, Fault, HeadFlaw, Refusal};
 
 /// A client is told to wait only up to this long: SDKs sleep whatever they are told (ECOSYSTEM 2).
@@ -233,7 +234,7 @@ pub(super) fn answer<T: Serialize>(words: &Words, id: (HeaderName, &str), body: 
 }
 
 /// What a refusal's status asks for in headers beside the common ones (RFC 9110 15.5.6, 15.5.16 and 15.5.22).
-pub(super) fn refusal_headers(refusal: &Refusal, headers: &mut HeaderMap) {
+pub(super) fn refusal_headers(refusal: &Refusal, headers: &mut Headers) {
     match refusal {
         Refusal::MethodNotAllowed { allowed } => {
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
@@ -259,7 +260,7 @@ pub(super) fn refusal_headers(refusal: &Refusal, headers: &mut HeaderMap) {
     }
 }
 
-fn retry_headers(retry: Retry, headers: &mut HeaderMap) {
+fn retry_headers(retry: Retry, headers: &mut Headers) {
     if let Some(ns) = retry.told_ns() {
         // An SDK takes 0 for "not said".
         headers.insert(RETRY_AFTER, HeaderValue::from(times::seconds(ns).max(1)));
@@ -276,7 +277,7 @@ mod tests {
     use super::*;
 
     fn told(retry: Retry) -> Vec<(String, String)> {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         retry_headers(retry, &mut headers);
         headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
     }

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue};
-use http::{HeaderMap, Response, StatusCode};
 
 use crate::dialect::{self, Answer, Notes};
+use crate::headers::{AnswerHead, Headers};
 use crate::ledger::Outcome;
 use crate::policy::{BodyFlaw, DialectName, Fault, Refusal};
 use crate::proxy::carrier::Carrier;
@@ -13,6 +14,23 @@ use crate::proxy::handle::Trace;
 use crate::proxy::plane::Worker;
 use crate::proxy::relay::AnswerBody;
 use crate::telemetry::metrics::Reason;
+
+/// What a client is answered.
+#[derive(Debug)]
+pub struct Reply {
+    /// Status and headers; framing is added on the wire.
+    pub head: AnswerHead,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+impl Reply {
+    /// Nothing but a broken connection.
+    pub fn broken() -> Self {
+        let head = AnswerHead { status: StatusCode::INTERNAL_SERVER_ERROR, headers: Headers::new() };
+        Self { head, body: AnswerBody::broken() }
+    }
+}
 
 /// Why a request goes no further.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +54,7 @@ impl From<Fault> for Stop {
 }
 
 /// Answers `stop`, counts it and writes its access line.
-pub fn stop(worker: &Worker, mut trace: Box<Trace>, stop: &Stop) -> Response<AnswerBody> {
+pub fn stop(worker: &Worker, mut trace: Box<Trace>, stop: &Stop) -> Reply {
     let plane = &worker.plane;
     let now = plane.clock.now();
     let words = dialect::of(trace.account.line.dialect);
@@ -68,7 +86,7 @@ pub fn stop(worker: &Worker, mut trace: Box<Trace>, stop: &Stop) -> Response<Ans
 }
 
 /// Sends an answer of our own, counts it and writes its access line.
-pub fn finish(worker: &Worker, trace: Box<Trace>, mut answer: Answer, decision: &'static str) -> Response<AnswerBody> {
+pub fn finish(worker: &Worker, trace: Box<Trace>, mut answer: Answer, decision: &'static str) -> Reply {
     let Trace { mut account, under_way, caller, .. } = *trace;
     let line = &mut account.line;
     let words = dialect::of(line.dialect);
@@ -77,18 +95,17 @@ pub fn finish(worker: &Worker, trace: Box<Trace>, mut answer: Answer, decision: 
         words.limit_headers(&caller.standing(now), now, &mut answer.headers);
     }
     close_when_draining(worker, &mut answer.headers);
-    let mut response = Response::new(AnswerBody::whole(answer.body, under_way));
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
     if let Ok(id) = HeaderValue::from_str(&line.request_id) {
-        response.headers_mut().insert(words.request_id_header(), id);
+        answer.headers.insert(words.request_id_header(), id);
     }
+    let head = AnswerHead { status: answer.status, headers: answer.headers };
+    let reply = Reply { head, body: AnswerBody::whole(answer.body, under_way) };
     line.status = answer.status.as_u16();
     line.decision = decision;
     count(worker, line.dialect, answer.status);
     // Written here: a panic in a drop after the last line would leak what is returned, and with it a request under way.
     drop(account);
-    response
+    reply
 }
 
 /// Counts an answer.
@@ -97,14 +114,14 @@ pub fn count(worker: &Worker, dialect: DialectName, status: StatusCode) {
 }
 
 /// When the program is going down, connections end with the answers they are busy with.
-pub fn close_when_draining(worker: &Worker, headers: &mut HeaderMap) {
+pub fn close_when_draining(worker: &Worker, headers: &mut Headers) {
     if worker.plane.is_draining.load(Ordering::Relaxed) {
         close(headers);
     }
 }
 
 /// The connection ends after this answer, whatever else it says of the connection.
-fn close(headers: &mut HeaderMap) {
+fn close(headers: &mut Headers) {
     let others = headers.get(CONNECTION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if others.split(',').any(|option| option.trim().eq_ignore_ascii_case("close")) {
         return;
@@ -138,7 +155,7 @@ mod tests {
         for (before, after) in
             [(None, "close"), (Some("upgrade"), "upgrade, close"), (Some("upgrade, close"), "upgrade, close")]
         {
-            let mut headers = HeaderMap::new();
+            let mut headers = Headers::new();
             headers.extend(before.map(|value| (CONNECTION, HeaderValue::from_static(value))));
             close(&mut headers);
             close(&mut headers);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::HeaderMap;
+use crate::headers::Headers;
 
 use crate::keys::SecretSlot;
 use crate::policy::{DialectName, HeadFlaw};
@@ -22,7 +22,7 @@ pub enum Carrier {
 
 impl Carrier {
     /// Why the request with these headers is refused at the edge, and the dialect its path was nearest to.
-    pub fn flaw_of(&self, headers: &HeaderMap) -> Option<(HeadFlaw, DialectName)> {
+    pub fn flaw_of(&self, headers: &Headers) -> Option<(HeadFlaw, DialectName)> {
         match self {
             Self::Connection(notes) => notes.flaw_of(headers),
             Self::Stream(stream) => stream.flaw(),

@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderMap;
 use http::header::FORWARDED;
 
+use crate::headers::Headers;
 use crate::policy::AddressRules;
 
 /// The peer, unless it is trusted; then `X-Forwarded-For` (or `Forwarded`, RFC 7239) is walked from the right past trusted hops to the
 /// first that is not. A malformed entry ends the walk at the hop before it, so nothing left of it is believed. Where both headers
 /// are there and do not lead to the same address, one of them is not the trusted proxy's and nobody knows which: the client is the peer.
-pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &AddressRules) -> IpAddr {
+pub fn client_address(peer: IpAddr, headers: &Headers, trusted: &AddressRules) -> IpAddr {
     let peer = peer.to_canonical();
     if trusted.is_empty() || !trusted.contains(peer) {
         return peer;
@@ -37,9 +37,9 @@ fn walk(peer: IpAddr, hops: Vec<Option<IpAddr>>, trusted: &AddressRules) -> IpAd
 }
 
 /// Every entry of a list header, in order; `None` for a malformed one.
-fn entries(headers: &HeaderMap, name: &str, parse: fn(&str) -> Option<IpAddr>) -> Vec<Option<IpAddr>> {
+fn entries(headers: &Headers, name: &str, parse: fn(&str) -> Option<IpAddr>) -> Vec<Option<IpAddr>> {
     let mut entries = Vec::new();
-    for value in headers.get_all(name) {
+    for value in headers.get_all(name).iter() {
         match value.to_str() {
             Ok(text) => entries.extend(text.split(',').map(|entry| parse(entry.trim()).map(|ip| ip.to_canonical()))),
             Err(_) => entries.push(None),
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn walk(trusted: &[&str], header: &str, values: &[&'static str]) -> String {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         for value in values {
             headers.append(
                 http::HeaderName::from_bytes(header.as_bytes()).unwrap(),
@@ -112,8 +112,11 @@ mod tests {
     fn two_headers_that_disagree_are_both_disbelieved() {
         let trusted = AddressRules::compile(&["10.0.0.0/8"]).unwrap();
         let address = |forwarded_for: &'static str, forwarded: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("x-forwarded-for", http::HeaderValue::from_static(forwarded_for));
+            let mut headers = Headers::new();
+            headers.insert(
+                http::HeaderName::from_static("x-forwarded-for"),
+                http::HeaderValue::from_static(forwarded_for),
+            );
             headers.insert(FORWARDED, http::HeaderValue::from_static(forwarded));
             client_address("10.0.0.1".parse().unwrap(), &headers, &trusted).to_string()
         };

@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Uri};
+use http::{Method, Uri};
 
 use crate::admission::{self, Caller};
 use crate::dialect::describe::{Described, Edits};
 use crate::dialect::route::Route;
+use crate::headers::Headers;
 use crate::policy::RequestFacts;
 use crate::proxy::account::Account;
 use crate::proxy::answer::Stop;
@@ -22,7 +23,7 @@ use crate::proxy::plane::{Live, Worker};
 use crate::units::ModelName;
 use crate::upstream::Kind;
 use crate::upstream::client::Limit;
-use crate::upstream::request::{Outgoing, Whole};
+use crate::upstream::request::Outgoing;
 
 /// What is kept of a request so that it can be made again for another model.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ pub struct Spare {
     /// The client's method.
     pub method: Method,
     /// The headers that any upstream may have.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// Whether usage is asked for that the client did not ask for.
     pub asks_usage: bool,
     /// The time that all attempts have together.
@@ -73,14 +74,16 @@ impl Spare {
         let edits = Edits { model: Some(name), output: admitted.clamp(), include_usage: self.asks_usage };
         let body = self.described.splices.render(&self.body, &edits);
         held.count_both(&self.body, &body);
-        let mut request = Request::new(Whole::new(body));
-        *request.method_mut() = self.method.clone();
-        *request.headers_mut() = self.headers.clone();
-        let plain_headers = way.is_followed.then(|| self.headers.clone());
-        let path_and_query = forward::target(&self.route, &self.uri, Some(name));
+        let outgoing = Outgoing {
+            method: self.method.clone(),
+            path_and_query: forward::target(&self.route, &self.uri, Some(name)),
+            headers: self.headers.clone(),
+            plain_headers: way.is_followed.then(|| self.headers.clone()),
+            body,
+        };
         Some(Attempt {
             admitted,
-            outgoing: Box::new(Outgoing { path_and_query, request, plain_headers }),
+            outgoing: Box::new(outgoing),
             sandbox: None,
             way,
             deadline: worker.deadlines.register(),

@@ -7,12 +7,13 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, request};
+use http::{HeaderName, HeaderValue, Method, Uri};
 
 use crate::admission::{Admitted, Caller};
 use crate::dialect::describe::{Described, Edits};
 use crate::dialect::estimate::PromptSize;
 use crate::dialect::route::{self, Route};
+use crate::headers::{Headers, RequestHead};
 use crate::policy::{CutReason, DialectName, Endpoint, Refusal};
 use crate::proxy::account::Account;
 use crate::proxy::answer::Stop;
@@ -25,10 +26,12 @@ use crate::proxy::takeover::{self, Wanted};
 use crate::units::{ModelName, Tokens};
 use crate::upstream::answer::Answered;
 use crate::upstream::client::{Failure, Limit};
-use crate::upstream::request::{Outgoing, Whole};
+use crate::upstream::request::Outgoing;
 use crate::upstream::route::Way;
 use crate::upstream::sandbox::Ask;
 use crate::upstream::{Kind, play};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the deciding stages hand over.
 #[derive(Debug)]
@@ -36,7 +39,7 @@ pub struct Prepared<'a> {
     /// The call.
     pub route: &'a Route,
     /// The client's head.
-    pub head: &'a request::Parts,
+    pub head: RequestHead,
     /// What the body wants, and where it may be spliced.
     pub described: Described,
     /// The body.
@@ -150,7 +153,9 @@ impl Sending {
         let body = described.splices.render(&held.bytes, &edits);
         let is_sandbox = way.upstream.settings.kind == Kind::Sandbox;
         let limit = Limit::of(&way.upstream);
-        let headers = outgoing_headers(head, asks_usage, request_id);
+        let content_type = is_sandbox.then(|| head.headers.get(CONTENT_TYPE).cloned()).flatten();
+        let RequestHead { method, uri, headers, .. } = head;
+        let headers = outgoing_headers(headers, &method, asks_usage, request_id);
         let has_fallbacks = Spare::is_wanted(live, route, &described.facts) && !is_sandbox;
         let spare = has_fallbacks.then(|| {
             held.count_both(&held.bytes.clone(), &body);
@@ -159,8 +164,8 @@ impl Sending {
                 described: described.clone(),
                 body: held.bytes.clone(),
                 route: route.clone(),
-                uri: head.uri.clone(),
-                method: head.method.clone(),
+                uri: uri.clone(),
+                method: method.clone(),
                 headers: headers.clone(),
                 asks_usage,
                 limit,
@@ -172,16 +177,18 @@ impl Sending {
         }
         let sandbox = is_sandbox.then(|| SandboxAsk {
             model: way.rename.clone().or_else(|| described.facts.model.clone()),
-            sse: head.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse")),
-            content_type: head.headers.get(CONTENT_TYPE).cloned(),
+            sse: uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse")),
+            content_type,
             body: body.clone(),
             prompt_tokens: described.size.fixed_tokens(),
         });
-        let mut request = Request::new(Whole::new(body));
-        *request.method_mut() = head.method.clone();
-        *request.headers_mut() = headers;
-        let plain_headers = way.is_followed.then(|| request.headers().clone());
-        let outgoing = Box::new(Outgoing { path_and_query: target(route, &head.uri, rename), request, plain_headers });
+        let outgoing = Box::new(Outgoing {
+            method,
+            path_and_query: target(route, &uri, rename),
+            plain_headers: way.is_followed.then(|| headers.clone()),
+            headers,
+            body,
+        });
         // The built-in backend reports what we tell it: learning that would be learning from ourselves.
         let size = (!is_sandbox).then_some(described.size);
         // An ejected endpoint may hang: rather another model, where there is one.
@@ -315,13 +322,18 @@ fn wants_usage_spliced(described: &Described) -> bool {
 }
 
 /// The client's headers as any upstream may have them. What is an upstream's own, its credential above all, is put in where that is chosen.
-pub(super) fn outgoing_headers(head: &request::Parts, must_be_identity: bool, request_id: &str) -> HeaderMap {
-    let mut passed = headers::request_headers(&head.headers);
+pub(super) fn outgoing_headers(
+    from_client: Headers,
+    method: &Method,
+    must_be_identity: bool,
+    request_id: &str,
+) -> Headers {
+    let mut passed = headers::request_headers(from_client);
     headers::set_accept_encoding(&mut passed, must_be_identity);
     if let Ok(id) = HeaderValue::from_str(request_id) {
-        passed.insert("x-request-id", id);
+        passed.insert(REQUEST_ID, id);
     }
-    if head.method == Method::GET {
+    if *method == Method::GET {
         passed.remove(CONTENT_TYPE);
     }
     passed

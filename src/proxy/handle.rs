@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
-use http::{Request, Response, request};
 use tokio::sync::oneshot;
 
 use crate::admission::{self, Admitted, Caller, Unidentified};
@@ -14,10 +13,11 @@ use crate::clock::{NS_PER_SECOND, Now};
 use crate::dialect::Answer;
 use crate::dialect::describe::{self, BodyInput, Described};
 use crate::dialect::route::{self, Route};
+use crate::headers::RequestHead;
 use crate::ledger::Outcome;
 use crate::policy::{self, Charge, Fault, OnDisconnect, Price, Refusal, RequestFacts};
 use crate::proxy::account::Account;
-use crate::proxy::answer::{self, Stop};
+use crate::proxy::answer::{self, Reply, Stop};
 use crate::proxy::body::{self, Arriving, HeldBody};
 use crate::proxy::carrier::Carrier;
 use crate::proxy::deadline::Deadline;
@@ -26,7 +26,7 @@ use crate::proxy::local;
 use crate::proxy::plane::{Live, Plane, UnderWay, Worker};
 use crate::proxy::realtime::{self, Door, Opening};
 use crate::proxy::receive::{self, Received};
-use crate::proxy::relay::{self, AnswerBody};
+use crate::proxy::relay;
 use crate::telemetry::access_log::AccessLine;
 use crate::telemetry::metrics::Reason;
 use crate::units::ModelName;
@@ -53,13 +53,13 @@ pub fn handle(
     carrier: Carrier,
     peer: IpAddr,
     door: Option<Rc<Door>>,
-    request: Request<Arriving>,
-) -> Pin<Box<dyn Future<Output = Response<AnswerBody>>>> {
-    let (head, body) = request.into_parts();
+    head: RequestHead,
+    body: Arriving,
+) -> Pin<Box<dyn Future<Output = Reply>>> {
     let now = worker.plane.clock.now();
     let mut trace = trace(&worker, carrier, &head, now);
     Box::pin(async move {
-        match decide(&worker, &mut trace, (peer, now), &head, body).await {
+        match decide(&worker, &mut trace, (peer, now), head, body).await {
             Ok(Decision::Local(answer)) => {
                 trace.account.outcome = Outcome::Local;
                 answer::finish(&worker, trace, answer, "allowed")
@@ -86,13 +86,13 @@ async fn decide(
     worker: &Worker,
     trace: &mut Trace,
     (peer, now): (IpAddr, Now),
-    head: &request::Parts,
+    head: RequestHead,
     body: Arriving,
 ) -> Result<Decision, Stop> {
     let plane = &worker.plane;
     let live = Arc::clone(&trace.live);
     shed(plane, &live)?;
-    let received = receive::receive(head, trace.under_way.carrier(), peer, &live.settings)?;
+    let received = receive::receive(&head, trace.under_way.carrier(), peer, &live.settings)?;
     trace.account.line.dialect = received.route.dialect;
     trace.account.line.endpoint = Some(received.route.endpoint);
     let identified = identify(plane, &live, &received, now);
@@ -112,7 +112,7 @@ async fn decide(
         return Ok(Decision::Websocket(Box::new(opening)));
     }
     let deadline = worker.deadlines.register();
-    let (held, described) = describe(plane, &live, (&deadline, now), &received.route, head, body).await?;
+    let (held, described) = describe(plane, &live, (&deadline, now), &received.route, &head, body).await?;
     trace.account.line.model = described.facts.model.clone();
     let (charge, way) = authorize(&live, &caller, &received.route, &described.facts)?;
     trace.account.line.upstream = Some(way.upstream.settings.name.clone());
@@ -136,7 +136,7 @@ fn shed(plane: &Plane, live: &Live) -> Result<(), Stop> {
 }
 
 /// Forward, relay, settle. A key that wants its answers read to the end gets a task of its own, which a disconnect does not end.
-async fn exchange(worker: Rc<Worker>, trace: Box<Trace>, sending: Box<Sending>) -> Response<AnswerBody> {
+async fn exchange(worker: Rc<Worker>, trace: Box<Trace>, sending: Box<Sending>) -> Reply {
     if sending.admitted().caller().policy().on_disconnect == OnDisconnect::Cancel {
         return forward_and_relay(worker, trace, sending).await;
     }
@@ -146,19 +146,19 @@ async fn exchange(worker: Rc<Worker>, trace: Box<Trace>, sending: Box<Sending>) 
         let _ = answer.send(forward_and_relay(worker, trace, sending).await);
     });
     match answered.await {
-        Ok(response) => response,
-        Err(_) => Response::new(AnswerBody::broken()),
+        Ok(reply) => reply,
+        Err(_) => Reply::broken(),
     }
 }
 
-async fn forward_and_relay(worker: Rc<Worker>, mut trace: Box<Trace>, sending: Box<Sending>) -> Response<AnswerBody> {
+async fn forward_and_relay(worker: Rc<Worker>, mut trace: Box<Trace>, sending: Box<Sending>) -> Reply {
     match forward::forward(&worker, &trace.live, &mut trace.account, sending).await {
         Ok(forwarded) => relay::answer(&worker, trace, forwarded),
         Err(stop) => answer::stop(&worker, trace, &stop),
     }
 }
 
-fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &request::Parts, now: Now) -> Box<Trace> {
+fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &RequestHead, now: Now) -> Box<Trace> {
     let plane = &worker.plane;
     let dialect = match carrier.flaw_of(&head.headers) {
         Some((_, nearest)) => nearest,
@@ -194,7 +194,7 @@ async fn describe(
     live: &Live,
     (deadline, began): (&Deadline, Now),
     route: &Route,
-    head: &request::Parts,
+    head: &RequestHead,
     body: Arriving,
 ) -> Result<(HeldBody, Described), Stop> {
     receive::check_encoding(&head.headers)?;

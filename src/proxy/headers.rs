@@ -1,12 +1,10 @@
 //! Which headers pass, in and out. Framing and credentials are ours to set; what is hop-by-hop ends here.
 
+use http::header;
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
-use http::{HeaderMap, header};
 
 use crate::dialect::credential::CREDENTIAL_HEADERS;
-
-/// Headers that are added to most requests on their way: a map that has no room for them is made anew.
-const ADDED_HEADERS: usize = 4;
+use crate::headers::Headers;
 
 /// Headers about one connection (RFC 9110 7.6.1 and the usual ones that were never registered).
 static HOP_BY_HOP: [HeaderName; 9] = [
@@ -58,7 +56,7 @@ const STEERING: [&str; 5] = ["x-forwarded", "x-portkey-", "helicone-", "cf-aig-"
 
 /// The names a `Connection` header lists, lower case. Framing and credential headers are set after these are taken out and cannot be named
 /// away; nor can the content type, by which the body was read.
-fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
+fn named_by_connection(headers: &Headers) -> Vec<String> {
     let values = headers.get_all(CONNECTION).iter().filter(|value| *value != "keep-alive");
     values
         .filter_map(|value| value.to_str().ok())
@@ -69,26 +67,24 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
 }
 
 /// The headers that go upstream, before ours are set: a client can neither add to nor take from what we set.
-pub fn request_headers(from_client: &HeaderMap) -> HeaderMap {
-    let named = named_by_connection(from_client);
-    let mut passed = HeaderMap::with_capacity(from_client.len() + ADDED_HEADERS);
-    for (name, value) in from_client {
+pub fn request_headers(from_client: Headers) -> Headers {
+    let named = named_by_connection(&from_client);
+    let mut passed = from_client;
+    passed.retain(|name| {
         let text = name.as_str();
-        let is_ours = is_never_upstream(text)
-            || HOP_BY_HOP.contains(name)
+        let is_ours = HOP_BY_HOP.contains(name)
             || CREDENTIAL_HEADERS.contains(name)
+            || is_never_upstream(text)
             || STEERING.iter().any(|start| text.starts_with(start))
             || text.contains('_')
             || named.iter().any(|n| n == text);
-        if !is_ours {
-            passed.append(name, value.clone());
-        }
-    }
+        !is_ours
+    });
     passed
 }
 
 /// Asks for codings a copy of which can be decoded to be metered, or for none at all.
-pub fn set_accept_encoding(headers: &mut HeaderMap, must_be_identity: bool) {
+pub fn set_accept_encoding(headers: &mut Headers, must_be_identity: bool) {
     if must_be_identity || !headers.contains_key(ACCEPT_ENCODING) {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         return;
@@ -106,21 +102,16 @@ pub fn set_accept_encoding(headers: &mut HeaderMap, must_be_identity: bool) {
     }
 }
 
-/// The headers of an upstream's answer that pass to the client.
-pub fn answer_headers(from_upstream: HeaderMap) -> HeaderMap {
-    let mut headers = from_upstream;
-    let named = named_by_connection(&headers);
+/// The headers of an upstream's answer that pass to the client, but for those that are `ours` to say.
+pub fn answer_headers(from_upstream: Headers, ours: impl Fn(&HeaderName) -> bool) -> Headers {
+    let named = named_by_connection(&from_upstream);
     // The chunks were believed, so the length must not be told (RFC 9112 6.3).
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
-    }
-    // Most answers have one of them, if any.
-    while let Some(name) = headers.keys().find(|name| HOP_BY_HOP.contains(name)).cloned() {
-        headers.remove(name);
-    }
-    for name in named {
-        headers.remove(name.as_str());
-    }
+    let is_chunked = from_upstream.contains_key(header::TRANSFER_ENCODING);
+    let mut headers = from_upstream;
+    headers.retain(|name| {
+        let is_hops = HOP_BY_HOP.contains(name) || (is_chunked && *name == CONTENT_LENGTH);
+        !is_hops && !named.iter().any(|n| n == name.as_str()) && !ours(name)
+    });
     headers
 }
 
@@ -128,7 +119,7 @@ pub fn answer_headers(from_upstream: HeaderMap) -> HeaderMap {
 mod tests {
     use super::*;
 
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn map(pairs: &[(&'static str, &'static str)]) -> Headers {
         pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
     }
 
@@ -164,7 +155,7 @@ mod tests {
             ("anthropic-version", "2023-06-01"),
             ("traceparent", "00-1-2-3"),
         ]);
-        let passed = request_headers(&headers);
+        let passed = request_headers(headers);
         let names = passed.keys().map(HeaderName::as_str).collect::<Vec<_>>();
         assert_eq!(names, ["content-type", "anthropic-version", "traceparent"]);
     }
@@ -189,9 +180,10 @@ mod tests {
             ("x-hop", "1"),
             ("keep-alive", "5"),
             ("x-any", "1"),
+            ("x-ours", "1"),
             ("content-length", "3"),
         ]);
-        let passed = answer_headers(headers);
+        let passed = answer_headers(headers, |name| name == "x-ours");
         assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>().len(), 2);
         assert!(passed.contains_key("x-any") && passed.contains_key("content-length"));
     }

@@ -13,9 +13,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response, StatusCode};
+use http::StatusCode;
 use http_body::Body as _;
 
+use crate::proxy::answer::Reply;
 use crate::proxy::body::Arriving;
 use crate::proxy::carrier::Carrier;
 use crate::proxy::connection::Line;
@@ -56,7 +57,7 @@ enum State {
     /// For a request.
     Waiting,
     /// It is answered.
-    Deciding { answer: Pin<Box<dyn Future<Output = Response<AnswerBody>>>>, manner: Manner },
+    Deciding { answer: Pin<Box<dyn Future<Output = Reply>>>, manner: Manner },
     /// Its answer has begun.
     Sending { body: AnswerBody, delimiter: Delimiter, next: Next },
     /// Its answer has ended, and is to be written.
@@ -103,9 +104,9 @@ impl Serving {
             match &mut self.state {
                 State::Waiting => ready!(self.poll_waiting(cx))?,
                 State::Deciding { answer, manner } => match answer.as_mut().poll(cx) {
-                    Poll::Ready(response) => {
+                    Poll::Ready(reply) => {
                         let manner = *manner;
-                        self.begin(response, manner, cx);
+                        self.begin(reply, manner, cx);
                     }
                     Poll::Pending => return self.poll_meanwhile(cx),
                 },
@@ -136,7 +137,7 @@ impl Serving {
             tracing::debug!(%error, "client connection ended");
             Gone
         })?;
-        let Some(Asked { parts, manner, .. }) = asked else {
+        let Some(Asked { head, manner, .. }) = asked else {
             self.state = State::Closing;
             return Poll::Ready(Ok(()));
         };
@@ -144,21 +145,21 @@ impl Serving {
         self.keeps_alive &= manner.keeps_alive;
         let body = Arriving::Http1(Body::new(&self.intake));
         let (worker, carrier) = (Rc::clone(&self.worker), Carrier::Connection(Rc::clone(&self.notes)));
-        let answer = handle(worker, carrier, self.peer, Some(Rc::clone(&self.door)), Request::from_parts(parts, body));
+        let answer = handle(worker, carrier, self.peer, Some(Rc::clone(&self.door)), head, body);
         self.state = State::Deciding { answer, manner };
         Poll::Ready(Ok(()))
     }
 
     /// Says the answer's head.
-    fn begin(&mut self, response: Response<AnswerBody>, manner: Manner, cx: &mut Context<'_>) {
-        let (parts, body) = response.into_parts();
+    fn begin(&mut self, reply: Reply, manner: Manner, cx: &mut Context<'_>) {
+        let Reply { head: answer, body } = reply;
         let mut intake = self.intake.borrow_mut();
-        let closes = !self.keeps_alive || head::is_last(&parts.headers) || !intake.pass_over(cx);
+        let closes = !self.keeps_alive || head::is_last(&answer.headers) || !intake.pass_over(cx);
         let length = body.size_hint().exact();
         let date = || self.worker.date.at(self.worker.plane.clock.now().unix_seconds());
-        let delimiter = head::write(intake.out().text(), &parts, length, manner, closes, date);
+        let delimiter = head::write(intake.out().text(), &answer, length, manner, closes, date);
         let next = match closes || delimiter == Delimiter::Close {
-            _ if parts.status == StatusCode::SWITCHING_PROTOCOLS => Next::Websocket,
+            _ if answer.status == StatusCode::SWITCHING_PROTOCOLS => Next::Websocket,
             true => Next::Close,
             false => Next::Request,
         };

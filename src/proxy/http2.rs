@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Method, Request};
+use http::{Method, Request, request};
 use hyper::body::{Body, Incoming};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -28,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::clock::NS_PER_SECOND;
 use crate::dialect::route;
+use crate::headers::RequestHead;
 use crate::proxy::body::Arriving;
 use crate::proxy::carrier::Carrier;
 use crate::proxy::handle::handle;
@@ -251,16 +252,16 @@ fn answer(
     request: Request<Incoming>,
     newest: &Newest,
 ) -> impl Future<Output = Result<http::Response<stream::StreamBody>, Infallible>> + 'static {
-    let (mut parts, body) = request.into_parts();
-    let flaw = head::check(&parts, !body.is_end_stream()).err();
-    let flaw = flaw.map(|flaw| (flaw, route::nearest(parts.uri.path(), &parts.headers)));
-    head::set_host(&mut parts);
-    let is_head = parts.method == Method::HEAD;
+    let (request::Parts { method, uri, version, headers, .. }, body) = request.into_parts();
+    let mut head = RequestHead { method, uri, version, headers: headers.into() };
+    let flaw = head::check(&head, !body.is_end_stream()).err();
+    let flaw = flaw.map(|flaw| (flaw, route::nearest(head.uri.path(), &head.headers)));
+    head::set_host(&mut head);
+    let is_head = head.method == Method::HEAD;
     let stream = StreamNotes::new(flaw, worker.deadlines.register(), Rc::clone(notes));
     newest.set(Some(Rc::clone(&stream)));
     let carrier = Carrier::Stream(Rc::clone(&stream));
-    let answering =
-        handle(Rc::clone(worker), carrier, peer.ip(), None, Request::from_parts(parts, Arriving::Http2(body)));
+    let answering = handle(Rc::clone(worker), carrier, peer.ip(), None, head, Arriving::Http2(body));
     async move { Ok(stream::answer(answering.await, stream, is_head)) }
 }
 

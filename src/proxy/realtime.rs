@@ -15,15 +15,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING};
-use http::{HeaderMap, Response, StatusCode, request, response};
 
 use crate::admission::{self, Admitted, Caller};
 use crate::dialect::route::Route;
 use crate::dialect::websocket::Offer;
+use crate::headers::{AnswerHead, Headers, RequestHead};
 use crate::ledger::Outcome;
 use crate::policy::{self, Endpoint, Estimate, Fault, Price, Refusal, RequestFacts};
-use crate::proxy::answer::{self, Stop};
+use crate::proxy::answer::{self, Reply, Stop};
 use crate::proxy::deadline::Deadline;
 use crate::proxy::forward::{outgoing_headers, target, unless_revoked};
 use crate::proxy::handle::Trace;
@@ -62,7 +63,7 @@ pub struct Opening {
     model: ModelName,
     offer: Offer,
     path_and_query: String,
-    headers: HeaderMap,
+    headers: Headers,
     deadline: Deadline,
 }
 
@@ -73,7 +74,7 @@ pub struct Opening {
 pub fn prepare(
     worker: &Worker,
     trace: &mut Trace,
-    head: &request::Parts,
+    head: RequestHead,
     route: &Route,
     offer: Offer,
     caller: Caller,
@@ -99,19 +100,14 @@ pub fn prepare(
     let now = plane.clock.now();
     let admitted = admission::admit(caller, facts, charge, &live.limits, &plane.clock, now).map_err(|(_, why)| why)?;
     let rename = way.rename.as_ref().map(ModelName::as_str);
-    let headers = outgoing_headers(head, true, &trace.account.line.request_id);
+    let headers = outgoing_headers(head.headers, &head.method, true, &trace.account.line.request_id);
     let (path_and_query, deadline) = (target(route, &head.uri, rename), worker.deadlines.register());
     Ok(Opening { admitted, way, model, offer, path_and_query, headers, deadline })
 }
 
 /// Shakes hands with the upstream. A correct 101 is answered with our own, and the websocket waits at `door`; whatever else it answers
 /// is the answer. Nothing was used in any case: what is dropped here is void.
-pub async fn open(
-    worker: &Rc<Worker>,
-    trace: Box<Trace>,
-    opening: Opening,
-    door: Option<Rc<Door>>,
-) -> Response<AnswerBody> {
+pub async fn open(worker: &Rc<Worker>, trace: Box<Trace>, opening: Opening, door: Option<Rc<Door>>) -> Reply {
     let Some(door) = door else { return answer::stop(worker, trace, &Stop::Fault(Fault::Internal)) };
     let Opening { admitted, way, model, offer, path_and_query, headers, deadline } = opening;
     if trace.live.settings.cut_streams {
@@ -133,20 +129,20 @@ pub async fn open(
             count("answered");
             // What was answered before on this connection has to be taken first.
             poll_fn(|cx| trace.under_way.carrier().poll_room(cx)).await;
-            let response = switching(worker, &trace, admitted.caller(), &offer, &opened);
+            let reply = switching(worker, &trace, admitted.caller(), &offer, &opened);
             let Trace { mut account, under_way, .. } = *trace;
             account.outcome = Outcome::Answered;
-            account.line.status = response.status().as_u16();
+            account.line.status = reply.head.status.as_u16();
             account.line.decision = "allowed";
             account.line.first_byte_ns = Some(account.line.elapsed_ns());
             let conversation = Conversation::new(worker, admitted, way, model, account.line.request_id.clone());
             let tunnel = Tunnel::new(worker, conversation, account, opened, deadline, under_way);
             *door.0.borrow_mut() = Some(Box::new(tunnel));
-            response
+            reply
         }
-        Ok(Met::Declined { parts, body }) => {
+        Ok(Met::Declined { head, body }) => {
             count("answered");
-            declined(worker, trace, admitted, *parts, body)
+            declined(worker, trace, admitted, head, body)
         }
         Err((fault, note)) => {
             count(fault.as_str());
@@ -158,7 +154,7 @@ pub async fn open(
 }
 
 /// Our 101.
-fn switching(worker: &Worker, trace: &Trace, caller: &Caller, offer: &Offer, opened: &Opened) -> Response<AnswerBody> {
+fn switching(worker: &Worker, trace: &Trace, caller: &Caller, offer: &Offer, opened: &Opened) -> Reply {
     let line = &trace.account.line;
     let mut headers = passed_headers(line, caller, opened.headers.clone(), worker.plane.clock.now());
     for name in [SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, CONTENT_LENGTH, TRANSFER_ENCODING] {
@@ -166,36 +162,26 @@ fn switching(worker: &Worker, trace: &Trace, caller: &Caller, offer: &Offer, ope
     }
     offer.put_answer_headers(opened.chosen.clone(), &mut headers);
     answer::count(worker, line.dialect, StatusCode::SWITCHING_PROTOCOLS);
-    let mut response = Response::new(AnswerBody::none());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.headers_mut() = headers;
-    response
+    Reply { head: AnswerHead { status: StatusCode::SWITCHING_PROTOCOLS, headers }, body: AnswerBody::none() }
 }
 
 /// The upstream's own refusal: passed on, and after it the connection ends, since what follows a handshake is not to be read as HTTP.
-fn declined(
-    worker: &Worker,
-    trace: Box<Trace>,
-    admitted: Admitted,
-    parts: response::Parts,
-    body: Bytes,
-) -> Response<AnswerBody> {
+fn declined(worker: &Worker, trace: Box<Trace>, admitted: Admitted, head: AnswerHead, body: Bytes) -> Reply {
     let caller = admitted.caller().clone();
     // Before the client has the answer: tokens and quota go back, the request counts.
     let now = worker.plane.clock.now();
     admitted.void(now);
     let Trace { mut account, under_way, .. } = *trace;
-    let mut headers = passed_headers(&account.line, &caller, parts.headers, now);
+    let mut headers = passed_headers(&account.line, &caller, head.headers, now);
     headers.remove(CONTENT_LENGTH);
     headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     account.outcome = Outcome::UpstreamError;
-    account.line.status = parts.status.as_u16();
+    account.line.status = head.status.as_u16();
     account.line.decision = "allowed";
     account.line.first_byte_ns = Some(account.line.ns_until(now));
-    answer::count(worker, account.line.dialect, parts.status);
-    let mut response = Response::new(AnswerBody::whole(body, under_way));
-    *response.status_mut() = parts.status;
-    *response.headers_mut() = headers;
+    answer::count(worker, account.line.dialect, head.status);
+    let head = AnswerHead { status: head.status, headers };
+    let reply = Reply { head, body: AnswerBody::whole(body, under_way) };
     drop(account);
-    response
+    reply
 }

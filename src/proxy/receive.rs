@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
+use http::Version;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, UPGRADE};
-use http::{HeaderMap, Version, request};
 use zeroize::Zeroizing;
 
 use crate::dialect::credential::{credential, credential_or};
 use crate::dialect::route::{self, Route};
 use crate::dialect::websocket::{Offer, handshake};
+use crate::headers::{Headers, RequestHead};
 use crate::policy::{Endpoint, HeadFlaw, Refusal};
 use crate::proxy::carrier::Carrier;
 use crate::proxy::client_address::client_address;
@@ -31,12 +32,7 @@ pub struct Received {
 ///
 /// # Errors
 /// What is wrong with it, by the order of the edge's rules: framing, host, path, method, credential.
-pub fn receive(
-    head: &request::Parts,
-    carrier: &Carrier,
-    peer: IpAddr,
-    settings: &Settings,
-) -> Result<Received, Refusal> {
+pub fn receive(head: &RequestHead, carrier: &Carrier, peer: IpAddr, settings: &Settings) -> Result<Received, Refusal> {
     if let Some((flaw, _)) = carrier.flaw_of(&head.headers) {
         return Err(Refusal::Head(flaw));
     }
@@ -67,7 +63,7 @@ pub fn receive(
 ///
 /// # Errors
 /// [`Refusal::EncodingNotSupported`], [`HeadFlaw::Syntax`] for a doubled content type.
-pub fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+pub fn check_encoding(headers: &Headers) -> Result<(), Refusal> {
     let is_identity = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     if !headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
         return Err(Refusal::EncodingNotSupported);
@@ -79,7 +75,7 @@ pub fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// A websocket is opened with GET, also where a call is made with POST: the caller is told to use plain HTTP, not another method.
-fn offered_no_websocket(refusal: Refusal, headers: &HeaderMap) -> Refusal {
+fn offered_no_websocket(refusal: Refusal, headers: &Headers) -> Refusal {
     let asks = || headers.get_all(UPGRADE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     match refusal {
         Refusal::MethodNotAllowed { .. } if asks() => Refusal::Head(HeadFlaw::UpgradeNotOffered),
@@ -88,7 +84,7 @@ fn offered_no_websocket(refusal: Refusal, headers: &HeaderMap) -> Refusal {
 }
 
 /// Exactly one `Host`, a bare authority, the same as the target's own when that is absolute (RFC 9112 3.2).
-fn check_host(head: &request::Parts) -> Result<(), Refusal> {
+fn check_host(head: &RequestHead) -> Result<(), Refusal> {
     let flaw = Refusal::Head(HeadFlaw::Host);
     let mut hosts = head.headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -137,7 +133,7 @@ fn is_u16(digits: &[u8]) -> bool {
     digits.iter().fold(0_u32, |port, digit| port * 10 + u32::from(digit - b'0')) <= u32::from(u16::MAX)
 }
 
-fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_expectation(headers: &Headers) -> Result<(), Refusal> {
     let is_known = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if headers.get_all(EXPECT).iter().all(is_known) { Ok(()) } else { Err(Refusal::Head(HeadFlaw::Expectation)) }
 }

@@ -8,16 +8,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::admission::Caller;
 use crate::clock::Now;
 use crate::dialect::meter::{Coding, Framing, Meter};
 use crate::dialect::{self, LimitKind};
+use crate::headers::{AnswerHead, Headers};
 use crate::policy::CutReason;
 use crate::proxy::account::Account;
-use crate::proxy::answer;
+use crate::proxy::answer::{self, Reply};
 use crate::proxy::deadline::{Deadline, Due};
 use crate::proxy::forward::Forwarded;
 use crate::proxy::handle::Trace;
@@ -31,10 +31,10 @@ const CLAMPED: HeaderName = HeaderName::from_static("x-keyward-clamped");
 const MODEL: HeaderName = HeaderName::from_static("x-keyward-model");
 
 /// The answer to a forwarded request.
-pub fn answer(worker: &Rc<Worker>, trace: Box<Trace>, mut forwarded: Forwarded) -> Response<AnswerBody> {
+pub fn answer(worker: &Rc<Worker>, trace: Box<Trace>, mut forwarded: Forwarded) -> Reply {
     let Trace { mut account, under_way, .. } = *trace;
-    let status = forwarded.answered.parts.status;
-    let from_upstream = std::mem::take(&mut forwarded.answered.parts.headers);
+    let status = forwarded.answered.head.status;
+    let from_upstream = std::mem::take(&mut forwarded.answered.head.headers);
     let strips = forwarded.strips_usage && status.is_success();
     account.answered(status, meter(&forwarded, &from_upstream, strips));
     let now = worker.plane.clock.now();
@@ -54,10 +54,7 @@ pub fn answer(worker: &Rc<Worker>, trace: Box<Trace>, mut forwarded: Forwarded) 
     let idle_ns = u64::try_from(way.upstream.settings.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
     deadline.set_at(now.monotonic_ns.saturating_add(idle_ns));
     let running = Running { body: answered.body, account, deadline, idle_ns, is_open_ended };
-    let mut response = Response::new(AnswerBody::relay(Relay::new(running, under_way)));
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
+    Reply { head: AnswerHead { status, headers }, body: AnswerBody::relay(Relay::new(running, under_way)) }
 }
 
 /// The upstream's headers and ours: request id, limits and clamp. The upstream's own limit headers go where the key has that limit.
@@ -65,10 +62,10 @@ fn headers(
     worker: &Worker,
     line: &AccessLine,
     forwarded: &Forwarded,
-    from_upstream: HeaderMap,
+    from_upstream: Headers,
     strips: bool,
     now: Now,
-) -> HeaderMap {
+) -> Headers {
     let mut headers = passed_headers(line, &forwarded.caller, from_upstream, now);
     if let Some(output) = forwarded.clamp {
         headers.insert(CLAMPED, HeaderValue::from(output));
@@ -84,18 +81,14 @@ fn headers(
 }
 
 /// The upstream's headers, with those of ours that every answer has.
-pub(super) fn passed_headers(line: &AccessLine, caller: &Caller, from_upstream: HeaderMap, now: Now) -> HeaderMap {
+pub(super) fn passed_headers(line: &AccessLine, caller: &Caller, from_upstream: Headers, now: Now) -> Headers {
     let words = dialect::of(line.dialect);
-    let mut headers = headers::answer_headers(from_upstream);
     let standing = caller.standing(now);
-    let foreign = |name: &&HeaderName| match words.limit_header_kind(name) {
+    let mut headers = headers::answer_headers(from_upstream, |name| match words.limit_header_kind(name) {
         Some(LimitKind::Requests) => standing.requests.is_some(),
         Some(LimitKind::Tokens) => standing.tokens.is_some(),
         None => false,
-    };
-    while let Some(name) = headers.keys().find(foreign).cloned() {
-        headers.remove(name);
-    }
+    });
     words.limit_headers(&standing, now, &mut headers);
     if let Ok(id) = HeaderValue::from_str(&line.request_id) {
         headers.insert(words.request_id_header(), id);
@@ -104,7 +97,7 @@ pub(super) fn passed_headers(line: &AccessLine, caller: &Caller, from_upstream: 
 }
 
 /// Reads along with an answer as its headers say it is to be read.
-fn meter(forwarded: &Forwarded, headers: &HeaderMap, strips: bool) -> Meter {
+fn meter(forwarded: &Forwarded, headers: &Headers, strips: bool) -> Meter {
     let text = |name| headers.get(name).map_or(Some(""), |value: &HeaderValue| value.to_str().ok());
     let framing = text(CONTENT_TYPE).map_or(Framing::Opaque, Framing::of);
     match text(CONTENT_ENCODING).and_then(Coding::of) {

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use http::HeaderMap;
+use crate::headers::Headers;
 
 /// Makes ids without a system call each: a per-worker counter run through a mixing function, seeded once from the system.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl RequestIds {
     }
 
     /// The id in `x-request-id` when it is 1 to 128 of `[A-Za-z0-9._-]` and there is exactly one, else a new one.
-    pub fn of(&self, headers: &HeaderMap) -> Box<str> {
+    pub fn of(&self, headers: &Headers) -> Box<str> {
         let mut given = headers.get_all("x-request-id").iter();
         if let (Some(id), None) = (given.next(), given.next())
             && let Ok(id) = id.to_str()
@@ -67,15 +67,15 @@ mod tests {
     #[test]
     fn a_plain_id_is_kept_and_anything_else_replaced() {
         let ids = RequestIds::new().unwrap();
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         let (one, other) = (ids.of(&headers), ids.of(&headers));
         assert_ne!(one, other);
         assert!(one.len() == 36 && one[4..].bytes().all(|byte| byte.is_ascii_hexdigit()), "{one}");
-        headers.insert("x-request-id", HeaderValue::from_static("abc-1.2_3"));
+        headers.insert(http::HeaderName::from_static("x-request-id"), HeaderValue::from_static("abc-1.2_3"));
         assert_eq!(&*ids.of(&headers), "abc-1.2_3");
-        headers.append("x-request-id", HeaderValue::from_static("other"));
+        headers.append(http::HeaderName::from_static("x-request-id"), HeaderValue::from_static("other"));
         assert!(ids.of(&headers).starts_with("req_"));
-        headers.insert("x-request-id", HeaderValue::from_static("a b"));
+        headers.insert(http::HeaderName::from_static("x-request-id"), HeaderValue::from_static("a b"));
         assert!(ids.of(&headers).starts_with("req_"));
     }
 }

@@ -4,10 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::response;
 use http_body::Body;
 use hyper::body::Incoming;
 
+use crate::headers::AnswerHead;
 use crate::upstream::http1::Connection;
 use crate::upstream::multiplex::Line;
 use crate::upstream::play::Playing;
@@ -17,7 +17,7 @@ use crate::upstream::seat::Seat;
 #[derive(Debug)]
 pub struct Answered {
     /// Status and headers.
-    pub parts: response::Parts,
+    pub head: AnswerHead,
     /// The body.
     pub body: UpstreamBody,
 }

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
-use http::response;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::NS_PER_SECOND;
+use crate::headers::AnswerHead;
 use crate::policy::Fault;
 use crate::upstream::answer::{Answered, Lease, UpstreamBody};
 use crate::upstream::choice::{Closed, Leave, Tried};
@@ -104,9 +104,9 @@ pub async fn send(
         tried.add(seat.index());
         let copy = upstream.settings.keeps_a_copy().then(|| outgoing.clone());
         let mut failure = match attempt(&mut seat, upstream, outgoing, limit, copy.as_deref()).await {
-            Ok((parts, source)) => {
-                let answered = answered(seat, parts, source);
-                let turned_down = copy.filter(|_| upstream.settings.retry_on.contains(&answered.parts.status));
+            Ok((head, source)) => {
+                let answered = answered(seat, head, source);
+                let turned_down = copy.filter(|_| upstream.settings.retry_on.contains(&answered.head.status));
                 let Some(copy) = turned_down else { return Ok(answered) };
                 let failure = Failure::unsent(Fault::UpstreamBroken, "the request was turned down", copy);
                 Failure { answer: Some(Box::new(answered)), ..failure }
@@ -176,41 +176,49 @@ enum Taken {
 
 impl Channel {
     /// Sends the request of `outgoing` and waits for the head of its answer.
-    async fn send(self, outgoing: &mut Outgoing, pool: &Pool) -> Result<(response::Parts, Source), Unheard> {
+    async fn send(
+        self,
+        outgoing: &Outgoing,
+        endpoint: &Endpoint,
+        pool: &Pool,
+    ) -> Result<(AnswerHead, Source), Unheard> {
         match self {
-            Self::One(mut connection) => match connection.send(&outgoing.request, &pool.room).await {
-                Ok(parts) => Ok((parts, Source::One(connection))),
+            Self::One(mut connection) => match connection.send(outgoing, endpoint.destination(), &pool.room).await {
+                Ok(head) => Ok((head, Source::One(connection))),
                 Err(Unanswered { error, is_unsent }) => {
                     let taken = if is_unsent { Taken::Nothing } else { Taken::Perhaps };
                     Err(Unheard { note: error.to_string(), taken })
                 }
             },
-            Self::Many(mut line) => match line.send(std::mem::take(&mut outgoing.request)).await {
-                Ok(response) => {
-                    let (parts, incoming) = response.into_parts();
-                    Ok((parts, Source::Many(line, incoming)))
-                }
-                Err(mut error) => {
-                    let back = error.take_message().map(|request| outgoing.request = request);
-                    let error = error.into_error();
-                    let taken = match back {
-                        Some(()) => Taken::Nothing,
-                        None if is_unprocessed(&error) => Taken::Unprocessed,
-                        None => Taken::Perhaps,
-                    };
-                    Err(Unheard { note: error.to_string(), taken })
-                }
-            },
+            Self::Many(mut line) => {
+                let request = outgoing.request(endpoint, true);
+                let request = request.map_err(|note| Unheard { note, taken: Taken::Perhaps })?;
+                let mut error = match line.send(request).await {
+                    Ok(response) => {
+                        let (http::response::Parts { status, headers, .. }, incoming) = response.into_parts();
+                        return Ok((AnswerHead { status, headers: headers.into() }, Source::Many(line, incoming)));
+                    }
+                    Err(error) => error,
+                };
+                let is_back = error.take_message().is_some();
+                let error = error.into_error();
+                let taken = match is_back {
+                    true => Taken::Nothing,
+                    false if is_unprocessed(&error) => Taken::Unprocessed,
+                    false => Taken::Perhaps,
+                };
+                Err(Unheard { note: error.to_string(), taken })
+            }
         }
     }
 }
 
-fn answered(seat: Seat, parts: response::Parts, source: Source) -> Answered {
+fn answered(seat: Seat, head: AnswerHead, source: Source) -> Answered {
     let body = match source {
         Source::One(connection) => UpstreamBody::Http(Lease::new(seat, connection)),
         Source::Many(line, incoming) => UpstreamBody::Stream { incoming, _held: (line, seat) },
     };
-    Answered { parts, body }
+    Answered { head, body }
 }
 
 /// One attempt at the endpoint of `seat`. `copy` is the request again, for protocols in which it is refused after it was sent.
@@ -220,10 +228,13 @@ async fn attempt(
     mut outgoing: Box<Outgoing>,
     limit: Limit,
     copy: Option<&Outgoing>,
-) -> Result<(response::Parts, Source), Failure> {
+) -> Result<(AnswerHead, Source), Failure> {
     let Some(endpoint) = upstream.endpoints.get(seat.index()) else {
         return Err(Failure::lost(Fault::Internal, "no such endpoint"));
     };
+    if !outgoing.is_sound() {
+        return Err(Failure::lost(Fault::Internal, "the target cannot be one"));
+    }
     let pool = Rc::clone(seat.pool());
     let credential = upstream.keyring.next(|| pool.clock.monotonic_ns());
     outgoing.dress(upstream, credential.map(|(_, credential)| credential));
@@ -242,19 +253,17 @@ async fn attempt(
                 }
             },
         };
-        let is_http2 = matches!(channel, Channel::Many(_));
-        outgoing.address(endpoint, is_http2).map_err(|note| Failure::lost(Fault::Internal, note))?;
         let time = limit.within(upstream.settings.first_byte_timeout);
-        let Ok(sent) = timeout(time, channel.send(&mut outgoing, &pool)).await else {
+        let Ok(sent) = timeout(time, channel.send(&outgoing, endpoint, &pool)).await else {
             if time == upstream.settings.first_byte_timeout {
                 seat.failed(Trouble::Unanswered);
             }
             return Err(Failure::lost(Fault::UpstreamTimeout, format!("no first byte in {time:?}")));
         };
         let Unheard { note, taken } = match sent {
-            Ok((parts, source)) => {
-                heard(seat, upstream, &parts, credential.map(|(index, _)| index))?;
-                return Ok((parts, source));
+            Ok((head, source)) => {
+                heard(seat, upstream, &head, credential.map(|(index, _)| index))?;
+                return Ok((head, source));
             }
             Err(unheard) => unheard,
         };
@@ -274,13 +283,8 @@ async fn attempt(
 }
 
 /// What the head of an answer says of endpoint and credential. An upstream's own error is an answer like any other.
-fn heard(
-    seat: &mut Seat,
-    upstream: &Upstream,
-    parts: &response::Parts,
-    credential: Option<usize>,
-) -> Result<(), Failure> {
-    let status = parts.status;
+fn heard(seat: &mut Seat, upstream: &Upstream, head: &AnswerHead, credential: Option<usize>) -> Result<(), Failure> {
+    let status = head.status;
     // Nothing here asks for another protocol.
     if status.is_informational() {
         seat.failed(Trouble::Unanswered);
@@ -288,7 +292,7 @@ fn heard(
     }
     seat.answered();
     if let Some(index) = credential.filter(|_| status.is_client_error()) {
-        let retry_after = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         upstream.keyring.answered(index, status, retry_after, seat.pool().clock.monotonic_ns());
     }
     Ok(())

@@ -14,14 +14,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
-use http::{Method, Request, StatusCode, response};
+use http::{Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::headers::AnswerHead;
 use crate::upstream::connect::Stream;
-use crate::upstream::request::Whole;
+use crate::upstream::request::Outgoing;
 
 use self::body::Rest;
-use self::head::Head;
+use self::head::{Destination, Head};
 
 /// What is read at once, bytes: what a client that reads slowly may have us hold is a few of these.
 const ROOM: usize = 16 * 1024;
@@ -125,10 +126,15 @@ impl Connection {
     ///
     /// # Errors
     /// [`Unanswered`]; the connection is of no more use then.
-    pub async fn send(&mut self, request: &Request<Whole>, room: &Room) -> Result<response::Parts, Unanswered> {
-        let mut body = request.body().bytes();
+    pub async fn send(
+        &mut self,
+        request: &Outgoing,
+        to: Destination<'_>,
+        room: &Room,
+    ) -> Result<AnswerHead, Unanswered> {
+        let mut body = request.body.clone();
         let is_small = body.len() <= SMALL;
-        let mut head = head::write(request, if is_small { body.len() } else { 0 });
+        let mut head = head::write(request, to, if is_small { body.len() } else { 0 });
         if is_small {
             head.extend_from_slice(&std::mem::take(&mut body));
         }
@@ -144,7 +150,7 @@ impl Connection {
             if self.has_answered && !self.is_begun && waits {
                 return Poll::Pending; // for its turn, or for room
             }
-            self.poll_head(cx, request.method(), room)
+            self.poll_head(cx, &request.method, room)
         })
         .await
         .map_err(|error| Unanswered { error, is_unsent: !self.is_begun })
@@ -192,7 +198,7 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method, room: &Room) -> Poll<io::Result<response::Parts>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method, room: &Room) -> Poll<io::Result<AnswerHead>> {
         let mut room = room.0.borrow_mut();
         loop {
             let mut buf = ReadBuf::new(&mut room);
@@ -212,7 +218,7 @@ impl Connection {
                     break;
                 };
                 let behind = bytes.get(head.length..).unwrap_or_default();
-                let status = head.parts.status;
+                let status = head.answer.status;
                 // Whatever comes before the answer itself is the hop's own (RFC 9110 15.2).
                 if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
                     bytes = behind;
@@ -223,7 +229,7 @@ impl Connection {
                 }
                 (self.rest, self.keeps_alive, self.has_answered) = (head.rest, head.keeps_alive, true);
                 self.early = self.content(behind);
-                return Poll::Ready(Ok(head.parts));
+                return Poll::Ready(Ok(head.answer));
             }
         }
     }

@@ -6,10 +6,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
 use http::header::{CONTENT_LENGTH, HeaderValue};
 use tokio::time::{Sleep, sleep};
 
+use crate::headers::AnswerHead;
 use crate::policy::Fault;
 use crate::upstream::answer::{Answered, BodyBroke, UpstreamBody};
 use crate::upstream::sandbox::{self, Ask, End, Frame};
@@ -43,14 +43,11 @@ pub async fn send(ask: &Ask<'_>, first_byte_timeout: Duration) -> Result<Answere
         None if play.end == End::Cut => return Err((Fault::UpstreamBroken, "the sandbox broke off".to_owned())),
         None => {}
     }
-    let mut response = Response::new(());
-    *response.status_mut() = play.status;
-    *response.headers_mut() = play.headers;
+    let mut head = AnswerHead { status: play.status, headers: play.headers };
     if let (1, End::Clean, Some(only)) = (frames.len(), play.end, frames.front()) {
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(only.bytes.len()));
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(only.bytes.len()));
     }
-    let (parts, ()) = response.into_parts();
-    Ok(Answered { parts, body: UpstreamBody::Sandbox(Playing { frames, end: play.end, waiting: None }) })
+    Ok(Answered { head, body: UpstreamBody::Sandbox(Playing { frames, end: play.end, waiting: None }) })
 }
 
 impl Playing {

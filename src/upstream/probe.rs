@@ -7,12 +7,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::{interval, timeout};
 
 use crate::clock::Clock;
+use crate::headers::Headers;
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::connect::{self, Opened, Stream};
 use crate::upstream::health::Finding;
@@ -134,13 +136,17 @@ async fn ask(
 ) -> std::io::Result<Finding> {
     let opened = connect::open(upstream, endpoint, tls, now_ns).await?;
     let Some(path) = &settings.path else { return Ok(Finding::Reachable) };
-    let mut request = Request::new(Whole::default());
-    *request.method_mut() = Method::GET;
-    let mut outgoing = Outgoing { path_and_query: path.to_string(), request, plain_headers: None };
+    let mut outgoing = Outgoing {
+        method: Method::GET,
+        path_and_query: path.to_string(),
+        headers: Headers::new(),
+        body: Bytes::new(),
+        plain_headers: None,
+    };
     outgoing.dress(upstream, upstream.keyring.next(|| now_ns).map(|(_, credential)| credential));
     let Opened { stream, is_http2 } = opened;
-    outgoing.address(endpoint, is_http2).map_err(std::io::Error::other)?;
-    let status = status(stream, is_http2, outgoing.request).await?;
+    let request = outgoing.request(endpoint, is_http2).map_err(std::io::Error::other)?;
+    let status = status(stream, is_http2, request).await?;
     let is_well = settings.expect.map_or_else(|| status.is_success(), |expected| status == expected);
     Ok(if is_well { Finding::Well } else { Finding::Unwell })
 }

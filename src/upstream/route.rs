@@ -11,6 +11,7 @@ use crate::dialect::ModelEntry;
 use crate::policy::DialectName;
 use crate::units::ModelName;
 use crate::upstream::health::Health;
+use crate::upstream::http1::head::Destination;
 use crate::upstream::keyring::Keyring;
 use crate::upstream::multiplex::Spoken;
 use crate::upstream::resolve::Resolved;
@@ -55,6 +56,13 @@ pub struct Endpoint {
     pub resolved: Resolved,
     /// Which HTTP it was found to speak, where that is its own choice.
     pub spoken: Spoken,
+}
+
+impl Endpoint {
+    /// Where requests of HTTP/1 to it go.
+    pub fn destination(&self) -> Destination<'_> {
+        Destination { prefix: &self.address.prefix, host: &self.host }
+    }
 }
 
 static NEXT_ENDPOINT: AtomicU64 = AtomicU64::new(1);

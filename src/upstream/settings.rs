@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{self, AUTHORIZATION, HeaderName, HeaderValue};
 use http::uri::Authority;
-use http::{HeaderMap, StatusCode};
 
 use crate::dialect::credential::CREDENTIAL_HEADERS;
+use crate::headers::Headers;
 use crate::policy::{DialectName, Glob};
 use crate::upstream::health::HealthSettings;
 use crate::upstream::tls::ClientTls;
@@ -209,7 +210,7 @@ impl Credential {
     }
 
     /// Puts it where a backend of this dialect looks for it.
-    pub fn put_into(&self, headers: &mut HeaderMap, dialect: DialectName) {
+    pub fn put_into(&self, headers: &mut Headers, dialect: DialectName) {
         let (name, value) = match dialect {
             DialectName::OpenAi => (AUTHORIZATION, &self.bearer),
             DialectName::Anthropic => (HeaderName::from_static("x-api-key"), &self.plain),

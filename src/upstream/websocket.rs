@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, response};
+use http::{HeaderValue, Method, Request, StatusCode, response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::dialect::websocket::Offer;
 use crate::dialect::websocket::handshake::Key;
+use crate::headers::{AnswerHead, Headers};
 use crate::policy::Fault;
 use crate::upstream::choice::{Leave, Tried};
 use crate::upstream::client::{self, Failure};
@@ -41,7 +42,7 @@ pub enum Met {
     /// It answered otherwise.
     Declined {
         /// Status and headers.
-        parts: Box<response::Parts>,
+        head: AnswerHead,
         /// The body, whole.
         body: Bytes,
     },
@@ -53,7 +54,7 @@ pub struct Opened {
     /// Its bytes.
     pub io: TokioIo<Upgraded>,
     /// The headers of the 101.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The subprotocol it chose.
     pub chosen: Option<HeaderValue>,
     _seat: Seat,
@@ -68,7 +69,7 @@ pub async fn open(
     pool: &Rc<Pool>,
     upstream: &Arc<Upstream>,
     path_and_query: &str,
-    headers: HeaderMap,
+    headers: Headers,
     offer: &Offer,
 ) -> Result<Met, (Fault, String)> {
     let internal = |note: String| (Fault::Internal, note);
@@ -78,16 +79,20 @@ pub async fn open(
     let (mut seat, (mut sender, driver)) = connect(pool, upstream).await?;
     let endpoint = seat.endpoint().ok_or_else(|| internal("no such endpoint".to_owned()))?;
     let credential = upstream.keyring.next(|| pool.clock.monotonic_ns());
-    let mut request = Request::new(Whole::default());
-    *request.headers_mut() = headers;
-    let mut outgoing = Outgoing { path_and_query: path_and_query.to_owned(), request, plain_headers: None };
+    let mut outgoing = Outgoing {
+        method: Method::GET,
+        path_and_query: path_and_query.to_owned(),
+        headers,
+        body: Bytes::new(),
+        plain_headers: None,
+    };
     outgoing.dress(upstream, credential.map(|(_, credential)| credential));
-    outgoing.address(endpoint, false).map_err(internal)?;
-    offer.put_request_headers(&key, outgoing.request.headers_mut());
+    offer.put_request_headers(&key, &mut outgoing.headers);
+    let request = outgoing.request(endpoint, false).map_err(internal)?;
     let mut driver = Some(driver);
     let limit = upstream.settings.first_byte_timeout;
     let mut is_heard = false;
-    let asked = timeout(limit, ask(&mut sender, &mut driver, outgoing.request, (&key, offer), &mut is_heard)).await;
+    let asked = timeout(limit, ask(&mut sender, &mut driver, request, (&key, offer), &mut is_heard)).await;
     let answer = asked
         .unwrap_or_else(|_elapsed| Err((Fault::UpstreamTimeout, format!("no answer to the handshake in {limit:?}"))));
     // An answer is one, whatever it says: what a client offers may well be the cause of it.
@@ -100,19 +105,19 @@ pub async fn open(
         Answer::Opened { io, headers, chosen } => {
             Ok(Met::Opened(Box::new(Opened { io: TokioIo::new(io), headers, chosen, _seat: seat })))
         }
-        Answer::Declined { parts, body } => {
-            if let Some((index, _)) = credential.filter(|_| parts.status.is_client_error()) {
-                let retry_after = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-                upstream.keyring.answered(index, parts.status, retry_after, pool.clock.monotonic_ns());
+        Answer::Declined { head, body } => {
+            if let Some((index, _)) = credential.filter(|_| head.status.is_client_error()) {
+                let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+                upstream.keyring.answered(index, head.status, retry_after, pool.clock.monotonic_ns());
             }
-            Ok(Met::Declined { parts, body })
+            Ok(Met::Declined { head, body })
         }
     }
 }
 
 enum Answer {
-    Opened { io: Upgraded, headers: HeaderMap, chosen: Option<HeaderValue> },
-    Declined { parts: Box<response::Parts>, body: Bytes },
+    Opened { io: Upgraded, headers: Headers, chosen: Option<HeaderValue> },
+    Declined { head: AnswerHead, body: Bytes },
 }
 
 /// Sends the handshake and waits for the whole of its answer.
@@ -130,8 +135,8 @@ async fn ask(
     if parts.status != StatusCode::SWITCHING_PROTOCOLS {
         return declined(parts, incoming, driver).await;
     }
-    let chosen = offer.check_answer(key, &parts.headers).map_err(|note| broken(note.to_owned()))?;
-    let headers = parts.headers.clone();
+    let headers = Headers::from(parts.headers.clone());
+    let chosen = offer.check_answer(key, &headers).map_err(|note| broken(note.to_owned()))?;
     let upgraded = upgrade::on(http::Response::from_parts(parts, ()));
     let io = along(driver, upgraded).await.map_err(|error| broken(error.to_string()))?;
     Ok(Answer::Opened { io, headers, chosen })
@@ -152,7 +157,10 @@ async fn declined(
     loop {
         let next = poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx));
         match along(driver, next).await {
-            None => return Ok(Answer::Declined { parts: Box::new(parts), body: body.freeze() }),
+            None => {
+                let head = AnswerHead { status: parts.status, headers: parts.headers.into() };
+                return Ok(Answer::Declined { head, body: body.freeze() });
+            }
             Some(Err(error)) => return Err(broken(error.to_string())),
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {

@@ -1,14 +1,15 @@
 //! The parsers behind the wire, as plainly as they can be used: httparse and http's own types, which hyper is made of.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, request};
+use http::{HeaderName, HeaderValue, Method, Uri, Version};
+use keyward::headers::{Headers, RequestHead};
 
 /// The most headers that may pass.
 const MAX_HEADERS: usize = 100;
 
 /// Every head among bytes that passed the wire, read one after the other. Nothing of it may be refused here; only the last body
 /// may be open, or broken when `is_broken`.
-pub fn heads(passed: &[u8], is_broken: bool) -> Vec<request::Parts> {
+pub fn heads(passed: &[u8], is_broken: bool) -> Vec<RequestHead> {
     let (mut heads, mut at) = (Vec::new(), 0);
     while at < passed.len() {
         let (length, head) = head(&passed[at..]);
@@ -22,20 +23,20 @@ pub fn heads(passed: &[u8], is_broken: bool) -> Vec<request::Parts> {
 }
 
 /// The head that `bytes` start with, as hyper would make it.
-fn head(bytes: &[u8]) -> (usize, request::Parts) {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut parsed = httparse::Request::new(&mut headers);
+fn head(bytes: &[u8]) -> (usize, RequestHead) {
+    let mut room = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut room);
     let status = parsed.parse(bytes).expect("a head that passes is sound to httparse");
     let httparse::Status::Complete(length) = status else { panic!("a head passes only when it is whole") };
     let method = Method::from_bytes(parsed.method.expect("whole").as_bytes()).expect("a method");
     let target = parsed.path.expect("whole");
     let uri = Uri::try_from(target).unwrap_or_else(|error| panic!("hyper would refuse {target:?} by itself: {error}"));
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    let mut request = Request::builder().method(method).uri(uri).version(version).body(()).expect("parts");
+    let mut headers = Headers::new();
     for header in parsed.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).expect("a header's name");
         let value = HeaderValue::from_bytes(header.value).expect("a header's value");
-        request.headers_mut().append(name, value);
+        headers.append(name, value);
     }
     assert_eq!(bytes[..length].windows(4).position(|window| window == b"\r\n\r\n"), Some(length - 4), "one empty line");
     assert_eq!(
@@ -43,17 +44,17 @@ fn head(bytes: &[u8]) -> (usize, request::Parts) {
         parsed.headers.len() + 3,
         "as many headers as lines"
     );
-    let theirs = request.into_parts().0;
+    let theirs = RequestHead { method, uri, version, headers };
     let ours = keyward::proxy::http1::head::read(&Bytes::copy_from_slice(&bytes[..length]))
         .expect("a head that passes is read")
-        .parts;
+        .head;
     assert_eq!((&ours.method, &ours.uri, ours.version), (&theirs.method, &theirs.uri, theirs.version));
     assert_eq!(ours.headers, theirs.headers, "both read the same headers");
     (length, theirs)
 }
 
 /// How long the body is by the plainest reading of its head; `None` when it is not whole.
-fn body_length(head: &request::Parts, rest: &[u8], is_broken: bool) -> Option<usize> {
+fn body_length(head: &RequestHead, rest: &[u8], is_broken: bool) -> Option<usize> {
     let all = |name: &str| head.headers.get_all(name).iter().collect::<Vec<_>>();
     let (lengths, codings) = (all("content-length"), all("transfer-encoding"));
     assert!(lengths.len() + codings.len() <= 1, "two framings passed");

@@ -4,12 +4,12 @@ use super::*;
 use http::HeaderValue;
 use proptest::prelude::*;
 
-fn headers(names: &[&'static str]) -> HeaderMap {
+fn headers(names: &[&'static str]) -> Headers {
     names.iter().map(|name| (http::HeaderName::from_static(name), HeaderValue::from_static("x"))).collect()
 }
 
 fn ask(method: Method, path: &str) -> Result<Route, Refusal> {
-    route(&method, path, None, &HeaderMap::new(), &[])
+    route(&method, path, None, &Headers::new(), &[])
 }
 
 use crate::policy::DialectName as D;
@@ -275,7 +275,7 @@ fn a_path_that_could_be_read_twice_is_refused_before_it_is_looked_up() {
 
 #[test]
 fn a_query_with_odd_bytes_or_a_model_is_refused() {
-    let post = |query: &str| route(&Method::POST, "/v1/chat/completions", Some(query), &HeaderMap::new(), &[]);
+    let post = |query: &str| route(&Method::POST, "/v1/chat/completions", Some(query), &Headers::new(), &[]);
     for query in [
         "",
         "beta=true",
@@ -351,7 +351,7 @@ fn the_nearest_dialect_is_told_by_path_then_headers() {
         assert_eq!(nearest(path, &headers(names)), dialect, "{path} {names:?}");
     }
     for (path, dialect, ..) in POSTS {
-        assert_eq!(nearest(path, &HeaderMap::new()), dialect, "{path}");
+        assert_eq!(nearest(path, &Headers::new()), dialect, "{path}");
     }
 }
 
@@ -367,7 +367,7 @@ fn the_operators_paths_come_after_the_built_in_ones_and_are_exact() {
         own("/v1/chat/completions", &[Method::POST, Method::GET]),
         own("/v1/odd", &[Method::PUT]),
     ];
-    let ask = |method: Method, path: &str| route(&method, path, Some("model=x"), &HeaderMap::new(), &routes);
+    let ask = |method: Method, path: &str| route(&method, path, Some("model=x"), &Headers::new(), &routes);
     for (method, index) in [(Method::GET, 0), (Method::HEAD, 0), (Method::POST, 1), (Method::DELETE, 1)] {
         let found = ask(method, "/v1/files").unwrap();
         assert_eq!((found.endpoint, found.passthrough, found.dialect), (E::Passthrough, Some(index), D::OpenAi));
@@ -394,8 +394,8 @@ proptest! {
         post: bool,
     ) {
         let method = if post { Method::POST } else { Method::GET };
-        let _ = nearest(&path, &HeaderMap::new());
-        if let Ok(found) = route(&method, &path, Some(&query), &HeaderMap::new(), &[]) {
+        let _ = nearest(&path, &Headers::new());
+        if let Ok(found) = route(&method, &path, Some(&query), &Headers::new(), &[]) {
             let stands = found.model_range.and_then(|range| path.get(range));
             prop_assert_eq!(stands, found.model.as_ref().map(ModelName::as_str));
         }
@@ -409,8 +409,8 @@ fn a_path_with_two_verbs_is_refused() {
         "/v1/models/gemini-2:generateContent:x:countTokens",
         "/models/gemini-2:countTokens:generateContent",
     ] {
-        let found = route(&Method::POST, path, None, &HeaderMap::new(), &[]);
+        let found = route(&Method::POST, path, None, &Headers::new(), &[]);
         assert_eq!(found, Err(Refusal::Head(HeadFlaw::Path)), "{path}");
     }
-    assert!(route(&Method::POST, "/v1beta/models/ft:gemini-2:countTokens", None, &HeaderMap::new(), &[]).is_ok());
+    assert!(route(&Method::POST, "/v1beta/models/ft:gemini-2:countTokens", None, &Headers::new(), &[]).is_ok());
 }

@@ -8,9 +8,10 @@ use http::header::{
     CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderValue, Method, Version};
 use sha1::{Digest, Sha1};
 
+use crate::headers::Headers;
 use crate::policy::{HeadFlaw, Refusal};
 
 /// The subprotocol by which a browser, which can set no header, tells OpenAI's API its key.
@@ -45,7 +46,7 @@ impl Offer {
     ///
     /// # Errors
     /// [`HeadFlaw::WebsocketOnly`] where none is asked for, or in another version; [`HeadFlaw::Handshake`] for one that breaks a rule.
-    pub fn read(method: &Method, version: Version, headers: &HeaderMap) -> Result<Self, HeadFlaw> {
+    pub fn read(method: &Method, version: Version, headers: &Headers) -> Result<Self, HeadFlaw> {
         let asks = one(headers, &UPGRADE).is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
         if *method != Method::GET || version != Version::HTTP_11 || !asks {
             return Err(HeadFlaw::WebsocketOnly);
@@ -63,7 +64,7 @@ impl Offer {
     }
 
     /// The headers of our own handshake with the upstream, put beside those that pass. `key` is ours, for this one connection.
-    pub fn put_request_headers(&self, key: &Key, headers: &mut HeaderMap) {
+    pub fn put_request_headers(&self, key: &Key, headers: &mut Headers) {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
@@ -80,7 +81,7 @@ impl Offer {
     ///
     /// # Errors
     /// What is wrong with it, for the log.
-    pub fn check_answer(&self, key: &Key, headers: &HeaderMap) -> Result<Option<HeaderValue>, &'static str> {
+    pub fn check_answer(&self, key: &Key, headers: &Headers) -> Result<Option<HeaderValue>, &'static str> {
         if !one(headers, &UPGRADE).is_some_and(|value| value.eq_ignore_ascii_case("websocket")) {
             return Err("101 without `upgrade: websocket`");
         }
@@ -106,7 +107,7 @@ impl Offer {
     }
 
     /// The headers of our 101 to the client.
-    pub fn put_answer_headers(&self, chosen: Option<HeaderValue>, headers: &mut HeaderMap) {
+    pub fn put_answer_headers(&self, chosen: Option<HeaderValue>, headers: &mut Headers) {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept.clone());
@@ -132,7 +133,7 @@ impl Key {
 ///
 /// # Errors
 /// [`Refusal::AmbiguousCredential`] when there are two.
-pub fn secret_of(headers: &HeaderMap) -> Result<Option<Cow<'_, [u8]>>, Refusal> {
+pub fn secret_of(headers: &Headers) -> Result<Option<Cow<'_, [u8]>>, Refusal> {
     // What cannot be read is refused with the handshake, which is read first.
     let mut secrets = offered(headers).into_iter().flatten().filter_map(|name| strip_prefix(name, SECRET_PREFIX));
     match (secrets.next(), secrets.next()) {
@@ -148,7 +149,7 @@ pub fn accept_of(key: &str) -> Option<HeaderValue> {
 }
 
 /// The value of a header that stands exactly once, in printable ASCII.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+fn one<'a>(headers: &'a Headers, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().ok(),
@@ -157,7 +158,7 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// Whether `Connection` says `upgrade`, once, and, where it is `alone`, nothing else but `keep-alive`.
-fn says_upgrade(headers: &HeaderMap, alone: bool) -> bool {
+fn says_upgrade(headers: &Headers, alone: bool) -> bool {
     let Some(value) = one(headers, &CONNECTION) else { return false };
     let (upgrades, others): (Vec<&str>, Vec<&str>) =
         value.split(',').map(str::trim).partition(|option| option.eq_ignore_ascii_case("upgrade"));
@@ -170,9 +171,9 @@ fn is_key(key: &str) -> bool {
 }
 
 /// The subprotocols offered: tokens, each once. `None` when they are not that.
-fn offered(headers: &HeaderMap) -> Option<impl Iterator<Item = &str>> {
+fn offered(headers: &Headers) -> Option<impl Iterator<Item = &str>> {
     let mut names: Vec<&str> = Vec::new();
-    for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
+    for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter() {
         for name in value.to_str().ok()?.split(',').map(str::trim) {
             let is_new = is_token(name) && !names.contains(&name) && names.len() < MOST_PROTOCOLS;
             if !is_new {

@@ -5,9 +5,10 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderName, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, request, response};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use memchr::memchr;
 
+use crate::headers::{AnswerHead, Headers, RequestHead};
 use crate::proxy::http1::answer::{Delimiter, SMALL};
 use crate::upstream::http1::body::Rest;
 
@@ -20,7 +21,7 @@ const OWN_LINES: usize = 192;
 #[derive(Debug)]
 pub struct Asked {
     /// Method, target, version and headers.
-    pub parts: request::Parts,
+    pub head: RequestHead,
     /// Its body.
     pub rest: Rest,
     /// What its answer has to heed.
@@ -46,25 +47,24 @@ pub fn read(head: &Bytes) -> Option<Asked> {
     let line = head.get(..line_end.checked_sub(1)?)?;
     let method_end = memchr(b' ', line)?;
     let target_end = memchr(b' ', line.get(method_end + 1..)?)? + method_end + 1;
-    let mut parts = Request::new(()).into_parts().0;
-    parts.method = Method::from_bytes(line.get(..method_end)?).ok()?;
-    parts.uri = Uri::from_maybe_shared(head.slice(method_end + 1..target_end)).ok()?;
+    let method = Method::from_bytes(line.get(..method_end)?).ok()?;
+    let uri = Uri::from_maybe_shared(head.slice(method_end + 1..target_end)).ok()?;
     let is_1_1 = line.get(target_end + 1..)? == b"HTTP/1.1";
-    parts.version = if is_1_1 { Version::HTTP_11 } else { Version::HTTP_10 };
-    parts.headers = headers(head, line_end + 1)?;
-    let rest = match parts.headers.get(CONTENT_LENGTH) {
+    let version = if is_1_1 { Version::HTTP_11 } else { Version::HTTP_10 };
+    let headers = headers(head, line_end + 1)?;
+    let rest = match headers.get(CONTENT_LENGTH) {
         Some(length) => Rest::length(length.to_str().ok()?.parse().ok()?),
-        None if parts.headers.contains_key(TRANSFER_ENCODING) => Rest::chunks(),
+        None if headers.contains_key(TRANSFER_ENCODING) => Rest::chunks(),
         None => Rest::Over,
     };
-    let manner = Manner { is_head: parts.method == Method::HEAD, is_1_1, keeps_alive: keeps_alive(&parts) };
+    let manner = Manner { is_head: method == Method::HEAD, is_1_1, keeps_alive: keeps_alive(&headers, is_1_1) };
     let expects = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    let expects_continue = is_1_1 && !rest.is_over() && parts.headers.get(EXPECT).is_some_and(expects);
-    Some(Asked { parts, rest, manner, expects_continue })
+    let expects_continue = is_1_1 && !rest.is_over() && headers.get(EXPECT).is_some_and(expects);
+    Some(Asked { head: RequestHead { method, uri, version, headers }, rest, manner, expects_continue })
 }
 
-fn headers(head: &Bytes, start: usize) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::with_capacity(USUAL_HEADERS);
+fn headers(head: &Bytes, start: usize) -> Option<Headers> {
+    let mut headers = Headers::with_capacity(USUAL_HEADERS);
     let mut at = start;
     loop {
         let line = head.get(at..)?;
@@ -91,12 +91,12 @@ fn trimmed(line: &[u8], start: usize) -> (usize, usize) {
     }
 }
 
-fn keeps_alive(parts: &request::Parts) -> bool {
+fn keeps_alive(headers: &Headers, is_1_1: bool) -> bool {
     let (mut closes, mut keeps) = (false, false);
-    for value in &parts.headers.get_all(CONNECTION) {
+    for value in headers.get_all(CONNECTION).iter() {
         (closes, keeps) = (closes || has_option(value, "close"), keeps || has_option(value, "keep-alive"));
     }
-    !closes && (keeps || parts.version == Version::HTTP_11)
+    !closes && (keeps || is_1_1)
 }
 
 fn has_option(value: &HeaderValue, wanted: &str) -> bool {
@@ -104,7 +104,7 @@ fn has_option(value: &HeaderValue, wanted: &str) -> bool {
 }
 
 /// Whether an answer with these headers is the last of its connection.
-pub fn is_last(headers: &HeaderMap) -> bool {
+pub fn is_last(headers: &Headers) -> bool {
     headers.get_all(CONNECTION).iter().any(|value| has_option(value, "close"))
 }
 
@@ -112,15 +112,15 @@ pub fn is_last(headers: &HeaderMap) -> bool {
 /// connection ends with it; `date` is written where the answer has none (RFC 9110 6.6.1).
 pub fn write<D: Deref<Target = [u8]>>(
     out: &mut Vec<u8>,
-    parts: &response::Parts,
+    answer: &AnswerHead,
     length: Option<u64>,
     manner: Manner,
     closes: bool,
     date: impl FnOnce() -> D,
 ) -> Delimiter {
-    let status = parts.status;
-    let told = told_length(&parts.headers);
-    let lines = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
+    let status = answer.status;
+    let told = told_length(&answer.headers);
+    let lines = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
     let behind = told.or(length).and_then(|length| usize::try_from(length).ok()).unwrap_or(0).min(SMALL);
     out.reserve(lines + OWN_LINES + behind);
     out.extend_from_slice(if manner.is_1_1 { b"HTTP/1.1 " } else { b"HTTP/1.0 " });
@@ -129,7 +129,7 @@ pub fn write<D: Deref<Target = [u8]>>(
     }
     let has_length = !status.is_informational() && status != StatusCode::NO_CONTENT;
     let mut has_date = false;
-    for (name, value) in parts.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
+    for (name, value) in answer.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
         has_date |= name == DATE;
         put(out, name, value.as_bytes());
     }
@@ -151,7 +151,7 @@ pub fn write<D: Deref<Target = [u8]>>(
     };
     if status != StatusCode::SWITCHING_PROTOCOLS {
         match closes || delimiter == Delimiter::Close {
-            true if !is_last(&parts.headers) => out.extend_from_slice(b"connection: close\r\n"),
+            true if !is_last(&answer.headers) => out.extend_from_slice(b"connection: close\r\n"),
             false if !manner.is_1_1 => out.extend_from_slice(b"connection: keep-alive\r\n"),
             _ => {}
         }
@@ -164,7 +164,7 @@ pub fn write<D: Deref<Target = [u8]>>(
 }
 
 /// The length that an answer's own head promises.
-pub fn told_length(headers: &HeaderMap) -> Option<u64> {
+pub fn told_length(headers: &Headers) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -176,8 +176,6 @@ fn put(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use http::Response;
-
     use super::*;
 
     const NOW: &[u8] = b"Thu, 01 Jan 1970 00:00:00 GMT";
@@ -193,23 +191,23 @@ mod tests {
         length: Option<u64>,
         manner: Manner,
     ) -> (String, Delimiter) {
-        let mut parts = Response::new(()).into_parts().0;
-        parts.status = StatusCode::from_u16(status).unwrap();
-        parts.headers.extend(
-            headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))),
-        );
+        let line = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        let headers: Headers = headers.iter().map(line).collect();
+        let answer = AnswerHead { status: StatusCode::from_u16(status).unwrap(), headers };
         let mut out = Vec::new();
-        let closes = !manner.keeps_alive || is_last(&parts.headers);
-        let delimiter = write(&mut out, &parts, length, manner, closes, || NOW);
+        let closes = !manner.keeps_alive || is_last(&answer.headers);
+        let delimiter = write(&mut out, &answer, length, manner, closes, || NOW);
         (String::from_utf8(out).unwrap().replace("date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", ""), delimiter)
     }
 
     #[test]
     fn a_head_is_read_as_it_stands() {
         let asked = asked("POST /v1/a?b=c HTTP/1.1\r\nHost: h\r\nX:\r\nx: \t two words \r\nContent-Length: 12\r\n\r\n");
-        assert_eq!((asked.parts.method.as_str(), asked.parts.uri.to_string().as_str()), ("POST", "/v1/a?b=c"));
-        assert_eq!(asked.parts.headers.get_all("x").iter().collect::<Vec<_>>(), ["", "two words"]);
-        assert_eq!((asked.parts.headers["host"].as_bytes(), asked.rest), (&b"h"[..], Rest::Length(12)));
+        assert_eq!((asked.head.method.as_str(), asked.head.uri.to_string().as_str()), ("POST", "/v1/a?b=c"));
+        assert_eq!(asked.head.headers.get_all("x").iter().collect::<Vec<_>>(), ["", "two words"]);
+        assert_eq!((asked.head.headers["host"].as_bytes(), asked.rest), (&b"h"[..], Rest::Length(12)));
         assert!(asked.manner.keeps_alive && asked.manner.is_1_1 && !asked.expects_continue);
     }
 
@@ -308,12 +306,12 @@ mod tests {
     #[test]
     fn an_answer_without_a_date_gets_one() {
         let mut out = Vec::new();
-        let mut parts = Response::new(()).into_parts().0;
-        write(&mut out, &parts, Some(0), PLAIN, false, || NOW);
+        let mut answer = AnswerHead { status: StatusCode::OK, headers: Headers::new() };
+        write(&mut out, &answer, Some(0), PLAIN, false, || NOW);
         assert!(out.ends_with(b"\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n"));
         out.clear();
-        parts.headers.insert(DATE, HeaderValue::from_static("then"));
-        write(&mut out, &parts, Some(0), PLAIN, false, || NOW);
+        answer.headers.insert(DATE, HeaderValue::from_static("then"));
+        write(&mut out, &answer, Some(0), PLAIN, false, || NOW);
         assert_eq!(out, b"HTTP/1.1 200 OK\r\ndate: then\r\ncontent-length: 0\r\n\r\n");
     }
 }

@@ -3,9 +3,10 @@
 //! a `te` other than `trailers`, pseudo-headers that are missing, doubled, unknown or late, and a body of another length than it said. A
 //! fragment never gets here: it is cut off as the target is read.
 
+use http::Method;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Method, request};
 
+use crate::headers::{Headers, RequestHead};
 use crate::policy::HeadFlaw;
 use crate::proxy::wire::head::{MAX_HEADERS, MAX_HEADERS_BYTES, MAX_METHOD_BYTES, MAX_URI_BYTES, MAX_VALUE_BYTES};
 use crate::proxy::wire::head::{flaw_of_target, has_no_body};
@@ -23,7 +24,7 @@ static OF_A_CONNECTION: [HeaderName; 5] = [
 ///
 /// # Errors
 /// The first flaw.
-pub fn check(head: &request::Parts, has_body: bool) -> Result<(), HeadFlaw> {
+pub fn check(head: &RequestHead, has_body: bool) -> Result<(), HeadFlaw> {
     if head.method == Method::CONNECT {
         return Err(HeadFlaw::ConnectNotOffered);
     }
@@ -40,7 +41,7 @@ pub fn check(head: &request::Parts, has_body: bool) -> Result<(), HeadFlaw> {
 
 /// Makes `:authority` the `host` of a request that has none beside it, as a gateway has to (RFC 9113 8.3.1). Where there are both they are
 /// compared later, as the two places of an HTTP/1 request are.
-pub fn set_host(head: &mut request::Parts) {
+pub fn set_host(head: &mut RequestHead) {
     if let (Some(authority), false) = (head.uri.authority(), head.headers.contains_key(HOST))
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
@@ -48,7 +49,7 @@ pub fn set_host(head: &mut request::Parts) {
     }
 }
 
-fn check_target(head: &request::Parts) -> Result<(), HeadFlaw> {
+fn check_target(head: &RequestHead) -> Result<(), HeadFlaw> {
     if !matches!(head.uri.scheme_str(), Some("http" | "https")) {
         return Err(HeadFlaw::Path);
     }
@@ -63,7 +64,7 @@ fn check_target(head: &request::Parts) -> Result<(), HeadFlaw> {
     }
 }
 
-fn check_fields(headers: &HeaderMap) -> Result<(), HeadFlaw> {
+fn check_fields(headers: &Headers) -> Result<(), HeadFlaw> {
     if OF_A_CONNECTION.iter().any(|name| headers.contains_key(name)) {
         return Err(HeadFlaw::Syntax);
     }
@@ -93,14 +94,19 @@ fn check_fields(headers: &HeaderMap) -> Result<(), HeadFlaw> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Request;
+    use http::{Request, request};
+
+    fn read(request: request::Builder) -> RequestHead {
+        let request::Parts { method, uri, version, headers, .. } = request.body(()).expect("a request").into_parts().0;
+        RequestHead { method, uri, version, headers: headers.into() }
+    }
 
     fn verdict(method: &str, uri: &str, headers: &[(&str, &str)], has_body: bool) -> Result<(), HeadFlaw> {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        check(&request.body(()).expect("a request").into_parts().0, has_body)
+        check(&read(request), has_body)
     }
 
     #[test]
@@ -136,7 +142,7 @@ mod tests {
     fn the_authority_is_the_host_unless_there_is_one() {
         let host = |uri: &str, given: &[&str]| {
             let request = given.iter().fold(Request::builder().uri(uri), |request, host| request.header(HOST, *host));
-            let mut head = request.body(()).expect("a request").into_parts().0;
+            let mut head = read(request);
             set_host(&mut head);
             head.headers.get_all(HOST).iter().map(|host| host.to_str().expect("text").to_owned()).collect::<Vec<_>>()
         };

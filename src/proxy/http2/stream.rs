@@ -12,8 +12,10 @@ use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 
+use crate::headers::AnswerHead;
 use crate::keys::SecretSlot;
 use crate::policy::{DialectName, HeadFlaw};
+use crate::proxy::answer::Reply;
 use crate::proxy::deadline::{Deadline, Due};
 use crate::proxy::http2::ConnectionNotes;
 use crate::proxy::relay::{AnswerBody, Cut};
@@ -91,13 +93,19 @@ pub async fn until_cut(stream: Rc<StreamNotes>, answering: impl Future<Output = 
 }
 
 /// An answer as a stream carries it: without what is said of a connection, and to HEAD without a body.
-pub fn answer(answer: Response<AnswerBody>, stream: Rc<StreamNotes>, is_head: bool) -> Response<StreamBody> {
-    let mut answer = answer;
-    answer.headers_mut().remove(CONNECTION);
-    if is_head && let Some(length) = answer.body().size_hint().exact() {
-        answer.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+pub fn answer(reply: Reply, stream: Rc<StreamNotes>, is_head: bool) -> Response<StreamBody> {
+    let Reply { head: AnswerHead { status, mut headers }, body } = reply;
+    headers.remove(CONNECTION);
+    if is_head
+        && let Some(length) = body.size_hint().exact()
+        && !headers.contains_key(CONTENT_LENGTH)
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    answer.map(|body| StreamBody { body, rest: Bytes::new(), is_head, stream })
+    let mut answer = Response::new(StreamBody { body, rest: Bytes::new(), is_head, stream });
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers.into();
+    answer
 }
 
 /// The body of an answer on a stream.

@@ -1,10 +1,10 @@
 //! One request head, checked byte by byte (RFC 9112 2-6).
 
-use http::HeaderMap;
 use memchr::memchr;
 
 use super::framing::BodyLength;
 use crate::dialect::route;
+use crate::headers::Headers;
 use crate::policy::{DialectName, HeadFlaw};
 
 /// The longest request target, bytes.
@@ -231,7 +231,7 @@ pub fn nearest(head: &[u8]) -> DialectName {
     let mut words = head.splitn(3, |b| *b == b' ');
     let target = words.nth(1).unwrap_or_default();
     let target = &target[..target.len().min(256)];
-    route::nearest(&String::from_utf8_lossy(target), &HeaderMap::new())
+    route::nearest(&String::from_utf8_lossy(target), &Headers::new())
 }
 
 /// `value` without what is `blank` on either side.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::HOST;
 
 use crate::clock::NS_PER_SECOND;
+use crate::headers::Headers;
 use crate::keys::SecretSlot;
 use crate::policy::{DialectName, HeadFlaw};
 use crate::proxy::deadline::{Deadline, Due};
@@ -101,7 +101,7 @@ impl WireNotes {
     /// Why the request with these headers is refused, and the dialect its path was nearest to. A refused head reaches the service as the
     /// marker, which is known by the `Host` it lacks: the wire lets no other request without one through, and a flaw that was
     /// read while an earlier request is answered is not that request's.
-    pub fn flaw_of(&self, headers: &HeaderMap) -> Option<(HeadFlaw, DialectName)> {
+    pub fn flaw_of(&self, headers: &Headers) -> Option<(HeadFlaw, DialectName)> {
         if headers.contains_key(HOST) { None } else { self.flaw.get() }
     }
 

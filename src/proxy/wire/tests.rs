@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::framing::{BodyLength, MAX_HEAD_BYTES};
 use super::{Framing, Step, Wire, WireNotes, WireTimes, head};
 use crate::clock::{Clock, Now};
+use crate::headers::Headers;
 use crate::policy::{DialectName, HeadFlaw};
 use crate::proxy::deadline::Deadlines;
 use crate::proxy::http1;
@@ -269,13 +270,13 @@ fn is_same(whole: Ending, pieces: Ending) -> bool {
 }
 
 /// What others make of a head: httparse, then the types of `http`, then hyper's rules of length.
-fn as_others_read(bytes: &[u8]) -> Option<(usize, http::Method, http::Uri, http::HeaderMap, Option<BodyLength>)> {
+fn as_others_read(bytes: &[u8]) -> Option<(usize, http::Method, http::Uri, Headers, Option<BodyLength>)> {
     let mut headers = [httparse::EMPTY_HEADER; head::MAX_HEADERS + 1];
     let mut request = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(length) = request.parse(bytes).ok()? else { return None };
     let method = http::Method::from_bytes(request.method?.as_bytes()).ok()?;
     let uri = http::Uri::try_from(request.path?.as_bytes()).ok()?;
-    let (mut map, mut body) = (http::HeaderMap::new(), Some(BodyLength::Known(0)));
+    let (mut map, mut body) = (Headers::new(), Some(BodyLength::Known(0)));
     for header in request.headers.iter() {
         let name = http::HeaderName::from_bytes(header.name.as_bytes()).ok()?;
         let value = http::HeaderValue::from_bytes(header.value).ok()?;
@@ -338,8 +339,8 @@ proptest! {
             let ours = head::check(&rest[..length]);
             prop_assert_eq!(ours.ok(), body);
             let asked = http1::head::read(&bytes::Bytes::copy_from_slice(&rest[..length])).expect("what passes is read");
-            prop_assert_eq!((&asked.parts.method, &asked.parts.uri), (&method, &uri));
-            prop_assert_eq!(&asked.parts.headers, &headers);
+            prop_assert_eq!((&asked.head.method, &asked.head.uri), (&method, &uri));
+            prop_assert_eq!(&asked.head.headers, &headers);
             let told = match body {
                 Some(BodyLength::Known(length)) => Rest::length(length),
                 _ => Rest::chunks(),

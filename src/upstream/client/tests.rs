@@ -5,15 +5,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::LocalSet;
 
 use super::*;
 use crate::clock::{Clock, Now};
+use crate::headers::Headers;
 use crate::policy::DialectName;
 use crate::upstream::connect::Stream;
-use crate::upstream::request::Whole;
 use crate::upstream::settings::{Address, Credential, Kind, Target, UpstreamSettings};
 use crate::upstream::tls;
 
@@ -138,9 +138,13 @@ fn house(settings: UpstreamSettings) -> House {
 const ALONE: Leave = Leave { to_repeat: true, to_insist: true };
 
 fn outgoing() -> Box<Outgoing> {
-    let mut request = Request::new(Whole::new(Bytes::from_static(b"{}")));
-    *request.method_mut() = Method::POST;
-    Box::new(Outgoing { path_and_query: "/v1/x".to_owned(), request, plain_headers: None })
+    Box::new(Outgoing {
+        method: Method::POST,
+        path_and_query: "/v1/x".to_owned(),
+        headers: Headers::new(),
+        body: Bytes::from_static(b"{}"),
+        plain_headers: None,
+    })
 }
 
 impl House {
@@ -148,10 +152,10 @@ impl House {
         let limit = Limit::of(&self.upstream);
         let sent = send(&self.pool, &self.upstream, outgoing(), limit, ALONE).await;
         let told = |failure: Failure| match failure.answer {
-            Some(answer) => Ok(answer.parts.status),
+            Some(answer) => Ok(answer.head.status),
             None => Err((failure.fault, failure.unsent.is_some())),
         };
-        sent.map_or_else(told, |answered| Ok(answered.parts.status))
+        sent.map_or_else(told, |answered| Ok(answered.head.status))
     }
 
     fn asked(&self) -> Vec<u16> {

@@ -1,15 +1,16 @@
 //! The heads of HTTP/1: a request's as it is written, an answer's as it is read.
 
+use std::io::Write as _;
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, response};
-use http_body::Body;
+use http::{HeaderValue, Method, StatusCode};
 
+use crate::headers::{AnswerHead, Headers};
 use crate::upstream::http1::Malformed;
 use crate::upstream::http1::body::Rest;
-use crate::upstream::request::Whole;
+use crate::upstream::request::{Outgoing, join};
 
 /// The longest head of an answer, bytes.
 pub const MOST_BYTES: usize = 64 * 1024;
@@ -18,11 +19,23 @@ const ADDED_HEADERS: usize = 8;
 /// The most headers of an answer.
 const MOST_HEADERS: usize = 128;
 
+/// Bytes of a request's head that its headers do not account for, at most: what stands around the first line's parts, and the line of framing.
+const OWN_LINES: usize = 64;
+
+/// Where on the other side a request goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Destination<'a> {
+    /// What stands before the API's own path.
+    pub prefix: &'a str,
+    /// The `Host`.
+    pub host: &'a HeaderValue,
+}
+
 /// The head of an answer.
 #[derive(Debug)]
 pub struct Head {
     /// Status and headers.
-    pub parts: response::Parts,
+    pub answer: AnswerHead,
     /// Its body.
     pub rest: Rest,
     /// Whether the connection may be used again.
@@ -47,21 +60,20 @@ impl Head {
             Err(_) => return Err(Malformed("the head of the answer is none of HTTP/1")),
         };
         let status = read.code.and_then(|code| StatusCode::from_u16(code).ok());
-        let mut parts = Response::new(()).into_parts().0;
-        parts.status = status.ok_or(Malformed("the answer's status is none"))?;
-        parts.version = if read.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-        parts.headers = headers(bytes, length, read.headers)?;
-        let rest = rest(&parts, method)?;
-        let keeps_alive = keeps_alive(&parts) && rest != Rest::UntilClose;
-        Ok(Some(Self { parts, rest, keeps_alive, length }))
+        let status = status.ok_or(Malformed("the answer's status is none"))?;
+        let is_1_1 = read.version != Some(0);
+        let answer = AnswerHead { status, headers: headers(bytes, length, read.headers)? };
+        let rest = rest(&answer, is_1_1, method)?;
+        let keeps_alive = keeps_alive(&answer.headers, is_1_1) && rest != Rest::UntilClose;
+        Ok(Some(Self { answer, rest, keeps_alive, length }))
     }
 }
 
 /// The headers, whose values all stand in one copy of the head.
-fn headers(bytes: &[u8], length: usize, read: &[httparse::Header<'_>]) -> Result<HeaderMap, Malformed> {
+fn headers(bytes: &[u8], length: usize, read: &[httparse::Header<'_>]) -> Result<Headers, Malformed> {
     const BAD: Malformed = Malformed("the answer has a header that is none");
     let copy = Bytes::copy_from_slice(bytes.get(..length).ok_or(BAD)?);
-    let mut headers = HeaderMap::with_capacity(read.len() + ADDED_HEADERS);
+    let mut headers = Headers::with_capacity(read.len() + ADDED_HEADERS);
     for header in read {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| BAD)?;
         // All of them are slices of `bytes`; an empty one may be of nowhere.
@@ -76,22 +88,22 @@ fn headers(bytes: &[u8], length: usize, read: &[httparse::Header<'_>]) -> Result
 }
 
 /// RFC 9112 6.3, but for what it leaves to guessing.
-fn rest(parts: &response::Parts, method: &Method) -> Result<Rest, Malformed> {
-    let status = parts.status;
+fn rest(answer: &AnswerHead, is_1_1: bool, method: &Method) -> Result<Rest, Malformed> {
+    let status = answer.status;
     let has_none = status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     if has_none || *method == Method::HEAD {
         return Ok(Rest::Over);
     }
-    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    let mut codings = answer.headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-        return match is_chunked && parts.version == Version::HTTP_11 {
+        return match is_chunked && is_1_1 {
             true => Ok(Rest::chunks()),
             false => Err(Malformed("the answer comes in a transfer coding that is not chunked alone")),
         };
     }
     let mut told = None;
-    for value in &parts.headers.get_all(CONTENT_LENGTH) {
+    for value in answer.headers.get_all(CONTENT_LENGTH).iter() {
         for one in value.as_bytes().split(|byte| *byte == b',') {
             let digits = one.trim_ascii();
             let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
@@ -106,37 +118,38 @@ fn rest(parts: &response::Parts, method: &Method) -> Result<Rest, Malformed> {
     Ok(told.map_or(Rest::UntilClose, Rest::length))
 }
 
-fn keeps_alive(parts: &response::Parts) -> bool {
-    let values = parts.headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+fn keeps_alive(headers: &Headers, is_1_1: bool) -> bool {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let mut options = values.flat_map(|value| value.split(',')).map(str::trim);
-    match parts.version {
-        Version::HTTP_10 => options.any(|option| option.eq_ignore_ascii_case("keep-alive")),
-        _ => !options.any(|option| option.eq_ignore_ascii_case("close")),
+    match is_1_1 {
+        true => !options.any(|option| option.eq_ignore_ascii_case("close")),
+        false => options.any(|option| option.eq_ignore_ascii_case("keep-alive")),
     }
 }
 
-/// The head of `request`, and how long its body is; with room for so many bytes behind it.
-pub fn write(request: &Request<Whole>, behind: usize) -> Vec<u8> {
-    let headers = request.headers();
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let method = request.method().as_str();
-    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
-    let mut head = Vec::with_capacity(method.len() + target.len() + lines + 64 + behind);
-    for piece in [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"] {
-        head.extend_from_slice(piece);
+/// The head of `request`: first where it goes (RFC 9110 7.2), last how long its body is; with room for so many bytes behind it.
+pub fn write(request: &Outgoing, to: Destination<'_>, behind: usize) -> Vec<u8> {
+    let method = request.method.as_str();
+    let [prefix, path] = join(to.prefix, &request.path_and_query);
+    let lines = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
+    let own = method.len() + prefix.len() + path.len() + to.host.len();
+    let mut head = Vec::with_capacity(own + lines + OWN_LINES + behind);
+    for piece in [method, " ", prefix, path, " HTTP/1.1\r\nhost: "] {
+        head.extend_from_slice(piece.as_bytes());
     }
-    for (name, value) in headers {
-        for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+    head.extend_from_slice(to.host.as_bytes());
+    for (name, value) in &request.headers {
+        for piece in [b"\r\n", name.as_str().as_bytes(), b": ", value.as_bytes()] {
             head.extend_from_slice(piece);
         }
     }
-    let length = request.body().size_hint().exact().unwrap_or(0);
-    let wants_length = length > 0 || matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    let length = request.body.len();
+    let wants_length = length > 0 || matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
     if wants_length {
-        head.extend_from_slice(b"content-length: ");
-        head.extend_from_slice(HeaderValue::from(length).as_bytes());
-        head.extend_from_slice(b"\r\n");
+        head.extend_from_slice(b"\r\ncontent-length: ");
+        // Writing to a vector does not fail.
+        let _ = write!(head, "{length}");
     }
-    head.extend_from_slice(b"\r\n");
+    head.extend_from_slice(b"\r\n\r\n");
     head
 }

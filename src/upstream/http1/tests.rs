@@ -1,5 +1,6 @@
 //! Answers as upstreams write them, good and bad, in whatever pieces.
 
+use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -67,9 +68,7 @@ fn what_could_be_read_in_two_ways_is_refused() {
 }
 
 /// What becomes of a second request on a connection whose upstream does `meanwhile` while the request waits for its turn to be written.
-async fn second(
-    meanwhile: impl AsyncFnOnce(DuplexStream) -> Option<DuplexStream>,
-) -> Result<response::Parts, Unanswered> {
+async fn second(meanwhile: impl AsyncFnOnce(DuplexStream) -> Option<DuplexStream>) -> Result<AnswerHead, Unanswered> {
     let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
     let mut connection = Connection::new(Stream::Script(ours), u64::MAX);
     let (room, request) = (Room::default(), request(b"{}"));
@@ -77,10 +76,10 @@ async fn second(
         theirs.read_exact(&mut [0; 16]).await.unwrap();
         theirs.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     };
-    let (answered, ()) = tokio::join!(connection.send(&request, &room), first);
+    let (answered, ()) = tokio::join!(connection.send(&request, THERE, &room), first);
     answered.expect("answered");
     assert!(connection.is_free());
-    let mut sending = std::pin::pin!(connection.send(&request, &room));
+    let mut sending = std::pin::pin!(connection.send(&request, THERE, &room));
     let first = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_pending())).await;
     assert!(first, "it waits for its turn");
     let _open = meanwhile(theirs).await;
@@ -114,9 +113,9 @@ fn a_connection_is_kept_where_both_versions_say_so() {
 #[test]
 fn header_values_are_those_of_the_head_wherever_they_stand() {
     let head = whole(&format!("{HEAD}x-a: one\r\nx-empty:\r\nx-a:  two \r\n"));
-    let values = head.parts.headers.get_all("x-a").iter().collect::<Vec<_>>();
+    let values = head.answer.headers.get_all("x-a").iter().collect::<Vec<_>>();
     assert_eq!(values, ["one", "two"]);
-    assert_eq!(head.parts.headers["x-empty"], "");
+    assert_eq!(head.answer.headers["x-empty"], "");
 }
 
 /// The content of `bytes`, taken in pieces of these lengths in turn, and what was left behind its end.
@@ -199,12 +198,18 @@ fn pair(room: usize) -> (Connection, DuplexStream) {
     (Connection::new(Stream::Script(ours), u64::MAX), theirs)
 }
 
-fn request(body: &'static [u8]) -> Request<Whole> {
-    let mut request = Request::new(Whole::new(Bytes::from_static(body)));
-    (*request.method_mut(), *request.uri_mut()) = (Method::POST, http::Uri::from_static("/v1/x?y=1"));
-    request.headers_mut().insert("x-a", http::HeaderValue::from_static("b"));
-    request
+fn request(body: &'static [u8]) -> Outgoing {
+    Outgoing {
+        method: Method::POST,
+        path_and_query: "/v1/x?y=1".to_owned(),
+        headers: [(HeaderName::from_static("x-a"), HeaderValue::from_static("b"))].into_iter().collect(),
+        body: Bytes::from_static(body),
+        plain_headers: None,
+    }
 }
+
+static HOST: HeaderValue = HeaderValue::from_static("h:1");
+const THERE: Destination<'static> = Destination { prefix: "/v1", host: &HOST };
 
 /// All content to the end, and how many pieces it came in.
 async fn content_of(connection: &mut Connection, room: &Room) -> (io::Result<Vec<u8>>, usize) {
@@ -225,7 +230,7 @@ async fn one_request_after_another_goes_over_it() {
     let room = Room::default();
     for _ in 0..3 {
         let backend = async {
-            let expected = b"POST /v1/x?y=1 HTTP/1.1\r\nx-a: b\r\ncontent-length: 2\r\n\r\n{}";
+            let expected = b"POST /v1/x?y=1 HTTP/1.1\r\nhost: h:1\r\nx-a: b\r\ncontent-length: 2\r\n\r\n{}";
             let mut got = vec![0; expected.len()];
             theirs.read_exact(&mut got).await.unwrap();
             assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(expected));
@@ -240,7 +245,7 @@ async fn one_request_after_another_goes_over_it() {
                 .unwrap();
         };
         let request = request(b"{}");
-        let (parts, ()) = tokio::join!(connection.send(&request, &room), backend);
+        let (parts, ()) = tokio::join!(connection.send(&request, THERE, &room), backend);
         assert_eq!(parts.unwrap().status, 200);
         let (content, pieces) = content_of(&mut connection, &room).await;
         assert_eq!((content.unwrap().as_slice(), pieces), (&b"abc"[..], 1));
@@ -261,7 +266,7 @@ async fn a_connection_with_something_left_on_it_is_not_used_again() {
         let (mut connection, mut theirs) = pair(4096);
         let room = Room::default();
         theirs.write_all(answer.as_bytes()).await.unwrap();
-        connection.send(&request(b"{}"), &room).await.unwrap();
+        connection.send(&request(b"{}"), THERE, &room).await.unwrap();
         content_of(&mut connection, &room).await.0.unwrap();
         assert!(!connection.is_free(), "{answer:?}");
     }
@@ -273,7 +278,7 @@ async fn an_answer_before_the_request_was_taken_is_one_and_the_rest_is_written_m
     let (mut connection, mut theirs) = pair(64);
     let room = Room::default();
     theirs.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 4\r\n\r\nno").await.unwrap();
-    let parts = connection.send(&request(&BODY), &room).await.unwrap();
+    let parts = connection.send(&request(&BODY), THERE, &room).await.unwrap();
     assert_eq!(parts.status, 413);
     let taking = async {
         let mut taken = vec![0; 5_000];
@@ -291,7 +296,7 @@ async fn a_request_comes_back_only_where_nothing_of_it_was_taken() {
     let room = Room::default();
     let (mut connection, theirs) = pair(64);
     drop(theirs);
-    let unanswered = connection.send(&request(b"{}"), &room).await.unwrap_err();
+    let unanswered = connection.send(&request(b"{}"), THERE, &room).await.unwrap_err();
     assert!(unanswered.is_unsent, "{unanswered:?}");
     let (mut connection, mut theirs) = pair(64);
     let closing = async {
@@ -299,7 +304,7 @@ async fn a_request_comes_back_only_where_nothing_of_it_was_taken() {
         drop(theirs);
     };
     let request = request(b"{}");
-    let (unanswered, ()) = tokio::join!(connection.send(&request, &room), closing);
+    let (unanswered, ()) = tokio::join!(connection.send(&request, THERE, &room), closing);
     assert!(!unanswered.unwrap_err().is_unsent);
 }
 
@@ -311,7 +316,7 @@ async fn an_end_before_the_end_is_no_clean_one() {
         let (mut connection, mut theirs) = pair(4096);
         let room = Room::default();
         theirs.write_all(format!("{HEAD}{headers}\r\n2\r\n").as_bytes()).await.unwrap();
-        connection.send(&request(b"{}"), &room).await.unwrap();
+        connection.send(&request(b"{}"), THERE, &room).await.unwrap();
         drop(theirs);
         assert_eq!(content_of(&mut connection, &room).await.0.is_ok(), is_clean, "{headers}");
         assert!(!connection.is_free());

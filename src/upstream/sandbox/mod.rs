@@ -37,9 +37,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 
+use crate::headers::Headers;
 use crate::policy::{DialectName, Endpoint};
 use crate::units::Tokens;
 
@@ -124,7 +125,7 @@ pub struct Play {
     /// Its status.
     pub status: StatusCode,
     /// Its headers, `content-type` included; framing is added on the wire.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// Its body in the pieces it is to be written in.
     pub frames: Vec<Frame>,
     /// What comes after the last piece.
@@ -248,7 +249,7 @@ impl Play {
     }
 
     fn pieces(content_type: &'static str, pieces: Vec<Bytes>) -> Self {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         let frames = pieces.into_iter().filter(|bytes| !bytes.is_empty());
         let frames = frames.map(|bytes| Frame { after: Duration::ZERO, bytes }).collect();

@@ -9,20 +9,20 @@ const GOOD: [(&str, &str); 4] = [
     ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
 
-fn map(pairs: &[(&str, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn map(pairs: &[(&str, &str)]) -> Headers {
+    let mut headers = Headers::new();
     for (name, value) in pairs {
         headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
     }
     headers
 }
 
-fn read(headers: &HeaderMap) -> Result<Offer, HeadFlaw> {
+fn read(headers: &Headers) -> Result<Offer, HeadFlaw> {
     Offer::read(&Method::GET, Version::HTTP_11, headers)
 }
 
 /// [`GOOD`] with one header's value replaced.
-fn with(name: &str, value: &str) -> HeaderMap {
+fn with(name: &str, value: &str) -> Headers {
     let mut headers = map(&GOOD);
     headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
     headers
@@ -31,7 +31,7 @@ fn with(name: &str, value: &str) -> HeaderMap {
 #[test]
 fn the_example_of_the_rfc_is_accepted_as_there() {
     let offer = read(&map(&GOOD)).unwrap();
-    let mut headers = HeaderMap::new();
+    let mut headers = Headers::new();
     offer.put_answer_headers(None, &mut headers);
     assert_eq!(headers[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     assert!(read(&with("connection", "keep-alive, Upgrade")).is_ok());
@@ -41,7 +41,7 @@ fn the_example_of_the_rfc_is_accepted_as_there() {
 #[test]
 fn a_handshake_is_exactly_one() {
     use HeadFlaw::{Handshake, WebsocketOnly};
-    assert_eq!(read(&HeaderMap::new()), Err(WebsocketOnly));
+    assert_eq!(read(&Headers::new()), Err(WebsocketOnly));
     assert_eq!(Offer::read(&Method::HEAD, Version::HTTP_11, &map(&GOOD)), Err(WebsocketOnly));
     assert_eq!(Offer::read(&Method::GET, Version::HTTP_10, &map(&GOOD)), Err(WebsocketOnly));
     for (name, value, flaw) in [
@@ -81,13 +81,13 @@ fn neither_secret_nor_account_is_among_what_goes_upstream() {
         "realtime, openai-insecure-api-key.sk-1, OpenAI-Insecure-API-Key, openai-organization.o, openai-project.p, openai-beta.realtime-v1",
     );
     assert_eq!(secret_of(&headers).unwrap().as_deref(), Some(&b"sk-1"[..]));
-    let mut sent = HeaderMap::new();
+    let mut sent = Headers::new();
     read(&headers).unwrap().put_request_headers(&Key::new([0; 16]), &mut sent);
     assert_eq!(sent[SEC_WEBSOCKET_PROTOCOL], "realtime, OpenAI-Insecure-API-Key, openai-beta.realtime-v1");
     let two = with("sec-websocket-protocol", "openai-insecure-api-key.a, openai-insecure-api-key.b");
     assert_eq!(secret_of(&two), Err(Refusal::AmbiguousCredential));
     let alone = with("sec-websocket-protocol", "OPENAI-insecure-api-key.a");
-    let mut sent = HeaderMap::new();
+    let mut sent = Headers::new();
     read(&alone).unwrap().put_request_headers(&Key::new([0; 16]), &mut sent);
     assert!(!sent.contains_key(SEC_WEBSOCKET_PROTOCOL));
 }
