@@ -117,10 +117,20 @@ fn in_force(slot: &SecretSlot, now: Now) -> Result<Arc<KeyPolicy>, Refusal> {
 /// A request that was decided and paid for. Only [`admit`] makes one, and forwarding needs one.
 #[derive(Debug)]
 #[must_use = "an admitted request is settled, voided, or charged as metered so far when it is dropped"]
-pub struct Admitted {
+pub struct Admitted(Box<Paid>);
+
+/// On the heap: it is handed on from stage to stage.
+#[derive(Debug)]
+struct Paid {
     caller: Caller,
     facts: RequestFacts,
     reservation: Reservation,
+}
+
+impl Paid {
+    fn admitted(self) -> Admitted {
+        Admitted(Box::new(self))
+    }
 }
 
 /// Takes `charge` from every limit of the caller's key, or from none (POLICY 3.6 and 3.7). `charge` is what
@@ -143,7 +153,7 @@ pub fn admit(
     // Limits changed meanwhile hold for it too; the charge and where it goes were decided by the policy it came under.
     let caller = Caller { policy: caller.slot.entry().policy(), ..caller };
     match reserve(caller.slot.entry().limits(), &caller.policy, charge, settings, clock, now) {
-        Ok(reservation) => Ok(Admitted { caller, facts, reservation }),
+        Ok(reservation) => Ok(Paid { caller, facts, reservation }.admitted()),
         Err(refusal) => Err((caller, refusal)),
     }
 }
@@ -160,58 +170,58 @@ pub fn admit_within(
     clock: &Clock,
     now: Now,
 ) -> Result<Admitted, Refusal> {
-    open.caller.recheck(now)?;
-    let caller = open.caller.refreshed();
+    open.caller().recheck(now)?;
+    let caller = open.caller().refreshed();
     let reservation = reserve_within(caller.slot.entry().limits(), &caller.policy, charge, settings, clock, now)?;
-    Ok(Admitted { caller, facts, reservation })
+    Ok(Paid { caller, facts, reservation }.admitted())
 }
 
 /// What a backend has begun of itself within `open`, a request under way: it cannot be refused any more, only charged.
 pub fn owe_within(open: &Admitted, facts: RequestFacts, charge: Charge, clock: &Clock, now: Now) -> Admitted {
-    let caller = open.caller.refreshed();
+    let caller = open.caller().refreshed();
     let reservation = owe(caller.slot.entry().limits(), &caller.policy, charge, clock, now);
-    Admitted { caller, facts, reservation }
+    Paid { caller, facts, reservation }.admitted()
 }
 
 impl Admitted {
     /// Whose request it is.
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        &self.0.caller
     }
 
     /// What it wants.
     pub fn facts(&self) -> &RequestFacts {
-        &self.facts
+        &self.0.facts
     }
 
     /// When a quota covers only part of the output: how many output tokens each answer (choice) may have.
     pub fn clamp(&self) -> Option<Tokens> {
-        self.reservation.clamp()
+        self.0.reservation.clamp()
     }
 
     /// What it holds: to mark it forwarded and to note what was metered.
     pub fn reservation(&mut self) -> &mut Reservation {
-        &mut self.reservation
+        &mut self.0.reservation
     }
 
     /// Where the key stands now, this request included.
     pub fn standing(&self, now: Now) -> Standing {
-        self.reservation.standing(now)
+        self.0.reservation.standing(now)
     }
 
     /// Charges `usage` and ends it. See [`Reservation::settle`].
     pub fn settle(self, usage: Usage, now: Now) -> Settled {
-        self.reservation.settle(usage, now)
+        self.0.reservation.settle(usage, now)
     }
 
     /// Ends it without a charge. See [`Reservation::void`].
     pub fn void(self, now: Now) {
-        self.reservation.void(now);
+        self.0.reservation.void(now);
     }
 
     /// Ends it as if it had never been made. See [`Reservation::undo`].
     pub fn undo(self, now: Now) {
-        self.reservation.undo(now);
+        self.0.reservation.undo(now);
     }
 }
 

@@ -5,7 +5,8 @@ mod guard;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::time::ClockId;
 
 use guard::Guard;
 pub use guard::Lead;
@@ -47,7 +48,10 @@ pub struct Clock {
 
 #[derive(Debug, Clone)]
 enum Source {
-    System { origin: Instant },
+    /// `origin_ns` is what the system's monotonic clock said when this one was made.
+    System {
+        origin_ns: u64,
+    },
     Manual(Arc<Hands>),
 }
 
@@ -60,7 +64,7 @@ struct Hands {
 impl Clock {
     /// The machine's clocks. The monotonic reading starts at one minute, so that a limiter's "full since" can lie before it.
     pub fn system() -> Self {
-        Self { source: Source::System { origin: Instant::now() }, guard: None }
+        Self { source: Source::System { origin_ns: read_ns(ClockId::Monotonic) }, guard: None }
     }
 
     /// A clock that stands still until moved.
@@ -105,7 +109,9 @@ impl Clock {
 
     fn raw(&self) -> Now {
         match &self.source {
-            Source::System { origin } => Now { monotonic_ns: elapsed_ns(*origin), unix_ms: unix_ms() },
+            Source::System { origin_ns } => {
+                Now { monotonic_ns: since(*origin_ns, ClockId::Monotonic), unix_ms: unix_ms() }
+            }
             Source::Manual(hands) => Now {
                 monotonic_ns: hands.monotonic_ns.load(Ordering::SeqCst),
                 unix_ms: hands.unix_ms.load(Ordering::SeqCst),
@@ -116,7 +122,15 @@ impl Clock {
     /// Reads the monotonic clock alone, for time limits: half the cost of [`Clock::now`].
     pub fn monotonic_ns(&self) -> u64 {
         match &self.source {
-            Source::System { origin } => elapsed_ns(*origin),
+            Source::System { origin_ns } => since(*origin_ns, ClockId::Monotonic),
+            Source::Manual(hands) => hands.monotonic_ns.load(Ordering::SeqCst),
+        }
+    }
+
+    /// The same as it was at the kernel's last tick, up to 10 ms ago, for what is looked at ten times a second: a tenth of the cost.
+    pub fn coarse_ns(&self) -> u64 {
+        match &self.source {
+            Source::System { origin_ns } => since(*origin_ns, ClockId::MonotonicCoarse),
             Source::Manual(hands) => hands.monotonic_ns.load(Ordering::SeqCst),
         }
     }
@@ -140,20 +154,24 @@ impl Clock {
 
 /// Nanoseconds for which the calling thread has had a core.
 pub fn thread_cpu_ns() -> u64 {
-    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let part = |value| u64::try_from(value).unwrap_or_default();
-    part(used.tv_sec).saturating_mul(NS_PER_SECOND).saturating_add(part(used.tv_nsec))
+    read_ns(ClockId::ThreadCPUTime)
 }
 
-fn elapsed_ns(origin: Instant) -> u64 {
-    NS_PER_MINUTE.saturating_add(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+fn since(origin_ns: u64, clock: ClockId) -> u64 {
+    NS_PER_MINUTE.saturating_add(read_ns(clock).saturating_sub(origin_ns))
+}
+
+/// Read as the system gives it: the standard library's moments cost twice that, and have no coarse one.
+fn read_ns(clock: ClockId) -> u64 {
+    let read = rustix::time::clock_gettime(clock);
+    let part = |value| u64::try_from(value).unwrap_or_default();
+    part(read.tv_sec).saturating_mul(NS_PER_SECOND).saturating_add(part(read.tv_nsec))
 }
 
 fn unix_ms() -> i64 {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-        Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
-    }
+    let read = rustix::time::clock_gettime(ClockId::Realtime);
+    // Of a moment before 1970 the nanoseconds count forward all the same.
+    read.tv_sec.saturating_mul(1_000).saturating_add(read.tv_nsec / 1_000_000)
 }
 
 #[cfg(test)]
@@ -185,5 +203,17 @@ mod tests {
         let first = clock.now();
         assert!(first.monotonic_ns >= NS_PER_MINUTE);
         assert!(clock.now().monotonic_ns >= first.monotonic_ns);
+        let behind_ns = clock.monotonic_ns().saturating_sub(clock.coarse_ns());
+        assert!(behind_ns < NS_PER_SECOND / 2, "{behind_ns}");
+    }
+
+    #[test]
+    fn the_time_by_the_wall_is_that_of_the_standard_library() {
+        let theirs = || {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+            i64::try_from(since.as_millis()).unwrap()
+        };
+        let (before, ours, after) = (theirs(), Clock::system().now().unix_ms, theirs());
+        assert!((before..=after).contains(&ours), "{before} {ours} {after}");
     }
 }

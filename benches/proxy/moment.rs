@@ -9,6 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 pub struct Moment(pub u64);
 
 impl Moment {
+    #[expect(clippy::disallowed_methods, reason = "processes are compared by it, and no `Now` is of another process")]
     pub fn now() -> Self {
         let now = clock_gettime(ClockId::Monotonic);
         let (seconds, nanoseconds) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));

@@ -106,7 +106,7 @@ pub trait Dialect: Sync {
     /// have.
     fn tell_limits(&self, standing: &Standing, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8]));
 
-    /// Writes the same into `headers`.
+    /// Adds the same to `headers`, which have none of them.
     fn limit_headers(&self, standing: &Standing, now: Now, headers: &mut Headers) {
         let mut room = BytesMut::new();
         self.tell_limits(standing, now, &mut |name, value| {
@@ -116,7 +116,7 @@ pub trait Dialect: Sync {
             }
             room.extend_from_slice(value);
             if let Ok(value) = HeaderValue::from_maybe_shared(room.split().freeze()) {
-                headers.insert(name, value);
+                headers.append(name, value);
             }
         });
     }
@@ -148,11 +148,30 @@ pub fn of(name: DialectName) -> &'static dyn Dialect {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Gauge;
 
     #[test]
     fn each_name_has_its_own_words() {
         for name in DialectName::ALL {
             assert_eq!(of(name).name(), name);
+        }
+    }
+
+    #[test]
+    fn what_is_told_of_a_limit_takes_the_place_of_what_an_upstream_says_of_it() {
+        let gauge = Gauge { limit: 5, remaining: 3, reset_ns: 1 };
+        let requests = Standing { requests: Some(gauge), ..Standing::default() };
+        let tokens = Standing { tokens: Some(gauge), ..Standing::default() };
+        let now = Now { monotonic_ns: 0, unix_ms: 0 };
+        for words in DialectName::ALL.map(of) {
+            for (standing, kind) in [(&requests, LimitKind::Requests), (&tokens, LimitKind::Tokens)] {
+                let mut headers = Headers::new();
+                words.limit_headers(standing, now, &mut headers);
+                for name in headers.keys() {
+                    assert_eq!(words.limit_header_kind(name), Some(kind), "{name}");
+                    assert_eq!(headers.get_all(name).iter().count(), 1, "{name}");
+                }
+            }
         }
     }
 }

@@ -34,8 +34,8 @@ pub struct Account {
     previous_secret: Option<[u8; 8]>,
     /// `None` before the request goes upstream, and once it has been charged.
     owed: Option<Owed>,
-    /// The status and the meter of the answer, once it has begun.
-    answer: Option<(StatusCode, Meter)>,
+    /// The status and the meter of the answer, once it has begun. On the heap, since all of this is handed on from stage to stage.
+    answer: Option<(StatusCode, Box<Meter>)>,
     /// Whether the ledger has it.
     is_entered: bool,
 }
@@ -78,7 +78,7 @@ impl Account {
 
     /// The answer begins; `meter` reads along.
     pub fn answered(&mut self, status: StatusCode, meter: Meter) {
-        self.answer = Some((status, meter));
+        self.answer = Some((status, Box::new(meter)));
     }
 
     /// Meters a piece of the answer and hands on to `out` what is to be passed on.

@@ -77,6 +77,8 @@ impl Arriving {
 pub struct HeldBody {
     /// The body, whole.
     pub bytes: Bytes,
+    /// When all of it was there.
+    pub whole_at: Now,
     share: Share,
 }
 
@@ -200,7 +202,8 @@ pub async fn read(
         deadline.clear();
     }
     let bytes = first.unwrap_or_else(|| gathered.freeze());
-    Ok(HeldBody { bytes, share })
+    let whole_at = if has_waited { plane.clock.now() } else { began };
+    Ok(HeldBody { bytes, whole_at, share })
 }
 
 /// The next data. `wait` says until when it is waited for, once it has to be.

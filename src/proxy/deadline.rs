@@ -95,9 +95,9 @@ impl Slot {
 }
 
 impl Deadline {
-    /// The monotonic clock that deadlines are kept by.
+    /// The monotonic clock that deadlines are kept by, as it was a moment ago: see [`Clock::coarse_ns`].
     pub fn now_ns(&self) -> u64 {
-        self.home.clock.monotonic_ns()
+        self.home.clock.coarse_ns()
     }
 
     /// Due in `ns` nanoseconds from now.

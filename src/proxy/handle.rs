@@ -116,7 +116,7 @@ async fn decide(
     trace.account.line.model = described.facts.model.clone();
     let (charge, way) = authorize(&live, &caller, &received.route, &described.facts)?;
     trace.account.line.upstream = Some(way.upstream.settings.name.clone());
-    let admitted = reserve(plane, &live, caller, &described, charge)?;
+    let admitted = reserve(plane, &live, caller, &described, charge, held.whole_at)?;
     let prepared = Prepared { route: &received.route, head, described, held, way, deadline };
     Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &live, &trace.account.line.request_id))))
 }
@@ -258,7 +258,8 @@ fn reserve(
     caller: Caller,
     described: &Described,
     charge: Charge,
+    now: Now,
 ) -> Result<Admitted, Refusal> {
-    let (facts, now) = (described.facts.clone(), plane.clock.now());
+    let facts = described.facts.clone();
     admission::admit(caller, facts, charge, &live.limits, &plane.clock, now).map_err(|(_, refusal)| refusal)
 }

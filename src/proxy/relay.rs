@@ -83,15 +83,15 @@ fn headers(
 /// The upstream's headers, with those of ours that every answer has.
 pub(super) fn passed_headers(line: &AccessLine, caller: &Caller, from_upstream: Headers, now: Now) -> Headers {
     let words = dialect::of(line.dialect);
-    let standing = caller.standing(now);
+    let (standing, id_name) = (caller.standing(now), words.request_id_header());
     let mut headers = headers::answer_headers(from_upstream, |name| match words.limit_header_kind(name) {
         Some(LimitKind::Requests) => standing.requests.is_some(),
         Some(LimitKind::Tokens) => standing.tokens.is_some(),
-        None => false,
+        None => *name == id_name,
     });
     words.limit_headers(&standing, now, &mut headers);
     if let Ok(id) = HeaderValue::from_str(&line.request_id) {
-        headers.insert(words.request_id_header(), id);
+        headers.append(id_name, id);
     }
     headers
 }

@@ -141,8 +141,9 @@ impl Connection {
         self.unwritten = Some(Unwritten { head: Bytes::from(head), body, has_waited: false });
         (self.is_begun, self.keeps_alive) = (false, false);
         poll_fn(|cx| {
-            // One that answered before may have been closed, or have spoken, since it was looked at: nothing of the request is lost yet.
-            if self.has_answered && !self.is_begun && self.is_disturbed(cx) {
+            // One that answered before may have been closed, or have spoken, while its turn was waited for: nothing of the request is lost yet.
+            let has_waited = self.unwritten.as_ref().is_some_and(|unwritten| unwritten.has_waited);
+            if self.has_answered && has_waited && !self.is_begun && self.is_disturbed(cx) {
                 return Poll::Ready(Err(io::Error::other("the connection was no longer free")));
             }
             self.write_on(cx);

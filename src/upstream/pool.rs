@@ -90,7 +90,7 @@ impl Pool {
     /// Keeps a connection whose answer has been read to its end. One that is not ready then is closing, or its backend answered
     /// without reading the whole request and may never do so: the next request would wait behind that.
     pub fn give_back(&self, endpoint: u64, mut connection: Box<Connection>) {
-        let now_ns = self.clock.monotonic_ns();
+        let now_ns = self.clock.coarse_ns();
         if connection.is_old(now_ns) || !connection.is_free() {
             return;
         }

@@ -28,6 +28,8 @@ pub struct Asked {
     pub manner: Manner,
     /// Whether its client waits to be told to send the body (RFC 9110 10.1.1).
     pub expects_continue: bool,
+    /// Bytes of the head, its empty line included.
+    pub length: usize,
 }
 
 /// What of a request says how its answer is written.
@@ -41,7 +43,8 @@ pub struct Manner {
     pub keeps_alive: bool,
 }
 
-/// Reads a whole head, its empty line included; the values of its headers stay where they stand. `None` for what the wire lets nobody send.
+/// Reads what `head` begins with; the values of its headers stay where they stand. `None` while it is not whole, and for what the
+/// wire lets nobody send.
 pub fn read(head: &Bytes) -> Option<Asked> {
     let line_end = memchr(b'\n', head)?;
     let line = head.get(..line_end.checked_sub(1)?)?;
@@ -51,7 +54,7 @@ pub fn read(head: &Bytes) -> Option<Asked> {
     let uri = Uri::from_maybe_shared(head.slice(method_end + 1..target_end)).ok()?;
     let is_1_1 = line.get(target_end + 1..)? == b"HTTP/1.1";
     let version = if is_1_1 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let headers = headers(head, line_end + 1)?;
+    let (headers, length) = headers(head, line_end + 1)?;
     let rest = match headers.get(CONTENT_LENGTH) {
         Some(length) => Rest::length(length.to_str().ok()?.parse().ok()?),
         None if headers.contains_key(TRANSFER_ENCODING) => Rest::chunks(),
@@ -60,10 +63,11 @@ pub fn read(head: &Bytes) -> Option<Asked> {
     let manner = Manner { is_head: method == Method::HEAD, is_1_1, keeps_alive: keeps_alive(&headers, is_1_1) };
     let expects = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     let expects_continue = is_1_1 && !rest.is_over() && headers.get(EXPECT).is_some_and(expects);
-    Some(Asked { head: RequestHead { method, uri, version, headers }, rest, manner, expects_continue })
+    Some(Asked { head: RequestHead { method, uri, version, headers }, rest, manner, expects_continue, length })
 }
 
-fn headers(head: &Bytes, start: usize) -> Option<Headers> {
+/// The headers in `head` from `start` on, and where they end.
+fn headers(head: &Bytes, start: usize) -> Option<(Headers, usize)> {
     let mut headers = Headers::with_capacity(USUAL_HEADERS);
     let mut at = start;
     loop {
@@ -71,7 +75,7 @@ fn headers(head: &Bytes, start: usize) -> Option<Headers> {
         let end = memchr(b'\n', line)?;
         let line = line.get(..end.checked_sub(1)?)?;
         if line.is_empty() {
-            return Some(headers);
+            return Some((headers, at + 2));
         }
         let colon = memchr(b':', line)?;
         let name = HeaderName::from_bytes(line.get(..colon)?).ok()?;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncWrite, ReadBuf};
 
 use crate::proxy::connection::Line;
@@ -105,11 +105,13 @@ impl Intake {
     /// The connection broke, or what came is no request.
     pub fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Asked>>> {
         loop {
-            if let Some(end) = find_empty_line(&self.arrived) {
-                let head = self.arrived.split_to(end + 4);
-                let asked = head::read(&head).ok_or(io::ErrorKind::InvalidData)?;
+            if let Some(asked) = head::read(&self.arrived) {
+                self.arrived.advance(asked.length);
                 (self.rest, self.expects_continue) = (asked.rest.clone(), asked.expects_continue);
                 return Poll::Ready(Ok(Some(asked)));
+            }
+            if find_empty_line(&self.arrived).is_some() {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
             if !ready!(self.poll_arrive(cx))? {
                 return Poll::Ready(Ok(None));
