@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, Now};
 use crate::keys::{KeyTable, SecretSlot};
 use crate::limits::{LimitSettings, Reservation, Settled, owe, reserve, reserve_within};
-use crate::policy::{Charge, KeyPolicy, Refusal, RequestFacts, Standing, Usage};
+use crate::policy::{Charge, KeyPolicy, Rates, Refusal, RequestFacts, Standing, Usage};
 use crate::units::{KeyDigest, Tokens};
 
 /// Who is calling: a secret that works, with the policy of its key as it was when it was looked up.
@@ -49,9 +49,9 @@ impl Caller {
         Self { slot: Arc::clone(&self.slot), policy: self.slot.entry().policy() }
     }
 
-    /// Where its key stands in its limits.
-    pub fn standing(&self, now: Now) -> Standing {
-        self.slot.entry().limits().standing(&self.policy, now)
+    /// Where its key stands in its rate limits.
+    pub fn rates(&self, now: Now) -> Rates {
+        self.slot.entry().limits().rates(&self.policy, now)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::clock::Now;
 use crate::dialect::openai::event;
 use crate::dialect::wording::{self, Class, Words, times};
 use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes, models};
-use crate::policy::{CutReason, Endpoint, Fault, Refusal, Standing};
+use crate::policy::{CutReason, Endpoint, Fault, Rates, Refusal};
 
 /// Anthropic's Messages API.
 pub struct Anthropic;
@@ -40,8 +40,8 @@ impl Dialect for Anthropic {
         )
     }
 
-    fn tell_limits(&self, standing: &Standing, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {
-        for ([limit, remaining, reset], gauge) in [(&REQUESTS, standing.requests), (&TOKENS, standing.tokens)] {
+    fn tell_limits(&self, rates: &Rates, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {
+        for ([limit, remaining, reset], gauge) in [(&REQUESTS, rates.requests), (&TOKENS, rates.tokens)] {
             let Some(gauge) = gauge else { continue };
             tell(limit, itoa::Buffer::new().format(gauge.limit).as_bytes());
             tell(remaining, itoa::Buffer::new().format(gauge.remaining).as_bytes());
@@ -156,8 +156,8 @@ mod tests {
     fn resets_are_moments_rounded_up() {
         let gauge = Gauge { limit: 10, remaining: 3, reset_ns: 1_500_000_000 };
         let mut headers = Headers::new();
-        let standing = Standing { requests: Some(gauge), tokens: Some(gauge), ..Standing::default() };
-        Anthropic.limit_headers(&standing, Now { monotonic_ns: 0, unix_ms: 1_767_225_600_000 }, &mut headers);
+        let rates = Rates { requests: Some(gauge), tokens: Some(gauge) };
+        Anthropic.limit_headers(&rates, Now { monotonic_ns: 0, unix_ms: 1_767_225_600_000 }, &mut headers);
         assert_eq!(headers.len(), 6);
         assert_eq!(headers["anthropic-ratelimit-requests-limit"], "10");
         assert_eq!(headers["anthropic-ratelimit-tokens-remaining"], "3");

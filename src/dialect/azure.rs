@@ -6,7 +6,7 @@ use http::header::HeaderName;
 use crate::clock::Now;
 use crate::dialect::openai::OpenAi;
 use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes};
-use crate::policy::{CutReason, Endpoint, Fault, Refusal, Standing};
+use crate::policy::{CutReason, Endpoint, Fault, Rates, Refusal};
 
 /// Azure OpenAI.
 pub struct Azure;
@@ -28,8 +28,8 @@ impl Dialect for Azure {
         OpenAi.cut_event(endpoint, reason)
     }
 
-    fn tell_limits(&self, standing: &Standing, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {
-        OpenAi.tell_limits(standing, now, tell);
+    fn tell_limits(&self, rates: &Rates, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {
+        OpenAi.tell_limits(rates, now, tell);
     }
 
     fn limit_header_kind(&self, name: &HeaderName) -> Option<LimitKind> {

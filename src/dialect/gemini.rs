@@ -9,7 +9,7 @@ use crate::clock::Now;
 use crate::dialect::openai::REQUEST_ID;
 use crate::dialect::wording::{self, Class, LimitWords, Words, times};
 use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes, models};
-use crate::policy::{CutReason, Endpoint, Fault, Refusal, Standing};
+use crate::policy::{CutReason, Endpoint, Fault, Rates, Refusal};
 
 /// Google's Gemini API.
 pub struct Gemini;
@@ -36,7 +36,7 @@ impl Dialect for Gemini {
     }
 
     /// Gemini has no such headers; a refusal carries `RetryInfo` instead.
-    fn tell_limits(&self, _standing: &Standing, _now: Now, _tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {}
+    fn tell_limits(&self, _rates: &Rates, _now: Now, _tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {}
 
     fn limit_header_kind(&self, _name: &HeaderName) -> Option<LimitKind> {
         None

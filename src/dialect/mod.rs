@@ -20,15 +20,16 @@ pub mod token_usage;
 pub mod websocket;
 pub mod wording;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use crate::clock::Now;
 use crate::headers::Headers;
 pub use crate::policy::DialectName;
-use crate::policy::{CutReason, Endpoint, Fault, Refusal, Standing};
+use crate::policy::{CutReason, Endpoint, Fault, Rates, Refusal};
 use crate::units::ModelName;
 
 /// An answer made by the proxy itself.
@@ -104,21 +105,24 @@ pub trait Dialect: Sync {
 
     /// Tells where the key stands in its rate limits (POLICY 4), a header and its value at a time; nothing for a limit the key does not
     /// have.
-    fn tell_limits(&self, standing: &Standing, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8]));
+    fn tell_limits(&self, rates: &Rates, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8]));
 
     /// Adds the same to `headers`, which have none of them.
-    fn limit_headers(&self, standing: &Standing, now: Now, headers: &mut Headers) {
-        let mut room = BytesMut::new();
-        self.tell_limits(standing, now, &mut |name, value| {
-            if room.capacity() < value.len() {
-                // For all of them, as a rule: they share it.
-                room.reserve(LIMITS_ROOM);
-            }
-            room.extend_from_slice(value);
-            if let Ok(value) = HeaderValue::from_maybe_shared(room.split().freeze()) {
+    fn limit_headers(&self, rates: &Rates, now: Now, headers: &mut Headers) {
+        // All values share their room.
+        let mut values = Vec::with_capacity(LIMITS_ROOM);
+        let mut lines = SmallVec::<[_; 6]>::new();
+        self.tell_limits(rates, now, &mut |name, value| {
+            let start = values.len();
+            values.extend_from_slice(value);
+            lines.push((name, start..values.len()));
+        });
+        let values = Bytes::from(values);
+        for (name, range) in lines {
+            if let Ok(value) = HeaderValue::from_maybe_shared(values.slice(range)) {
                 headers.append(name, value);
             }
-        });
+        }
     }
 
     /// Whether `name` is one of an upstream's own rate-limit headers, and for which limit: it is passed on only when the key
@@ -160,13 +164,13 @@ mod tests {
     #[test]
     fn what_is_told_of_a_limit_takes_the_place_of_what_an_upstream_says_of_it() {
         let gauge = Gauge { limit: 5, remaining: 3, reset_ns: 1 };
-        let requests = Standing { requests: Some(gauge), ..Standing::default() };
-        let tokens = Standing { tokens: Some(gauge), ..Standing::default() };
+        let requests = Rates { requests: Some(gauge), ..Rates::default() };
+        let tokens = Rates { tokens: Some(gauge), ..Rates::default() };
         let now = Now { monotonic_ns: 0, unix_ms: 0 };
         for words in DialectName::ALL.map(of) {
-            for (standing, kind) in [(&requests, LimitKind::Requests), (&tokens, LimitKind::Tokens)] {
+            for (rates, kind) in [(&requests, LimitKind::Requests), (&tokens, LimitKind::Tokens)] {
                 let mut headers = Headers::new();
-                words.limit_headers(standing, now, &mut headers);
+                words.limit_headers(rates, now, &mut headers);
                 for name in headers.keys() {
                     assert_eq!(words.limit_header_kind(name), Some(kind), "{name}");
                     assert_eq!(headers.get_all(name).iter().count(), 1, "{name}");

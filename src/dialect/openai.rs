@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::clock::Now;
 use crate::dialect::wording::{self, Class, Words, times};
 use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes, models, realtime};
-use crate::policy::{CutReason, Endpoint, Fault, Refusal, Standing};
+use crate::policy::{CutReason, Endpoint, Fault, Rates, Refusal};
 
 /// OpenAI's HTTP API.
 pub struct OpenAi;
@@ -37,8 +37,8 @@ impl Dialect for OpenAi {
         }
     }
 
-    fn tell_limits(&self, standing: &Standing, _now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {
-        for ([limit, remaining, reset], gauge) in [(&REQUESTS, standing.requests), (&TOKENS, standing.tokens)] {
+    fn tell_limits(&self, rates: &Rates, _now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {
+        for ([limit, remaining, reset], gauge) in [(&REQUESTS, rates.requests), (&TOKENS, rates.tokens)] {
             let Some(gauge) = gauge else { continue };
             tell(limit, itoa::Buffer::new().format(gauge.limit).as_bytes());
             tell(remaining, itoa::Buffer::new().format(gauge.remaining).as_bytes());
@@ -163,13 +163,13 @@ mod tests {
     fn only_limits_the_key_has_are_told() {
         let requests = Gauge { limit: 100, remaining: 99, reset_ns: 600_000_000 };
         let mut headers = Headers::new();
-        OpenAi.limit_headers(&Standing { requests: Some(requests), ..Standing::default() }, NOW, &mut headers);
+        OpenAi.limit_headers(&Rates { requests: Some(requests), ..Rates::default() }, NOW, &mut headers);
         assert_eq!(headers.len(), 3);
         assert_eq!(headers["x-ratelimit-limit-requests"], "100");
         assert_eq!(headers["x-ratelimit-remaining-requests"], "99");
         assert_eq!(headers["x-ratelimit-reset-requests"], "600ms");
         let tokens = Gauge { limit: u64::MAX, remaining: 0, reset_ns: 359_000_000_001 };
-        OpenAi.limit_headers(&Standing { tokens: Some(tokens), ..Standing::default() }, NOW, &mut headers);
+        OpenAi.limit_headers(&Rates { tokens: Some(tokens), ..Rates::default() }, NOW, &mut headers);
         assert_eq!(headers["x-ratelimit-limit-tokens"], "18446744073709551615");
         assert_eq!(headers["x-ratelimit-reset-tokens"], "6m0s");
     }

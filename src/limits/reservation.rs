@@ -11,7 +11,7 @@ use crate::limits::requests::{Counted, Requests};
 use crate::limits::settings::{LimitSettings, OnLowQuota};
 use crate::limits::tokens::TokenBucket;
 use crate::policy::{
-    Charge, KeyPolicy, ParallelStanding, QuotaReset, QuotaRule, QuotaStanding, Refusal, Standing, Usage,
+    Charge, KeyPolicy, ParallelStanding, QuotaReset, QuotaRule, QuotaStanding, Rates, Refusal, Standing, Usage,
 };
 use crate::units::{Tokens, Units};
 
@@ -40,13 +40,22 @@ impl KeyLimits {
 
     /// Where the key stands in every limit that `policy` sets. Takes nothing.
     pub fn standing(&self, policy: &KeyPolicy, now: Now) -> Standing {
+        let Rates { requests, tokens } = self.rates(policy, now);
         Standing {
-            requests: policy.rpm.map(|limit| self.requests.gauge(limit, now.monotonic_ns)),
-            tokens: policy.tpm.map(|limit| self.tokens.gauge(limit, now.monotonic_ns)),
+            requests,
+            tokens,
             quota: policy.quota.map(|rule| self.quota.standing(rule, now.unix_ms)),
             parallel: policy
                 .max_parallel
                 .map(|limit| ParallelStanding { limit: limit.get(), in_use: self.slots.in_use() }),
+        }
+    }
+
+    /// The same of the rate limits alone.
+    pub fn rates(&self, policy: &KeyPolicy, now: Now) -> Rates {
+        Rates {
+            requests: policy.rpm.map(|limit| self.requests.gauge(limit, now.monotonic_ns)),
+            tokens: policy.tpm.map(|limit| self.tokens.gauge(limit, now.monotonic_ns)),
         }
     }
 

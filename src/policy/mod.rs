@@ -21,4 +21,4 @@ pub use fault::{CutReason, Fault};
 pub use glob::{Glob, ModelRules};
 pub use price::{Price, PriceTable};
 pub use refusal::{BodyFlaw, HeadFlaw, Refusal};
-pub use standing::{Gauge, KeyStatus, ParallelStanding, QuotaStanding, Standing};
+pub use standing::{Gauge, KeyStatus, ParallelStanding, QuotaStanding, Rates, Standing};

@@ -16,6 +16,15 @@ pub struct Standing {
     pub parallel: Option<ParallelStanding>,
 }
 
+/// Where a key stands in its rate limits alone: what every answer tells. `None` where the key has no such limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Requests per minute.
+    pub requests: Option<Gauge>,
+    /// Tokens per minute.
+    pub tokens: Option<Gauge>,
+}
+
 /// One rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gauge {

@@ -92,7 +92,7 @@ pub fn finish(worker: &Worker, trace: Box<Trace>, mut answer: Answer, decision: 
     let words = dialect::of(line.dialect);
     if let Some(caller) = caller {
         let now = worker.plane.clock.now();
-        words.limit_headers(&caller.standing(now), now, &mut answer.headers);
+        words.limit_headers(&caller.rates(now), now, &mut answer.headers);
     }
     close_when_draining(worker, &mut answer.headers);
     if let Ok(id) = HeaderValue::from_str(&line.request_id) {

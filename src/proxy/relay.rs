@@ -83,13 +83,13 @@ fn headers(
 /// The upstream's headers, with those of ours that every answer has.
 pub(super) fn passed_headers(line: &AccessLine, caller: &Caller, from_upstream: Headers, now: Now) -> Headers {
     let words = dialect::of(line.dialect);
-    let (standing, id_name) = (caller.standing(now), words.request_id_header());
+    let (rates, id_name) = (caller.rates(now), words.request_id_header());
     let mut headers = headers::answer_headers(from_upstream, |name| match words.limit_header_kind(name) {
-        Some(LimitKind::Requests) => standing.requests.is_some(),
-        Some(LimitKind::Tokens) => standing.tokens.is_some(),
+        Some(LimitKind::Requests) => rates.requests.is_some(),
+        Some(LimitKind::Tokens) => rates.tokens.is_some(),
         None => *name == id_name,
     });
-    words.limit_headers(&standing, now, &mut headers);
+    words.limit_headers(&rates, now, &mut headers);
     if let Ok(id) = HeaderValue::from_str(&line.request_id) {
         headers.append(id_name, id);
     }

@@ -13,6 +13,7 @@ pub struct RequestIds {
 
 /// What ours begin with.
 const PREFIX: &str = "req_";
+const HEX: &[u8; 16] = b"0123456789abcdef";
 /// The longest id a caller may bring.
 const MAX_BYTES: usize = 128;
 
@@ -42,12 +43,13 @@ impl RequestIds {
         let step = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.state.set(step);
         let number = u128::from(mix(step)) << 64 | u128::from(mix(step ^ self.salt));
-        let mut id = String::with_capacity(PREFIX.len() + 32);
-        id.push_str(PREFIX);
-        for place in (0..32).rev() {
-            let digit = (number >> (4 * place)) as u32 & 0xf;
-            id.extend(char::from_digit(digit, 16));
+        let mut digits = [0; 32];
+        for (digit, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+            digit.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]]);
         }
+        let mut id = String::with_capacity(PREFIX.len() + digits.len());
+        id.push_str(PREFIX);
+        id.push_str(std::str::from_utf8(&digits).unwrap_or_default());
         id.into_boxed_str()
     }
 }

@@ -1,6 +1,5 @@
 //! The heads of HTTP/1 towards clients: a request's as it is read, every byte of which the wire has checked, and an answer's as it is written.
 
-use std::io::Write as _;
 use std::ops::Deref;
 
 use bytes::Bytes;
@@ -143,8 +142,7 @@ pub fn write<D: Deref<Target = [u8]>>(
         // Of a body that is not there, only what its own maker says is told.
         _ if is_bodyless && told.is_none() => Delimiter::None,
         Some(length) => {
-            // Writing to a vector does not fail.
-            let _ = write!(out, "content-length: {length}\r\n");
+            put(out, &CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
             if is_bodyless { Delimiter::None } else { Delimiter::Length(length) }
         }
         None if manner.is_1_1 => {

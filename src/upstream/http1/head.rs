@@ -1,6 +1,5 @@
 //! The heads of HTTP/1: a request's as it is written, an answer's as it is read.
 
-use std::io::Write as _;
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
@@ -147,8 +146,7 @@ pub fn write(request: &Outgoing, to: Destination<'_>, behind: usize) -> Vec<u8> 
     let wants_length = length > 0 || matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
     if wants_length {
         head.extend_from_slice(b"\r\ncontent-length: ");
-        // Writing to a vector does not fail.
-        let _ = write!(head, "{length}");
+        head.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
     }
     head.extend_from_slice(b"\r\n\r\n");
     head
