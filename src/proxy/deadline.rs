@@ -1,5 +1,5 @@
 //! The time limits of a worker, kept by one coarse tick instead of a timer for each: heads, bodies, silences, stalls, and the
-//! revocation of running streams. Only connecting to an upstream and its first byte have timers of their own, in `upstream`.
+//! revocation of running streams, and the first byte of an upstream's answer. Only connecting to an upstream has a timer of its own.
 //!
 //! Setting a deadline is a store; only the tick looks at them, ten times a second, and wakes what is due.
 
@@ -14,6 +14,7 @@ use slab::Slab;
 use crate::clock::{Clock, Now};
 use crate::keys::table::SecretSlot;
 use crate::policy::CutReason;
+use crate::upstream::client::Alarm;
 
 /// How often the tick looks; a deadline is met at most this late.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -154,6 +155,19 @@ impl Deadline {
     fn change(&self, change: impl FnOnce(&mut Slot)) {
         if let Some(slot) = self.home.slots.borrow_mut().get_mut(self.index) {
             change(slot);
+        }
+    }
+}
+
+impl Alarm for Deadline {
+    fn set_in(&self, time: Duration) {
+        self.set_in(u64::try_from(time.as_nanos()).unwrap_or(NEVER));
+    }
+
+    fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.poll_due(cx) {
+            Poll::Ready(Due::TimeUp) => Poll::Ready(()),
+            Poll::Ready(Due::Revoked(_)) | Poll::Pending => Poll::Pending,
         }
     }
 }

@@ -253,7 +253,7 @@ pub async fn attempt(
                     let played = play::send(&sandbox.ask(dialect, endpoint, stream), patience).await;
                     played.map_err(|(fault, note)| Failure::lost(fault, note))
                 }
-                None => takeover::send(worker, live, &mut way, wanted, outgoing, limit, insists).await,
+                None => takeover::send(worker, live, &mut way, wanted, outgoing, (limit, &deadline), insists).await,
             }
         });
         unless_revoked(&deadline, answering).await

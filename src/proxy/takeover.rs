@@ -6,6 +6,7 @@ use std::sync::Arc;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::policy::{DialectName, RequestFacts};
+use crate::proxy::deadline::Deadline;
 use crate::proxy::plane::{Live, Worker};
 use crate::telemetry::metrics::UpstreamLabel;
 use crate::units::ModelName;
@@ -44,12 +45,14 @@ pub async fn send(
     way: &mut Way,
     wanted: Option<Wanted>,
     outgoing: Box<Outgoing>,
-    limit: Limit,
+    (limit, alarm): (Limit, &Deadline),
     insists: bool,
 ) -> Result<Answered, Failure> {
     let leave = if wanted.is_some() { Leave::default() } else { Leave { to_repeat: true, to_insist: insists } };
-    match (client::send(&worker.pool, &way.upstream, outgoing, limit, leave).await, wanted) {
-        (Err(failure), Some(wanted)) => Box::pin(take_over(worker, live, way, &wanted, limit, insists, failure)).await,
+    match (client::send(&worker.pool, &way.upstream, outgoing, limit, leave, alarm).await, wanted) {
+        (Err(failure), Some(wanted)) => {
+            Box::pin(take_over(worker, live, way, &wanted, (limit, alarm), insists, failure)).await
+        }
         (Err(Failure { answer: Some(answer), .. }), None) => Ok(*answer),
         (outcome, _) => outcome,
     }
@@ -60,7 +63,7 @@ async fn take_over(
     live: &Live,
     way: &mut Way,
     wanted: &Wanted,
-    limit: Limit,
+    (limit, alarm): (Limit, &Deadline),
     insists: bool,
     mut failure: Failure,
 ) -> Result<Answered, Failure> {
@@ -94,7 +97,7 @@ async fn take_over(
         outgoing.undress();
         way.upstream = next;
         let leave = Leave { to_repeat: true, to_insist };
-        failure = match client::send(&worker.pool, &way.upstream, outgoing, limit, leave).await {
+        failure = match client::send(&worker.pool, &way.upstream, outgoing, limit, leave, alarm).await {
             Ok(answered) => return Ok(answered),
             Err(failure) if to_insist => return Err(failure),
             Err(failure) => failure,

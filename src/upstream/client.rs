@@ -1,8 +1,11 @@
 //! One request to one pool: an endpoint is chosen, asked, and another where that one accepted nothing, until an answer begins.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
@@ -75,8 +78,28 @@ impl Limit {
     }
 }
 
+/// A time limit that somebody keeps for whoever waits: a request needs no timer of its own.
+pub trait Alarm {
+    /// Rings once `time` has gone by, and not for what it was set to before.
+    fn set_in(&self, time: Duration);
+
+    /// Ready once it rings; else the task is woken then.
+    fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// What `work` comes to, unless `alarm`, which is set, rings first.
+async fn until<T>(alarm: &dyn Alarm, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => alarm.poll_rung(cx).map(|()| None),
+    })
+    .await
+}
+
 /// Sends `outgoing` to the least loaded endpoint of `upstream`, tries again as often as the operator allows while nothing was
-/// accepted, and waits for the head of the answer. `leave` says which endpoints may be asked where no better one is left.
+/// accepted, and waits for the head of the answer, as long as `alarm` is to say. `leave` says which endpoints may be asked where no better one
+/// is left.
 ///
 /// # Errors
 /// The [`Failure`], with the request where another upstream may have it.
@@ -86,6 +109,7 @@ pub async fn send(
     mut outgoing: Box<Outgoing>,
     limit: Limit,
     leave: Leave,
+    alarm: &dyn Alarm,
 ) -> Result<Answered, Failure> {
     upstream.budget.earn();
     let (mut tried, mut again) = (Tried::default(), 0);
@@ -103,7 +127,7 @@ pub async fn send(
         }
         tried.add(seat.index());
         let copy = upstream.settings.keeps_a_copy().then(|| outgoing.clone());
-        let mut failure = match attempt(&mut seat, upstream, outgoing, limit, copy.as_deref()).await {
+        let mut failure = match attempt(&mut seat, upstream, outgoing, (limit, alarm), copy.as_deref()).await {
             Ok((head, source)) => {
                 let answered = answered(seat, head, source);
                 let turned_down = copy.filter(|_| upstream.settings.retry_on.contains(&answered.head.status));
@@ -226,7 +250,7 @@ async fn attempt(
     seat: &mut Seat,
     upstream: &Upstream,
     mut outgoing: Box<Outgoing>,
-    limit: Limit,
+    (limit, alarm): (Limit, &dyn Alarm),
     copy: Option<&Outgoing>,
 ) -> Result<(AnswerHead, Source), Failure> {
     let Some(endpoint) = upstream.endpoints.get(seat.index()) else {
@@ -254,7 +278,8 @@ async fn attempt(
             },
         };
         let time = limit.within(upstream.settings.first_byte_timeout);
-        let Ok(sent) = timeout(time, channel.send(&outgoing, endpoint, &pool)).await else {
+        alarm.set_in(time);
+        let Some(sent) = until(alarm, channel.send(&outgoing, endpoint, &pool)).await else {
             if time == upstream.settings.first_byte_timeout {
                 seat.failed(Trouble::Unanswered);
             }

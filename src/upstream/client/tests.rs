@@ -2,12 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::LocalSet;
+use tokio::time::Sleep;
 
 use super::*;
 use crate::clock::{Clock, Now};
@@ -135,6 +137,20 @@ fn house(settings: UpstreamSettings) -> House {
     House { pool, upstream: Arc::new(Upstream::new(settings).unwrap()), script }
 }
 
+/// A timer of the runtime's, whose time stands still.
+#[derive(Default)]
+struct Timer(RefCell<Option<Pin<Box<Sleep>>>>);
+
+impl Alarm for Timer {
+    fn set_in(&self, time: Duration) {
+        *self.0.borrow_mut() = Some(Box::pin(sleep(time)));
+    }
+
+    fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.borrow_mut().as_mut().expect("it is set").as_mut().poll(cx)
+    }
+}
+
 const ALONE: Leave = Leave { to_repeat: true, to_insist: true };
 
 fn outgoing() -> Box<Outgoing> {
@@ -150,7 +166,7 @@ fn outgoing() -> Box<Outgoing> {
 impl House {
     async fn send(&self) -> Result<StatusCode, (Fault, bool)> {
         let limit = Limit::of(&self.upstream);
-        let sent = send(&self.pool, &self.upstream, outgoing(), limit, ALONE).await;
+        let sent = send(&self.pool, &self.upstream, outgoing(), limit, ALONE, &Timer::default()).await;
         let told = |failure: Failure| match failure.answer {
             Some(answer) => Ok(answer.head.status),
             None => Err((failure.fault, failure.unsent.is_some())),
