@@ -139,26 +139,31 @@ pub(super) fn is_done(event: &[u8]) -> bool {
 /// The bytes of all strings that are values of one of `names`.
 fn strings_of(json: &[u8], names: Texts) -> u64 {
     let (mut rest, mut sum, mut wanted) = (json, 0_u64, false);
-    loop {
-        // Strings stand close to each other.
-        let quote = rest.iter().position(|byte| *byte == b'"');
-        let Some((_, inside)) = quote.and_then(|at| rest.split_at_checked(at + 1)) else {
-            return sum;
-        };
+    while let Some(inside) = behind_quote(rest) {
         let (length, bytes) = string_length(inside);
-        let (text, behind) = inside.split_at_checked(length).unwrap_or((inside, &[]));
-        rest = behind.get(1..).unwrap_or_default();
+        rest = inside.get(length + 1..).unwrap_or_default();
         let is_name = match rest.first() {
             Some(b':') => true,
             Some(b',' | b'}' | b']') => false,
             _ => rest.trim_ascii_start().starts_with(b":"),
         };
         if is_name {
-            wanted = names.has(Name::of(text));
+            wanted = names.has(Name::of(inside.get(..length).unwrap_or_default()));
         } else if wanted {
             sum = sum.saturating_add(bytes);
             wanted = false;
         }
+    }
+    sum
+}
+
+/// What stands behind the first quotation mark. Strings stand close to each other.
+#[inline]
+fn behind_quote(json: &[u8]) -> Option<&[u8]> {
+    match json {
+        [b'"', inside @ ..] | [_, b'"', inside @ ..] => Some(inside),
+        [_, _, rest @ ..] => rest.iter().position(|byte| *byte == b'"').and_then(|at| rest.get(at + 1..)),
+        _ => None,
     }
 }
 

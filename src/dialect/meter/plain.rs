@@ -7,8 +7,8 @@ use crate::dialect::meter::said::{INNER, Inside, Member, Number, Said};
 
 /// How deep a value may nest that is passed over.
 const DEEPEST: u32 = 8;
-/// How many digits a number may have: what they say always fits.
-const MOST_DIGITS: usize = 15;
+/// The largest number, of which a digit more still fits.
+const MOST: u64 = 999_999_999_999_999;
 
 /// Reads `json` into `said`, which says nothing yet. `None`, with anything in `said`, when it is written otherwise.
 pub(super) fn read(json: &[u8], said: &mut Said) -> Option<()> {
@@ -17,7 +17,7 @@ pub(super) fn read(json: &[u8], said: &mut Said) -> Option<()> {
     rest.object(|rest, member| {
         match member {
             Member::Number(number) => *said.counts.get_mut(number as usize)? = rest.count(number)?,
-            Member::Part(part) => *said.parts.get_mut(part as usize)? = rest.part()?,
+            Member::Part(part) => rest.part(said.parts.get_mut(part as usize)?)?,
             Member::Other => rest.pass(0)?,
         }
         Some(())
@@ -32,7 +32,11 @@ struct Rest<'a>(&'a [u8]);
 impl<'a> Rest<'a> {
     #[inline]
     fn space(&mut self) {
-        while let [b' ' | b'\n' | b'\r' | b'\t', rest @ ..] = self.0 {
+        // Mostly there is none.
+        while let [byte @ 0..=b' ', rest @ ..] = self.0 {
+            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return;
+            }
             self.0 = rest;
         }
     }
@@ -59,7 +63,11 @@ impl<'a> Rest<'a> {
     #[inline]
     fn object(&mut self, mut value: impl FnMut(&mut Self, Member) -> Option<()>) -> Option<()> {
         self.list(b'{', b'}', |rest| {
-            let member = Member::of(rest.string()?);
+            let name = rest.string()?;
+            let member = Member::of(name);
+            if member == Member::Other && !is_plain(name) {
+                return None;
+            }
             rest.space();
             rest.take(b':').then_some(())?;
             rest.space();
@@ -85,24 +93,31 @@ impl<'a> Rest<'a> {
         }
     }
 
-    /// A string of printable ASCII without escapes.
+    /// A string without escapes.
     #[inline]
     fn string(&mut self) -> Option<&'a [u8]> {
         self.take(b'"').then_some(())?;
         let (text, behind) = self.0.split_at_checked(plain_length(self.0))?;
         self.0 = behind.strip_prefix(b"\"")?;
-        text.iter().all(|byte| matches!(byte, 0x20..0x80)).then_some(text)
+        Some(text)
     }
 
     #[inline]
     fn whole(&mut self) -> Option<u64> {
-        let digits = self.0.iter().take(MOST_DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count();
-        let (number, behind) = self.0.split_at_checked(digits)?;
-        if digits == 0 || digits > MOST_DIGITS || (digits > 1 && number.starts_with(b"0")) {
-            return None;
+        let (mut rest, mut value) = (self.0, 0);
+        while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+            value = value * 10 + u64::from(digit - b'0');
+            rest = behind;
+            if value > MOST {
+                return None;
+            }
         }
-        self.0 = behind;
-        Some(number.iter().fold(0, |value, byte| value * 10 + u64::from(byte - b'0')))
+        let is_whole = match self.0 {
+            [b'0', ..] => self.0.len() - rest.len() == 1,
+            _ => rest.len() < self.0.len(),
+        };
+        self.0 = rest;
+        is_whole.then_some(value)
     }
 
     /// A whole number, or null.
@@ -115,13 +130,14 @@ impl<'a> Rest<'a> {
         self.whole().map(|whole| Some(scale.whole(whole)))
     }
 
-    /// An object of numbers, or null.
-    #[inline]
-    fn part(&mut self) -> Option<Inside> {
+    /// An object of numbers, or null, into its place.
+    fn part(&mut self, place: &mut Inside) -> Option<()> {
         if self.0.starts_with(b"n") {
-            return self.word(b"null").map(|()| Inside::Absent);
+            *place = Inside::Absent;
+            return self.word(b"null");
         }
-        let mut counts = [None; INNER];
+        *place = Inside::Numbers([None; INNER]);
+        let Inside::Numbers(counts) = place else { return None };
         self.object(|rest, member| {
             let inner = match member {
                 Member::Number(number) => counts.get_mut(number as usize).map(|slot| (slot, number)),
@@ -132,14 +148,13 @@ impl<'a> Rest<'a> {
                 None => rest.pass(0)?,
             }
             Some(())
-        })?;
-        Some(Inside::Numbers(counts))
+        })
     }
 
     /// A value that says nothing.
     fn pass(&mut self, depth: u32) -> Option<()> {
         match self.0 {
-            [b'"', ..] => self.string().map(drop),
+            [b'"', ..] => self.string().filter(|text| is_plain(text)).map(drop),
             [b'n', ..] => self.word(b"null"),
             [b't', ..] => self.word(b"true"),
             [b'f', ..] => self.word(b"false"),
@@ -149,4 +164,9 @@ impl<'a> Rest<'a> {
             _ => self.whole().map(drop),
         }
     }
+}
+
+/// Whether a string is printable ASCII, as the names that are known all are.
+fn is_plain(text: &[u8]) -> bool {
+    text.iter().all(|byte| matches!(byte, 0x20..0x80))
 }

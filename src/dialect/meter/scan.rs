@@ -152,7 +152,7 @@ impl Scan {
         while let Some(byte) = piece.get(at) {
             at += 1;
             match MARKS[usize::from(*byte)] {
-                Mark::None if self.in_object => {}
+                Mark::None if self.in_object => at = plain_value(piece, at),
                 Mark::None => at = plain_elements(piece, at),
                 Mark::Quote => at = self.quote(piece, at, tally),
                 Mark::Object => self.open(true),
@@ -175,28 +175,29 @@ impl Scan {
     /// Reads the string that begins at `at`, to behind its end or that of the piece.
     #[inline]
     fn quote(&mut self, piece: &[u8], at: usize, tally: &mut Tally) -> usize {
-        self.is_name = self.expects_name;
-        self.is_text = self.expects_text && !self.is_name;
-        self.expects_text = false;
         let inside = piece.get(at..).unwrap_or_default();
         let length = plain_length(inside);
         // Most strings are whole and plain, and most names have their colon right behind them.
         if let Some((text, [b'"', behind @ ..])) = inside.split_at_checked(length) {
-            self.expects_name = false;
             let at = at + length + 1;
+            self.is_name = mem::take(&mut self.expects_name);
             if !self.is_name {
-                if self.is_text {
+                if mem::take(&mut self.expects_text) {
                     tally.text(length as u64);
                 }
                 return at;
             }
-            self.named = Name::of(text);
-            if behind.starts_with(b":") && self.in_object {
-                self.colon(self.named, at + 1, tally);
+            let name = Name::of(text);
+            if behind.starts_with(b":") {
+                self.colon(name, at + 1, tally);
                 return at + 1;
             }
+            self.named = name;
+            self.expects_text = false;
             return at;
         }
+        self.is_name = self.expects_name;
+        self.is_text = mem::take(&mut self.expects_text) && !self.is_name;
         self.quoted = Quoted::Yes;
         self.name_length = 0;
         let mut at = at;
@@ -441,6 +442,14 @@ static MARKS: [Mark; 256] = {
     marks[b':' as usize] = Mark::Colon;
     marks
 };
+
+/// Behind the number or word of `piece` that goes on at `at`.
+#[inline]
+fn plain_value(piece: &[u8], at: usize) -> usize {
+    let rest = piece.get(at..).unwrap_or_default();
+    let length = rest.iter().position(|byte| MARKS[usize::from(*byte)] != Mark::None);
+    length.map_or(piece.len(), |length| at + length)
+}
 
 /// Behind what of `piece` from `at` on is neither a string nor a container, block by block: an array may hold thousands of numbers.
 #[inline]
