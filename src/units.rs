@@ -151,6 +151,7 @@ impl fmt::Display for ModelName {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn zero_is_never_a_limit() {
@@ -169,6 +170,17 @@ mod tests {
         let long = "a".repeat(257);
         for bad in ["", "..", "a/../b", "a b", "a\0", "ü", "a%2f", "a?b", "a#b", long.as_str()] {
             assert!(ModelName::new(bad).is_none(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_model_name_is_what_its_rule_says(name in "[a-z.]{0,8}|[A-Za-z0-9._:/@+-]{0,300}|\\PC{0,6}|[ -~]{0,4}") {
+            let is_one = !name.is_empty()
+                && name.len() <= ModelName::MAX_BYTES
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/@+-".contains(&byte))
+                && !name.contains("..");
+            prop_assert_eq!(ModelName::is_valid(name.as_bytes()), is_one);
         }
     }
 

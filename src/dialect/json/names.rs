@@ -154,8 +154,60 @@ fn misspelled(member: &'static str) -> BodyFlaw {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     static TABLE: Names<u8> = Names::new(&[("n", 1), ("model", 2), ("max_tokens", 3)]);
+
+    /// Some of them share a place.
+    const MANY: &[(&str, u8)] =
+        &[("n", 1), ("stream", 2), ("system", 3), ("model", 4), ("medel", 5), ("mocal", 6), ("kissIi", 7)];
+    static SHARED: Names<u8> = Names::new(MANY);
+
+    /// What `find` promises, name by name.
+    fn expected(raw: &str) -> Result<Option<(&'static str, u8)>, BodyFlaw> {
+        if let Some((watched, meaning)) = MANY.iter().find(|(watched, _)| *watched == raw) {
+            return Ok(Some((watched, *meaning)));
+        }
+        let name = Name::new(raw.as_bytes(), raw.contains('\\'));
+        let mut buffer = Name::buffer();
+        let folded = name.folded(&mut buffer).map(<[u8]>::to_vec);
+        let is_like = |watched: &str| {
+            let lower = watched.to_ascii_lowercase();
+            raw.to_ascii_lowercase() == lower || folded.as_deref() == Some(lower.as_bytes())
+        };
+        match MANY.iter().find(|(watched, _)| is_like(watched)) {
+            Some((member, _)) => Err(BodyFlaw::MisspelledMember { member }),
+            None => Ok(None),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn a_name_is_found_by_its_place_as_by_looking_at_all(
+            which in 0..MANY.len(),
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), "[a-zA-Z_]|\\\\u00[46][0-9a-f]|\u{212A}|\u{17F}|\u{130}|\u{131}|\u{0}|é", 0_u8..4), 0..3),
+            known_plain: bool,
+        ) {
+            let mut raw: Vec<String> = MANY[which].0.chars().map(String::from).collect();
+            for (at, text, kind) in changes {
+                let at = at.index(raw.len().max(1)).min(raw.len().saturating_sub(1));
+                match kind {
+                    _ if raw.is_empty() => raw.push(text),
+                    0 => raw[at] = text,
+                    1 => raw.insert(at, text),
+                    2 => _ = raw.remove(at),
+                    _ => raw[at] = raw[at].to_ascii_uppercase(),
+                }
+            }
+            let raw = raw.concat();
+            let is_loose = raw.contains('\\') || !raw.is_ascii();
+            let name = Name::in_body(raw.as_bytes(), is_loose || !known_plain);
+            prop_assert_eq!(SHARED.find(&name), expected(&raw), "{}", raw);
+            prop_assert_eq!(SHARED.find(&Name::new(raw.as_bytes(), raw.contains('\\'))), expected(&raw), "{}", raw);
+        }
+    }
 
     #[test]
     fn a_watched_name_has_one_spelling() {

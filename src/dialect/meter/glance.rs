@@ -194,6 +194,7 @@ fn escaped_length(inside: &[u8]) -> (usize, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn an_event_is_worth_reading_only_with_a_usage_member_that_has_a_value() {
@@ -223,6 +224,55 @@ mod tests {
         assert_eq!(count(r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{\"a\":1}"}}]}}]}"#), 7);
         assert_eq!(count(r#"{"choices":[{"delta":{"content":"cut off"#), 7);
         assert_eq!(count(r#"{"choices":[]}"#), 0);
+    }
+
+    /// The same, quotation mark by quotation mark and byte by byte.
+    fn strings_expected(json: &[u8], names: Texts) -> u64 {
+        let (mut at, mut sum, mut wanted) = (0, 0, false);
+        while at < json.len() {
+            if json[at] != b'"' {
+                at += 1;
+                continue;
+            }
+            let (start, mut bytes) = (at + 1, 0);
+            at = start;
+            while at < json.len() && json[at] != b'"' {
+                let is_escape = json[at] == b'\\';
+                let is_unit = is_escape && json.get(at + 1) == Some(&b'u');
+                let length = (if is_escape { 2 } else { 1 }).min(json.len() - at);
+                // Of an escape one byte is counted, of `\uXXXX` four, of one that is cut off none.
+                bytes += if is_unit { 0 } else { length - usize::from(is_escape) };
+                at += length;
+            }
+            let text = &json[start..at];
+            at += 1;
+            if json.get(at..).unwrap_or_default().trim_ascii_start().starts_with(b":") {
+                wanted = names.has(Name::of(text));
+            } else if wanted {
+                sum += bytes as u64;
+                wanted = false;
+            }
+        }
+        sum
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn an_event_is_looked_through_as_byte_by_byte(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "\"usage\"", "usage", "usageMetadata\"", ":", " :", "null", "\"", "\"content\"", "\"text\":", "\"abc\"", "\\\"", "\\u00e9",
+                "\\\\", ",", "{", "}", " ", "\n", "\r\ndata: ", "a long text of more than sixteen bytes", "7", "\"delta\":\"x\"", "us", "age",
+            ]), 0..24),
+            null_counts: bool,
+        ) {
+            let event = parts.concat().into_bytes();
+            let places = (0..event.len()).filter(|at| event[*at..].starts_with(USAGE_NAME));
+            let expected = places.into_iter().any(|at| is_usage(&event[at + USAGE_NAME.len()..], null_counts));
+            prop_assert_eq!(has_usage(&event, null_counts), expected);
+            prop_assert_eq!(strings_of(&event, ANY), strings_expected(&event, ANY));
+        }
     }
 
     #[test]
