@@ -82,18 +82,22 @@ fn next_special(body: &[u8], mut at: usize, near: usize) -> usize {
 /// passed over by whoever does not judge them.
 #[inline]
 pub(in crate::dialect) fn plain_length(text: &[u8]) -> usize {
-    block::at(text, 0).and_then(block::ending).unwrap_or_else(|| plain_length_far(text))
+    match block::at(text, 0) {
+        Some(block) => block::ending(block).unwrap_or_else(|| plain_length_from(text, BLOCK)),
+        None => plain_length_from(text, 0),
+    }
 }
 
+/// The same, of which nothing that matters stands before `at`.
+
 #[inline(never)]
-fn plain_length_far(text: &[u8]) -> usize {
-    let mut at = 0;
+fn plain_length_from(text: &[u8], mut at: usize) -> usize {
     while let Some(block) = block::at(text, at) {
         if let Some(index) = block::ending(block) {
             return at + index;
         }
         at += BLOCK;
-        if at >= NEAR {
+        if at > NEAR {
             let rest = text.get(at..).unwrap_or_default();
             return at + memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
         }

@@ -13,7 +13,6 @@ const MOST: u64 = 999_999_999_999_999;
 /// Reads `json` into `said`, which says nothing yet. `None`, with anything in `said`, when it is written otherwise.
 pub(super) fn read(json: &[u8], said: &mut Said) -> Option<()> {
     let mut rest = Rest(json);
-    rest.space();
     rest.object(|rest, member| {
         match member {
             Member::Number(number) => *said.counts.get_mut(number as usize)? = rest.count(number)?,
@@ -41,16 +40,19 @@ impl<'a> Rest<'a> {
         }
     }
 
-    /// Whether `byte` comes next, and passes it.
+    /// Whether `byte` comes next, white space aside, and passes it.
     #[inline]
     fn take(&mut self, byte: u8) -> bool {
         match self.0 {
-            [first, rest @ ..] if *first == byte => {
+            [first, rest @ ..] if *first == byte => self.0 = rest,
+            [0..=b' ', ..] => {
+                self.space();
+                let Some(rest) = self.0.strip_prefix(&[byte]) else { return false };
                 self.0 = rest;
-                true
             }
-            _ => false,
+            _ => return false,
         }
+        true
     }
 
     #[inline]
@@ -68,7 +70,6 @@ impl<'a> Rest<'a> {
             if member == Member::Other && !is_plain(name) {
                 return None;
             }
-            rest.space();
             rest.take(b':').then_some(())?;
             rest.space();
             value(rest, member)
@@ -78,18 +79,14 @@ impl<'a> Rest<'a> {
     #[inline]
     fn list(&mut self, open: u8, close: u8, mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.take(open).then_some(())?;
-        self.space();
         if self.take(close) {
             return Some(());
         }
         loop {
             item(self)?;
-            self.space();
-            if self.take(close) {
-                return Some(());
+            if !self.take(b',') {
+                return self.take(close).then_some(());
             }
-            self.take(b',').then_some(())?;
-            self.space();
         }
     }
 
@@ -159,7 +156,10 @@ impl<'a> Rest<'a> {
             [b't', ..] => self.word(b"true"),
             [b'f', ..] => self.word(b"false"),
             [b'[' | b'{', ..] if depth >= DEEPEST => None,
-            [b'[', ..] => self.list(b'[', b']', |rest| rest.pass(depth + 1)),
+            [b'[', ..] => self.list(b'[', b']', |rest| {
+                rest.space();
+                rest.pass(depth + 1)
+            }),
             [b'{', ..] => self.object(|rest, _| rest.pass(depth + 1)),
             _ => self.whole().map(drop),
         }
