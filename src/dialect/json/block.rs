@@ -28,6 +28,14 @@ pub(super) fn ending(block: &[u8; BLOCK]) -> Option<usize> {
     first(block, |word| below(word ^ all(b'"'), 1) | below(word ^ all(b'\\'), 1))
 }
 
+/// Whether two blocks hold a quotation mark, backslash or control character: for long runs of neither, which compilers make
+/// vectors of.
+#[inline]
+pub(super) fn has_special(blocks: &[u8; 2 * BLOCK]) -> bool {
+    let is_special = |byte: u8| ((byte ^ FLIP) < 0x21) | (byte == b'\\');
+    blocks.iter().fold(0, |found, byte| found | u8::from(is_special(*byte))) != 0
+}
+
 /// Whether there is a quotation mark, a bracket or a brace.
 #[inline]
 pub(in crate::dialect) fn has_bracket(block: &[u8; BLOCK]) -> bool {
@@ -75,6 +83,9 @@ mod tests {
             let block: &[u8; BLOCK] = bytes.first_chunk().unwrap();
             let first = |matters: fn(&u8) -> bool| block.iter().position(matters);
             prop_assert_eq!(special(block), first(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)));
+            let mut twice = [b'a'; 2 * BLOCK];
+            twice[BLOCK / 2..][..BLOCK].copy_from_slice(block);
+            prop_assert_eq!(has_special(&twice), special(block).is_some());
             prop_assert_eq!(ending(block), first(|byte| matches!(byte, b'"' | b'\\')));
             let bracket = first(|byte| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']'));
             prop_assert_eq!(has_bracket(block), bracket.is_some());
