@@ -240,7 +240,7 @@ mod tests {
                 let is_escape = json[at] == b'\\';
                 let is_unit = is_escape && json.get(at + 1) == Some(&b'u');
                 let length = (if is_escape { 2 } else { 1 }).min(json.len() - at);
-                // Of an escape one byte is counted, of `\uXXXX` four, of one that is cut off none.
+                // Of an escape one byte is counted, of one of six bytes four, of one that is cut off none.
                 bytes += if is_unit { 0 } else { length - usize::from(is_escape) };
                 at += length;
             }
