@@ -101,7 +101,6 @@ pub(in crate::dialect) fn plain_length(text: &[u8]) -> usize {
 }
 
 /// The same, of which nothing that matters stands before `at`.
-
 #[inline(never)]
 fn plain_length_from(text: &[u8], mut at: usize) -> usize {
     while let Some(block) = block::at(text, at) {
