@@ -96,6 +96,16 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
+/// The bytes that a model name may have.
+static MODEL_BYTES: [bool; 256] = {
+    let (mut table, mut at) = ([false; 256], 0);
+    while at < table.len() {
+        table[at] = matches!(at as u8, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b':' | b'/' | b'@' | b'+' | b'-');
+        at += 1;
+    }
+    table
+};
+
 /// The name of a model as a client writes it: 1 to 256 of `[A-Za-z0-9._:/@+-]`, without `..` (SECURITY: it may become part
 /// of a path). Compared byte for byte.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,10 +122,12 @@ impl ModelName {
 
     /// Whether these bytes are a model name.
     pub fn is_valid(name: &[u8]) -> bool {
-        !name.is_empty()
-            && name.len() <= Self::MAX_BYTES
-            && name.iter().all(|b| b.is_ascii_alphanumeric() || b"._:/@+-".contains(b))
-            && !name.windows(2).any(|pair| pair == b"..")
+        let (mut is_sound, mut last) = (true, 0);
+        for byte in name.iter().take(Self::MAX_BYTES) {
+            is_sound &= MODEL_BYTES[usize::from(*byte)] && !(last == b'.' && *byte == b'.');
+            last = *byte;
+        }
+        is_sound && !name.is_empty() && name.len() <= Self::MAX_BYTES
     }
 
     /// The name.
@@ -139,6 +151,7 @@ impl fmt::Display for ModelName {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn zero_is_never_a_limit() {
@@ -157,6 +170,17 @@ mod tests {
         let long = "a".repeat(257);
         for bad in ["", "..", "a/../b", "a b", "a\0", "ü", "a%2f", "a?b", "a#b", long.as_str()] {
             assert!(ModelName::new(bad).is_none(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_model_name_is_what_its_rule_says(name in "[a-z.]{0,8}|[A-Za-z0-9._:/@+-]{0,300}|\\PC{0,6}|[ -~]{0,4}") {
+            let is_one = !name.is_empty()
+                && name.len() <= ModelName::MAX_BYTES
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/@+-".contains(&byte))
+                && !name.contains("..");
+            prop_assert_eq!(ModelName::is_valid(name.as_bytes()), is_one);
         }
     }
 

@@ -17,7 +17,7 @@ use crate::policy::{BodyFlaw, DialectName, Endpoint, Estimate, Refusal, RequestF
 use crate::units::{ModelName, Tokens};
 
 use media_type::Form;
-use splices::{Member, Spot};
+use splices::{Member, Places, Spot};
 use walk::{Found, Object, Reader};
 
 pub use members::{FormMember, form_member};
@@ -230,7 +230,7 @@ fn new_usage(input: &BodyInput<'_>, found: &Found) -> Option<(Spot, Member)> {
 
 fn read_form(input: &BodyInput<'_>, boundary: &multipart::Boundary) -> Result<Reading, BodyFlaw> {
     let form = multipart::read(input.body, boundary)?;
-    let mut models = Vec::new();
+    let mut models = Places::default();
     let model = match form.model {
         Some((model, range)) => {
             if input.path_model.is_some_and(|path| *path != model) {

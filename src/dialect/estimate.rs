@@ -9,6 +9,7 @@ use std::array;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 
 use crate::policy::Usage;
 use crate::units::Tokens;
@@ -56,7 +57,8 @@ fn tokens(text_bytes: u64, media: u64, ratio: u32) -> Tokens {
 /// Learns from answers and estimates requests. Shared by all workers; reading takes one lookup.
 #[derive(Debug)]
 pub struct Estimator {
-    models: DashMap<Box<str>, Box<Learnt>>,
+    /// Its hash is seeded anew by each process: callers choose names, and only those that were answered are kept.
+    models: DashMap<Box<str>, Box<Learnt>, RandomState>,
     learnt: AtomicUsize,
     default_max_output: AtomicU64,
 }
@@ -138,7 +140,7 @@ impl Estimator {
     /// Knows nothing yet; `default_max_output` is the output assumed for a model of which it has learnt too little.
     pub fn new(default_max_output: Tokens) -> Self {
         Self {
-            models: DashMap::new(),
+            models: DashMap::with_hasher(RandomState::default()),
             learnt: AtomicUsize::new(0),
             default_max_output: AtomicU64::new(default_max_output),
         }

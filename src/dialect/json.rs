@@ -2,9 +2,11 @@
 //! every one of them reads (SECURITY 2): RFC 8259 to the letter, UTF-8 everywhere, no byte-order mark, one object, nothing
 //! after it, at most 128 deep.
 
+pub(in crate::dialect) mod block;
 mod media;
 mod names;
 mod number;
+mod open;
 mod text;
 #[cfg(test)]
 mod tests;
@@ -13,6 +15,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::policy::BodyFlaw;
+
+use open::Open;
 
 pub(in crate::dialect) use text::plain_length;
 
@@ -32,8 +36,12 @@ pub struct Cursor<'a> {
     depth: u32,
     /// Whether the body holds no control character.
     is_smooth: bool,
+    /// Whether it is ASCII.
+    is_ascii: bool,
     /// The nearest member name, as long as it is known to be that of the value being read.
-    name: Range<usize>,
+    name: &'a [u8],
+    /// Whether there is an escape in it.
+    name_is_escaped: bool,
     media_items: u64,
     media_bytes: u64,
 }
@@ -47,64 +55,6 @@ pub struct Text {
     pub escaped: bool,
 }
 
-/// What is open inside a value being skipped: one bit a level.
-#[derive(Default)]
-struct Open {
-    /// Set for an object.
-    kinds: u128,
-    /// Set where a member said that its object's data are media, or text.
-    media: u128,
-    text: u128,
-    levels: u32,
-    /// Base64 that is media only if its object says so, from the outermost level inwards.
-    undecided: Vec<Undecided>,
-}
-
-struct Undecided {
-    level: u32,
-    items: u64,
-    bytes: u64,
-}
-
-impl Open {
-    fn push(&mut self, is_object: bool) {
-        self.kinds = self.kinds << 1 | u128::from(is_object);
-        self.media <<= 1;
-        self.text <<= 1;
-        self.levels += 1;
-    }
-
-    /// Closes a level; gives what turned out to be media there.
-    fn pop(&mut self) -> Option<Undecided> {
-        let level = self.levels;
-        let is_media = self.media & 1 == 1 && self.text & 1 == 0;
-        self.kinds >>= 1;
-        self.media >>= 1;
-        self.text >>= 1;
-        self.levels = self.levels.saturating_sub(1);
-        self.undecided.pop_if(|last| last.level == level).filter(|_| is_media)
-    }
-
-    fn note(&mut self, says_media: bool) {
-        self.media |= u128::from(says_media);
-        self.text |= u128::from(!says_media);
-    }
-
-    fn defer(&mut self, bytes: u64) {
-        match self.undecided.last_mut().filter(|last| last.level == self.levels) {
-            Some(last) => {
-                last.items += 1;
-                last.bytes += bytes;
-            }
-            None => self.undecided.push(Undecided { level: self.levels, items: 1, bytes }),
-        }
-    }
-
-    fn is_object(&self) -> bool {
-        self.kinds & 1 == 1
-    }
-}
-
 impl<'a> Cursor<'a> {
     /// Checks the encoding of the whole of `body` and enters its object: [`next_member`](Self::next_member) comes next.
     ///
@@ -115,11 +65,15 @@ impl<'a> Cursor<'a> {
             return Err(BodyFlaw::NotUtf8 { offset: 0 });
         }
         // Most bodies are ASCII, which is seen faster than that they are UTF-8.
-        if !body.is_ascii() {
+        let (least, bits) = text::survey(body);
+        let (is_smooth, is_ascii) = (least >= 0x20, bits < 0x80);
+        if !is_ascii {
             std::str::from_utf8(body).map_err(|error| BodyFlaw::NotUtf8 { offset: error.valid_up_to() })?;
         }
-        let is_smooth = text::is_smooth(body);
-        let mut cursor = Self { body, at: 0, depth: 0, is_smooth, name: 0..0, media_items: 0, media_bytes: 0 };
+        let (name, name_is_escaped): (&[u8], bool) = (&[], false);
+        let (media_items, media_bytes) = (0, 0);
+        let mut cursor =
+            Self { body, at: 0, depth: 0, is_smooth, is_ascii, name, name_is_escaped, media_items, media_bytes };
         cursor.space();
         match cursor.peek() {
             Some(b'{') => cursor.enter()?,
@@ -159,6 +113,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The bytes of a range that this cursor gave.
+    #[inline]
     pub fn slice(&self, range: &Range<usize>) -> &'a [u8] {
         self.body.get(range.clone()).unwrap_or_default()
     }
@@ -194,6 +149,7 @@ impl<'a> Cursor<'a> {
         self.next(first, b']', "a comma or a closing bracket")
     }
 
+    #[inline]
     fn next(&mut self, first: &mut bool, close: u8, expected: &'static str) -> Result<bool, BodyFlaw> {
         self.space();
         let is_first = std::mem::take(first);
@@ -201,7 +157,7 @@ impl<'a> Cursor<'a> {
             Some(byte) if byte == close => {
                 self.at += 1;
                 self.depth = self.depth.saturating_sub(1);
-                self.name = 0..0;
+                (self.name, self.name_is_escaped) = (&[], false);
                 return Ok(false);
             }
             Some(b',') if !is_first => {
@@ -253,8 +209,12 @@ impl<'a> Cursor<'a> {
         }
         let text = self.string()?;
         let raw = std::str::from_utf8(self.slice(&text.range)).unwrap_or_default();
-        let plain = if text.escaped { Cow::Owned(raw.replace("\\/", "/")) } else { Cow::Borrowed(raw) };
-        if plain.contains('\\') { Err(BodyFlaw::BadMember { member, expected }) } else { Ok(Some((plain, text.range))) }
+        if !text.escaped {
+            return Ok(Some((Cow::Borrowed(raw), text.range)));
+        }
+        let plain = raw.replace("\\/", "/");
+        let is_plain = !plain.contains('\\');
+        if is_plain { Ok(Some((Cow::Owned(plain), text.range))) } else { Err(BodyFlaw::BadMember { member, expected }) }
     }
 
     /// The boolean at the cursor; `None` for null.
@@ -299,6 +259,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// [`BodyFlaw::Syntax`], also where no string begins.
+    #[inline]
     pub fn string(&mut self) -> Result<Text, BodyFlaw> {
         if self.peek() != Some(b'"') {
             return Err(self.expected("a string"));
@@ -316,36 +277,61 @@ impl<'a> Cursor<'a> {
     /// [`BodyFlaw::Syntax`], [`BodyFlaw::TooDeep`].
     pub fn skip(&mut self) -> Result<Range<usize>, BodyFlaw> {
         let start = self.at;
-        let mut open = Open::default();
-        loop {
-            if self.begin_value(&mut open)? && self.end_values(&mut open)? {
-                return Ok(start..self.at);
+        match self.peek() {
+            Some(b'{' | b'[') => self.skip_container()?,
+            Some(b'"') => {
+                let text = self.string()?;
+                // There is no object around it that could say more.
+                if media::sort(self.name, self.slice(&text.range)) == media::Sort::Media {
+                    self.count_media(1, text.range.len() as u64);
+                }
             }
+            _ => self.skip_word()?,
         }
+        Ok(start..self.at)
+    }
+
+    #[inline(never)]
+    fn skip_container(&mut self) -> Result<(), BodyFlaw> {
+        let mut open = Open::default();
+        while !(self.begin_value(&mut open)? && self.end_values(&mut open)?) {}
+        Ok(())
     }
 
     /// Reads a scalar or an empty container whole (true), or goes to the first value inside a container (false).
+    #[inline]
     fn begin_value(&mut self, open: &mut Open) -> Result<bool, BodyFlaw> {
         match self.peek() {
             Some(b'"') => {
                 let text = self.string()?;
-                let (name, raw) = (self.slice(&self.name), self.slice(&text.range));
+                let (name, raw) = (self.name, self.slice(&text.range));
                 let bytes = text.range.len() as u64;
                 match media::sort(name, raw) {
-                    media::Sort::Text => media::says_media(name, raw).into_iter().for_each(|said| open.note(said)),
+                    media::Sort::Text if self.name_is_escaped || media::may_say(name) => {
+                        media::says_media(name, raw).into_iter().for_each(|said| open.note(said));
+                    }
+                    media::Sort::Text => {}
                     media::Sort::Media => self.count_media(1, bytes),
                     media::Sort::AsSaid => open.defer(bytes),
                 }
             }
             Some(b'{') => return self.begin_container(open, true, b'}'),
             Some(b'[') => return self.begin_container(open, false, b']'),
+            _ => self.skip_word()?,
+        }
+        Ok(true)
+    }
+
+    /// Passes over a number, `true`, `false` or `null`.
+    fn skip_word(&mut self) -> Result<(), BodyFlaw> {
+        match self.peek() {
             Some(b'-' | b'0'..=b'9') => self.at = number::end(self.body, self.at)?,
             Some(b't') => self.literal(b"true")?,
             Some(b'f') => self.literal(b"false")?,
             Some(b'n') => self.literal(b"null")?,
             _ => return Err(self.expected("a value")),
         }
-        Ok(true)
+        Ok(())
     }
 
     fn count_media(&mut self, items: u64, bytes: u64) {
@@ -353,8 +339,9 @@ impl<'a> Cursor<'a> {
         self.media_bytes += bytes;
     }
 
+    #[inline]
     fn begin_container(&mut self, open: &mut Open, is_object: bool, close: u8) -> Result<bool, BodyFlaw> {
-        if self.depth + open.levels >= MAX_DEPTH {
+        if self.depth + open.levels() >= MAX_DEPTH {
             return Err(BodyFlaw::TooDeep);
         }
         self.at += 1;
@@ -371,8 +358,9 @@ impl<'a> Cursor<'a> {
     }
 
     /// Behind a value: closes what ends here and goes to the next value, or says that nothing is open any more (true).
+    #[inline]
     fn end_values(&mut self, open: &mut Open) -> Result<bool, BodyFlaw> {
-        while open.levels > 0 {
+        while open.levels() > 0 {
             self.space();
             match (self.peek(), open.is_object()) {
                 (Some(b','), is_object) => {
@@ -388,7 +376,7 @@ impl<'a> Cursor<'a> {
                     if let Some(media) = open.pop() {
                         self.count_media(media.items, media.bytes);
                     }
-                    self.name = 0..0;
+                    (self.name, self.name_is_escaped) = (&[], false);
                 }
                 (_, true) => return Err(self.expected("a comma or a closing brace")),
                 (_, false) => return Err(self.expected("a comma or a closing bracket")),
@@ -398,16 +386,33 @@ impl<'a> Cursor<'a> {
     }
 
     /// A member's name, its colon, and the white space up to its value.
+    #[inline]
     fn member_name(&mut self) -> Result<Name<'a>, BodyFlaw> {
+        // Most are short and plain, with the colon right behind them and the value right behind that.
+        if let Some([b'"', inside @ ..]) = self.body.get(self.at..)
+            && let Some(length) = block::at(inside, 0).and_then(block::special)
+            && let Some((raw, [b'"', b':', value, ..])) = inside.split_at_checked(length)
+            && *value > b' '
+        {
+            self.at += length + 3;
+            (self.name, self.name_is_escaped) = (raw, false);
+            return Ok(Name::in_body(raw, !self.is_ascii));
+        }
+        self.any_member_name()
+    }
+
+    #[inline(never)]
+    fn any_member_name(&mut self) -> Result<Name<'a>, BodyFlaw> {
         if self.peek() != Some(b'"') {
             return Err(self.expected("a member name"));
         }
         let Text { range, escaped } = self.string()?;
-        let name = Name::new(self.slice(&range), escaped);
+        let raw = self.slice(&range);
+        let name = Name::in_body(raw, escaped || !self.is_ascii);
         if escaped && !text::is_whole(name.raw()) {
             return Err(BodyFlaw::Syntax { offset: range.start, expected: "no lone surrogate in a member name" });
         }
-        self.name = range;
+        (self.name, self.name_is_escaped) = (raw, escaped);
         self.space();
         if self.peek() != Some(b':') {
             return Err(self.expected("a colon"));
@@ -426,12 +431,18 @@ impl<'a> Cursor<'a> {
     }
 
     /// Only the four bytes that RFC 8259 calls white space.
+    #[inline]
     fn space(&mut self) {
-        while matches!(self.body.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+        // Mostly there is none.
+        while self.body.get(self.at).is_some_and(|byte| *byte <= b' ') {
+            if !matches!(self.body.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+                return;
+            }
             self.at += 1;
         }
     }
 
+    #[cold]
     fn expected(&self, expected: &'static str) -> BodyFlaw {
         BodyFlaw::Syntax { offset: self.at, expected }
     }

@@ -12,6 +12,8 @@ mod count;
 mod decode;
 mod events;
 mod glance;
+mod name;
+mod plain;
 mod report;
 mod said;
 mod scan;
@@ -30,6 +32,7 @@ pub use crate::dialect::meter::tally::BYTES_PER_TOKEN;
 use crate::dialect::meter::decode::Decoder;
 use crate::dialect::meter::events::{Events, Step};
 use crate::dialect::meter::glance::Lookout;
+use crate::dialect::meter::name::Texts;
 use crate::dialect::meter::report::{Report, Source};
 use crate::dialect::meter::scan::{Members, Scan};
 use crate::dialect::meter::tally::Tally;
@@ -105,7 +108,7 @@ pub struct Meter {
     /// Bytes that stand for generated text where none could be told from the rest; counted only for calls that generate any.
     unread: u64,
     counts_unread: bool,
-    body_text: &'static [&'static [u8]],
+    body_text: Texts,
 }
 
 enum Reader {
@@ -145,11 +148,7 @@ impl Meter {
         };
         let reader = match framing {
             Framing::EventStream => Reader::Events(Box::new(Events::new(lookout, members, strips))),
-            Framing::Json => {
-                let mut scan = Scan::new(members);
-                scan.begin(lookout.body_text);
-                Reader::Body(Box::new(scan))
-            }
+            Framing::Json => Reader::Body(Box::new(Scan::new(members, lookout.body_text))),
             Framing::Opaque => Reader::Blind,
         };
         let decoder = match (framing, coding) {

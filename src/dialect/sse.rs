@@ -54,7 +54,9 @@ impl Cutter {
         }
         loop {
             let tail = rest.get(at..).unwrap_or_default();
-            let Some(length) = memchr2(b'\r', b'\n', tail) else {
+            // Mostly one of the two ends the event right behind its line.
+            let is_end = matches!(tail.first(), Some(b'\r' | b'\n'));
+            let Some(length) = (if is_end { Some(0) } else { memchr2(b'\r', b'\n', tail) }) else {
                 self.at_line_start &= tail.is_empty();
                 return None;
             };

@@ -22,7 +22,7 @@ pub struct Edits<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Splices {
     /// Every place that names the model; all of them agree.
-    pub(super) models: Vec<Range<usize>>,
+    pub(super) models: Places,
     /// The members that limit the output, with what they say.
     pub(super) limits: [Option<Limit>; 2],
     /// Where a limit goes when there is none.
@@ -31,6 +31,27 @@ pub struct Splices {
     pub(super) usage: Option<(Spot, Member)>,
     pub(super) asks_usage: bool,
     pub(super) is_form: bool,
+}
+
+/// Places in a body. Mostly there is one, which needs no room of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    first: Option<Range<usize>>,
+    others: Vec<Range<usize>>,
+}
+
+impl Places {
+    /// Adds a place.
+    pub(super) fn push(&mut self, place: Range<usize>) {
+        match self.first {
+            None => self.first = Some(place),
+            Some(_) => self.others.push(place),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Range<usize>> {
+        self.first.iter().chain(&self.others)
+    }
 }
 
 /// A limit of the output that the body states.

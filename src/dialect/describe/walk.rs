@@ -6,7 +6,7 @@ use crate::dialect::describe::members::{GENERATION, Generation, Member, ONE_MODE
 use crate::dialect::describe::nested::{
     extra_body, model_list, open_object, plugins, prompt, route, stream_options, tools,
 };
-use crate::dialect::describe::splices::Limit;
+use crate::dialect::describe::splices::{Limit, Places};
 use crate::dialect::json::Cursor;
 use crate::policy::{BodyFlaw, DialectName, Endpoint};
 use crate::units::{ModelName, Tokens};
@@ -32,7 +32,7 @@ pub(super) struct Reader<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) model: Option<ModelName>,
-    pub(super) model_ranges: Vec<Range<usize>>,
+    pub(super) model_ranges: Places,
     pub(super) other_models: Vec<ModelName>,
     pub(super) stream: bool,
     /// The largest of `n`, `best_of`, `candidateCount`; 0 when none is given.

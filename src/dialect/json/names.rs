@@ -11,13 +11,20 @@ const MAX_BYTES: usize = 48;
 #[derive(Debug, Clone, Copy)]
 pub struct Name<'a> {
     raw: &'a [u8],
-    escaped: bool,
+    /// It may hold an escape, or something outside ASCII.
+    is_loose: bool,
 }
 
 impl<'a> Name<'a> {
     /// `raw` is what stands between the quotation marks; `escaped` says whether there is a backslash in it.
     pub fn new(raw: &'a [u8], escaped: bool) -> Self {
-        Self { raw, escaped }
+        Self { raw, is_loose: escaped || !raw.is_ascii() }
+    }
+
+    /// The same of a name in a body, where it is known whether it may hold anything but plain ASCII.
+    #[inline]
+    pub(super) fn in_body(raw: &'a [u8], is_loose: bool) -> Self {
+        Self { raw, is_loose }
     }
 
     /// What stands between the quotation marks.
@@ -51,68 +58,73 @@ impl<'a> Name<'a> {
     }
 }
 
-/// A table of watched names, each with what it means. Found by length first: most members of a body are told apart from all
-/// watched ones by that alone.
+/// A table of watched names, each with what it means. A name is found by its length and its first and last letters: most members of
+/// a body are told apart from all watched ones by these alone.
 pub struct Names<T: 'static> {
     entries: &'static [(&'static str, T)],
-    /// Where the names of each length begin.
-    starts: [u8; MAX_BYTES + 2],
+    /// By [`place`]: the first entry there, counted from 1.
+    first: [u8; PLACES],
+    /// By entry: the next one of its place, counted from 1.
+    next: [u8; MAX_NAMES + 1],
+}
+
+const MAX_NAMES: usize = 127;
+const PLACES: usize = 256;
+
+/// Where a name stands in a table, whatever its letter case.
+const fn place(name: &[u8]) -> usize {
+    let ([first, ..], [.., last]) = (name, name) else { return 0 };
+    let (first, last) = (*first | 0x20, *last | 0x20);
+    ((name.len() as u8).wrapping_mul(11) ^ first.wrapping_mul(3) ^ last.wrapping_mul(37)) as usize
 }
 
 impl<T: Copy> Names<T> {
     /// Builds the table at compile time.
     ///
     /// # Panics
-    /// While compiling, when `entries` are not ordered by length or one is too long.
+    /// While compiling, when there are too many `entries` or one is too long.
     pub const fn new(entries: &'static [(&'static str, T)]) -> Self {
-        let mut starts = [0; MAX_BYTES + 2];
-        let (mut index, mut length) = (0, 0);
-        while length <= MAX_BYTES {
-            starts[length] = index as u8;
-            while index < entries.len() && entries[index].0.len() == length {
-                index += 1;
-            }
-            length += 1;
+        let (mut first, mut next) = ([0; PLACES], [0; MAX_NAMES + 1]);
+        assert!(entries.len() <= MAX_NAMES, "a number of an entry is a byte");
+        let mut number = entries.len();
+        while number > 0 {
+            let name = entries[number - 1].0.as_bytes();
+            assert!(name.len() <= MAX_BYTES, "a watched name fits into its buffer");
+            next[number] = first[place(name)];
+            first[place(name)] = number as u8;
+            number -= 1;
         }
-        starts[MAX_BYTES + 1] = index as u8;
-        assert!(index == entries.len() && index < 256, "watched names are ordered by length");
-        Self { entries, starts }
+        Self { entries, first, next }
     }
 
     /// The watched name that `name` is, with its meaning; `None` for a name that no reader takes for one.
     ///
     /// # Errors
     /// [`BodyFlaw::MisspelledMember`].
+    #[inline]
     pub fn find(&self, name: &Name<'_>) -> Result<Option<(&'static str, T)>, BodyFlaw> {
-        let folded = |name: &[u8]| name.first().map(|byte| byte | 0x20);
-        let first = folded(name.raw);
-        for (watched, meaning) in self.of_length(name.raw.len()) {
-            // Whatever the letter case, the first letter tells most of them apart.
-            if folded(watched.as_bytes()) != first {
-                continue;
-            }
-            if watched.as_bytes() == name.raw {
-                return Ok(Some((watched, *meaning)));
-            }
-            if watched.as_bytes().eq_ignore_ascii_case(name.raw) {
-                return Err(BodyFlaw::MisspelledMember { member: watched });
-            }
+        if let Some((watched, meaning)) = self.same(name.raw) {
+            let is_same = watched.as_bytes() == name.raw;
+            return if is_same { Ok(Some((watched, meaning))) } else { Err(misspelled(watched)) };
         }
-        if name.escaped || !name.raw.is_ascii() {
-            let mut buffer = Name::buffer();
-            if let Some(folded) = name.folded(&mut buffer)
-                && let Some(member) = self.like(folded)
-            {
-                return Err(BodyFlaw::MisspelledMember { member });
-            }
+        if name.is_loose { self.refuse_like(name) } else { Ok(None) }
+    }
+
+    #[inline(never)]
+    fn refuse_like(&self, name: &Name<'_>) -> Result<Option<(&'static str, T)>, BodyFlaw> {
+        if name.raw.is_ascii() && !name.raw.contains(&b'\\') {
+            return Ok(None);
         }
-        Ok(None)
+        let mut buffer = Name::buffer();
+        match name.folded(&mut buffer).and_then(|folded| self.like(folded)) {
+            Some(member) => Err(misspelled(member)),
+            None => Ok(None),
+        }
     }
 
     /// The watched name that equals `name` whatever its letter case.
     pub fn like(&self, name: &[u8]) -> Option<&'static str> {
-        let same = self.of_length(name.len()).iter().find(|(watched, _)| watched.as_bytes().eq_ignore_ascii_case(name));
-        same.map(|(watched, _)| *watched)
+        self.same(name).map(|(watched, _)| watched)
     }
 
     /// Every watched name.
@@ -120,18 +132,82 @@ impl<T: Copy> Names<T> {
         self.entries.iter().copied()
     }
 
-    fn of_length(&self, length: usize) -> &'static [(&'static str, T)] {
-        let bounds = (self.starts.get(length), self.starts.get(length.saturating_add(1)));
-        let (Some(start), Some(end)) = bounds else { return &[] };
-        self.entries.get(usize::from(*start)..usize::from(*end)).unwrap_or_default()
+    /// The entry whose name equals `name` whatever its letter case.
+    #[inline]
+    fn same(&self, name: &[u8]) -> Option<(&'static str, T)> {
+        let mut number = self.first.get(place(name)).copied().unwrap_or(0);
+        while let Some((watched, meaning)) = usize::from(number).checked_sub(1).and_then(|at| self.entries.get(at)) {
+            if watched.as_bytes() == name || watched.as_bytes().eq_ignore_ascii_case(name) {
+                return Some((watched, *meaning));
+            }
+            number = self.next.get(usize::from(number)).copied().unwrap_or(0);
+        }
+        None
     }
+}
+
+#[cold]
+fn misspelled(member: &'static str) -> BodyFlaw {
+    BodyFlaw::MisspelledMember { member }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     static TABLE: Names<u8> = Names::new(&[("n", 1), ("model", 2), ("max_tokens", 3)]);
+
+    /// Some of them share a place.
+    const MANY: &[(&str, u8)] =
+        &[("n", 1), ("stream", 2), ("system", 3), ("model", 4), ("medel", 5), ("mocal", 6), ("kissIi", 7)];
+    static SHARED: Names<u8> = Names::new(MANY);
+
+    /// What `find` promises, name by name.
+    fn expected(raw: &str) -> Result<Option<(&'static str, u8)>, BodyFlaw> {
+        if let Some((watched, meaning)) = MANY.iter().find(|(watched, _)| *watched == raw) {
+            return Ok(Some((watched, *meaning)));
+        }
+        let name = Name::new(raw.as_bytes(), raw.contains('\\'));
+        let mut buffer = Name::buffer();
+        let folded = name.folded(&mut buffer).map(<[u8]>::to_vec);
+        let is_like = |watched: &str| {
+            let lower = watched.to_ascii_lowercase();
+            raw.to_ascii_lowercase() == lower || folded.as_deref() == Some(lower.as_bytes())
+        };
+        match MANY.iter().find(|(watched, _)| is_like(watched)) {
+            Some((member, _)) => Err(BodyFlaw::MisspelledMember { member }),
+            None => Ok(None),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn a_name_is_found_by_its_place_as_by_looking_at_all(
+            which in 0..MANY.len(),
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), "[a-zA-Z_]|\\\\u00[46][0-9a-f]|\u{212A}|\u{17F}|\u{130}|\u{131}|\u{0}|é", 0_u8..4), 0..3),
+            known_plain: bool,
+        ) {
+            let mut raw: Vec<String> = MANY[which].0.chars().map(String::from).collect();
+            for (at, text, kind) in changes {
+                let at = at.index(raw.len().max(1)).min(raw.len().saturating_sub(1));
+                match kind {
+                    _ if raw.is_empty() => raw.push(text),
+                    0 => raw[at] = text,
+                    1 => raw.insert(at, text),
+                    2 => _ = raw.remove(at),
+                    _ => raw[at] = raw[at].to_ascii_uppercase(),
+                }
+            }
+            let raw = raw.concat();
+            let is_loose = raw.contains('\\') || !raw.is_ascii();
+            let name = Name::in_body(raw.as_bytes(), is_loose || !known_plain);
+            prop_assert_eq!(SHARED.find(&name), expected(&raw), "{}", raw);
+            prop_assert_eq!(SHARED.find(&Name::new(raw.as_bytes(), raw.contains('\\'))), expected(&raw), "{}", raw);
+        }
+    }
 
     #[test]
     fn a_watched_name_has_one_spelling() {

@@ -19,11 +19,10 @@ pub(super) fn end(body: &[u8], start: usize) -> Result<usize, BodyFlaw> {
     Ok(at)
 }
 
+#[inline]
 fn digits(body: &[u8], start: usize) -> Result<usize, BodyFlaw> {
-    let mut at = start;
-    while body.get(at).is_some_and(u8::is_ascii_digit) {
-        at += 1;
-    }
+    let rest = body.get(start..).unwrap_or_default();
+    let at = start + rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
     if at == start { Err(BodyFlaw::Syntax { offset: at, expected: "a digit" }) } else { Ok(at) }
 }
 

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::*;
 
@@ -116,6 +117,83 @@ proptest! {
         if !has_surrogate(&body) {
             prop_assert_eq!(scan(&body).is_ok(), serde_takes(&body));
         }
+    }
+}
+
+/// Media of one container, as a tree has it.
+#[derive(Default)]
+struct Level {
+    says_media: bool,
+    says_text: bool,
+    undecided: u64,
+}
+
+/// Counts the media of a value that is passed over, by the rules and by nothing else. `name` is that of the nearest member.
+fn media_of(value: &Value, name: &mut String, level: &mut Level) -> u64 {
+    let mut inside = Level::default();
+    let mut sum = match value {
+        Value::String(text) => {
+            match media::sort(name.as_bytes(), text.as_bytes()) {
+                media::Sort::Media => return 1,
+                media::Sort::AsSaid => level.undecided += 1,
+                media::Sort::Text => match media::says_media(name.as_bytes(), text.as_bytes()) {
+                    Some(true) => level.says_media = true,
+                    Some(false) => level.says_text = true,
+                    None => {}
+                },
+            }
+            return 0;
+        }
+        Value::Array(items) if !items.is_empty() => {
+            items.iter().map(|item| media_of(item, name, &mut inside)).sum::<u64>()
+        }
+        Value::Object(members) if !members.is_empty() => {
+            let member = |(member, value): (&String, &Value)| {
+                name.clone_from(member);
+                media_of(value, name, &mut inside)
+            };
+            members.iter().map(member).sum::<u64>()
+        }
+        _ => return 0,
+    };
+    if inside.says_media && !inside.says_text {
+        sum += inside.undecided;
+    }
+    name.clear();
+    sum
+}
+
+fn with_media() -> impl Strategy<Value = Value> {
+    let long = "AAAA".repeat(80);
+    let url = format!("data:image/png;base64,{long}");
+    let texts = [long.as_str(), &url, "base64", "text", "image/png", "text/plain", "wav", "AAAA", "", "words"];
+    let text = prop::sample::select(texts.map(str::to_owned).to_vec()).prop_map(Value::from);
+    let name = prop::sample::select(
+        ["type", "Type", "media_type", "mimeType", "format", "data", "url", "image", "x", "text"]
+            .map(str::to_owned)
+            .to_vec(),
+    );
+    let leaf = prop_oneof![6 => text, 1 => Just(Value::Null), 1 => Just(Value::from(7))];
+    leaf.prop_recursive(5, 50, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec((name.clone(), inner.clone()), 0..6)
+                .prop_map(|members| members.into_iter().collect()),
+            prop::collection::vec(inner, 0..4).prop_map(Value::from),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn media_is_counted_as_a_tree_has_it(value in with_media(), name in prop::sample::select(vec!["data", "image", "type", "x"])) {
+        let body = format!("{{\"{name}\":{value}}}");
+        let mut cursor = Cursor::open(body.as_bytes()).unwrap();
+        prop_assert!(cursor.next_member(&mut true).unwrap().is_some());
+        cursor.skip().unwrap();
+        let expected = media_of(&value, &mut name.to_owned(), &mut Level::default());
+        prop_assert_eq!(cursor.media_items(), expected, "{}", body);
     }
 }
 

@@ -2,26 +2,37 @@
 
 use memchr::memchr2;
 
+use crate::dialect::json::block::{self, BLOCK};
 use crate::policy::BodyFlaw;
 
-const ONES: u64 = u64::from_ne_bytes([1; 8]);
-const WORD: usize = 8;
-const BLOCK: usize = 32;
+/// How far the end of a string is looked for block by block: most are short, and a call that passes long ones costs more than that.
+const NEAR: usize = 2 * BLOCK;
+/// The same of the next escape in a string that has some: they stand close to each other.
+const NEAR_ESCAPES: usize = 6 * BLOCK;
 
 /// The end of the string whose content begins at `start` (the offset of its closing quotation mark), and whether it holds an
-/// escape. `is_smooth` says that [`is_smooth`] is true of all of `body`.
+/// escape. `is_smooth` says that there is no control character in all of `body`.
 ///
 /// # Errors
 /// [`BodyFlaw::Syntax`]: control characters, escapes that RFC 8259 does not know, no closing quotation mark.
+#[inline]
 pub(super) fn end(body: &[u8], start: usize, is_smooth: bool) -> Result<(usize, bool), BodyFlaw> {
-    let (mut at, mut escaped) = (start, false);
+    let Some(block) = block::at(body, start) else { return far_end(body, start, is_smooth) };
+    let at = start + block::special(block).unwrap_or(BLOCK);
+    if body.get(at) == Some(&b'"') { Ok((at, false)) } else { far_end(body, at, is_smooth) }
+}
+
+/// The same of any string, of which nothing that matters stands before `at`.
+#[inline(never)]
+fn far_end(body: &[u8], mut at: usize, is_smooth: bool) -> Result<(usize, bool), BodyFlaw> {
+    let (mut escaped, mut near) = (false, NEAR);
     loop {
-        at = next_special(body, at, is_smooth);
+        at = next_special(body, at, near, is_smooth);
         match body.get(at) {
             Some(b'"') => return Ok((at, escaped)),
             Some(b'\\') => {
                 at = escape_end(body, at)?;
-                escaped = true;
+                (escaped, near) = (true, NEAR_ESCAPES);
             }
             Some(_) => return Err(BodyFlaw::Syntax { offset: at, expected: "no control character in a string" }),
             None => return Err(BodyFlaw::Syntax { offset: at, expected: "a closing quotation mark" }),
@@ -29,86 +40,81 @@ pub(super) fn end(body: &[u8], start: usize, is_smooth: bool) -> Result<(usize, 
     }
 }
 
-/// Whether there is no control character: one look at all of a body, and those at its strings are for fewer bytes.
-pub(super) fn is_smooth(body: &[u8]) -> bool {
-    body.iter().fold(u8::MAX, |least, byte| least.min(*byte)) >= 0x20
-}
-
-/// The first quotation mark, backslash or control character from `at` on; the length of `body` when there is none. Most
-/// strings are short, so words come first; long ones (base64) are then passed in blocks that the compiler makes vectors of, or
-/// faster where the body holds no control character.
-fn next_special(body: &[u8], mut at: usize, is_smooth: bool) -> usize {
-    let mut words_end = at.saturating_add(4 * WORD);
-    while let Some(word) = chunk::<WORD>(body, at) {
-        if let Some(index) = special_in_word(*word) {
-            return at + index;
-        }
-        at += WORD;
-        if at >= words_end {
-            if is_smooth {
-                let rest = body.get(at..).unwrap_or_default();
-                return at + memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+/// The lowest byte, and all bits that any byte has: one look at all of a body, which tells whether it is ASCII and holds no control
+/// character. Those at its strings are for fewer bytes then.
+pub(super) fn survey(body: &[u8]) -> (u8, u8) {
+    let add = |(least, bits): (u8, u8), byte: &u8| (least.min(*byte), bits | byte);
+    let (blocks, tail) = body.as_chunks::<{ 4 * BLOCK }>();
+    let (mut least, mut bits) = ([u8::MAX; BLOCK], [0; BLOCK]);
+    // Nothing changes when a byte is looked at twice, so the last block may overlap the one before.
+    let last = body.last_chunk().filter(|_| !tail.is_empty());
+    for block in blocks.iter().chain(last) {
+        for lane in block.as_chunks::<BLOCK>().0 {
+            for ((least, bits), byte) in least.iter_mut().zip(&mut bits).zip(lane) {
+                (*least, *bits) = add((*least, *bits), byte);
             }
-            while chunk::<BLOCK>(body, at).is_some_and(|block| !has_special(block)) {
-                at += BLOCK;
-            }
-            words_end = at.saturating_add(BLOCK);
         }
     }
-    let tail = body.get(at..).unwrap_or_default();
-    tail.iter().position(|byte| is_special(*byte)).map_or(body.len(), |index| at + index)
+    let found = least.into_iter().zip(bits).fold((u8::MAX, 0), |all, one| (all.0.min(one.0), all.1 | one.1));
+    if blocks.is_empty() { tail.iter().fold(found, add) } else { found }
 }
 
-fn chunk<const N: usize>(body: &[u8], at: usize) -> Option<&[u8; N]> {
-    body.get(at..).and_then(|rest| rest.first_chunk())
+/// The first quotation mark, backslash or control character from `at` on; the length of `body` when there is none. What is farther
+/// than `near` (base64, mostly) is found faster, and faster still where the body holds no control character.
+#[inline]
+fn next_special(body: &[u8], mut at: usize, near: usize, is_smooth: bool) -> usize {
+    let near = at.saturating_add(near);
+    while let Some(block) = block::at(body, at) {
+        if let Some(index) = block::special(block) {
+            return at + index;
+        }
+        at += BLOCK;
+        if at >= near {
+            return if is_smooth { at + plain_run(body, at) } else { far_special(body, at) };
+        }
+    }
+    at + body.get(at..).unwrap_or_default().iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)).count()
 }
 
-/// Flipping bit 1 brings the quotation mark (0x22) next to the control characters and leaves those below 0x20, so that one
-/// comparison finds both.
-const FLIP: u8 = 0x02;
-const BELOW: u8 = 0x21;
-
-fn is_special(byte: u8) -> bool {
-    ((byte ^ FLIP) < BELOW) | (byte == b'\\')
+/// How many bytes from `at` on come before a quotation mark or backslash.
+fn plain_run(body: &[u8], at: usize) -> usize {
+    let rest = body.get(at..).unwrap_or_default();
+    memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
 }
 
-fn has_special(block: &[u8; BLOCK]) -> bool {
-    block.iter().fold(0_u8, |found, byte| found | u8::from(is_special(*byte))) != 0
-}
-
-/// The index of the first special byte of eight, by subtracting in all of them at once. A borrow can only mark bytes behind
-/// the first hit, so the lowest mark is exact.
-fn special_in_word(word: [u8; WORD]) -> Option<usize> {
-    let word = u64::from_le_bytes(word);
-    let flipped = word ^ (ONES * u64::from(FLIP));
-    let backslash = word ^ (ONES * u64::from(b'\\'));
-    let marks =
-        (flipped.wrapping_sub(ONES * u64::from(BELOW)) & !flipped) | (backslash.wrapping_sub(ONES) & !backslash);
-    let marks = marks & (ONES << 7);
-    (marks != 0).then(|| (marks.trailing_zeros() / 8) as usize)
+/// [`next_special`] of a long run in a body that holds control characters.
+#[inline(never)]
+fn far_special(body: &[u8], at: usize) -> usize {
+    let blocks = body.get(at..).unwrap_or_default().as_chunks().0;
+    let passed = blocks.iter().take_while(|blocks| !block::has_special(blocks)).count();
+    next_special(body, at + passed * 2 * BLOCK, usize::MAX, false)
 }
 
 /// How many bytes come before the first quotation mark or backslash of `text`; all, where there is none. For strings that are
 /// passed over by whoever does not judge them.
 #[inline]
 pub(in crate::dialect) fn plain_length(text: &[u8]) -> usize {
-    let (words, tail) = text.as_chunks::<WORD>();
-    for (at, word) in words.iter().enumerate().take(4) {
-        let word = u64::from_le_bytes(*word);
-        let (quote, backslash) = (word ^ (ONES * u64::from(b'"')), word ^ (ONES * u64::from(b'\\')));
-        let marks = (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash);
-        let marks = marks & (ONES << 7);
-        if marks != 0 {
-            return at * WORD + (marks.trailing_zeros() / 8) as usize;
+    match block::at(text, 0) {
+        Some(block) => block::ending(block).unwrap_or_else(|| plain_length_from(text, BLOCK)),
+        None => plain_length_from(text, 0),
+    }
+}
+
+/// The same, of which nothing that matters stands before `at`.
+#[inline(never)]
+fn plain_length_from(text: &[u8], mut at: usize) -> usize {
+    while let Some(block) = block::at(text, at) {
+        if let Some(index) = block::ending(block) {
+            return at + index;
+        }
+        at += BLOCK;
+        if at > NEAR {
+            let rest = text.get(at..).unwrap_or_default();
+            return at + memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
         }
     }
-    // Here most strings have ended.
-    if words.len() <= 4 {
-        let last = tail.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(tail.len());
-        return words.len() * WORD + last;
-    }
-    let rest = text.get(4 * WORD..).unwrap_or_default();
-    4 * WORD + memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
+    let tail = text.get(at..).unwrap_or_default();
+    at + tail.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(tail.len())
 }
 
 /// Behind the escape at `at`.
@@ -122,9 +128,8 @@ fn escape_end(body: &[u8], at: usize) -> Result<usize, BodyFlaw> {
 }
 
 fn hex4(body: &[u8], at: usize) -> Option<u32> {
-    chunk::<4>(body, at)?
-        .iter()
-        .try_fold(0, |value, byte| char::from(*byte).to_digit(16).map(|digit| value << 4 | digit))
+    let digits: &[u8; 4] = body.get(at..)?.first_chunk()?;
+    digits.iter().try_fold(0, |value, byte| char::from(*byte).to_digit(16).map(|digit| value << 4 | digit))
 }
 
 /// Whether every surrogate escape of a sound string has its other half. Backends read a lone one as a replacement character,
@@ -220,14 +225,19 @@ mod tests {
         ) {
             let body = [plain.as_slice(), &[special], after.as_slice()].concat();
             let from = from.min(plain.len());
-            prop_assert_eq!(next_special(&body, from, false), plain.len());
-            prop_assert_eq!(next_special(&plain, from, false), plain.len());
-            prop_assert_eq!(next_special(&plain, from, true), plain.len());
+            prop_assert_eq!(next_special(&body, from, NEAR, false), plain.len());
+            prop_assert_eq!(next_special(&plain, from, NEAR, false), plain.len());
+            prop_assert_eq!(next_special(&plain, from, NEAR, true), plain.len());
             let is_control = special < 0x20;
-            prop_assert_eq!(is_smooth(&plain), true);
-            prop_assert!(!(is_smooth(&body) && is_control));
-            if is_smooth(&body) {
-                prop_assert_eq!(next_special(&body, from, true), plain.len());
+            prop_assert_eq!(survey(&plain).0 >= 0x20, true);
+            prop_assert_eq!(survey(&body).1 < 0x80, body.is_ascii());
+            prop_assert_eq!(survey(&body).0, body.iter().copied().min().unwrap());
+            if !is_control {
+                prop_assert_eq!(next_special(&body, from, NEAR, true), plain.len());
+            }
+            if special == b'"' {
+                prop_assert_eq!(end(&body, from, false), Ok((plain.len(), false)));
+                prop_assert_eq!(end(&body, from, survey(&body).0 >= 0x20), Ok((plain.len(), false)));
             }
             let ending = body.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(body.len());
             prop_assert_eq!(plain_length(&body), ending);

@@ -65,6 +65,12 @@ impl Scaled {
     pub(super) const ONE: Self = Self(1);
     /// In thousandths.
     pub(super) const MILLI: Self = Self(1_000);
+
+    /// A whole number.
+    #[inline]
+    pub(super) fn whole(self, whole: u64) -> Count {
+        Count::of_whole(whole, self.0)
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Scaled {

@@ -4,6 +4,7 @@
 use std::mem;
 
 use crate::dialect::meter::glance::{self, Lookout};
+use crate::dialect::meter::name::Texts;
 use crate::dialect::meter::scan::{Members, Scan};
 use crate::dialect::meter::tally::Tally;
 use crate::dialect::sse::{BYTE_ORDER_MARK, Cutter, DataLines};
@@ -53,7 +54,7 @@ impl Events {
         Self {
             cutter: Cutter::new(),
             lookout,
-            scan: Scan::new(members),
+            scan: Scan::new(members, Texts::NONE),
             held: Vec::new(),
             long: None,
             is_first: true,
@@ -188,7 +189,7 @@ impl Events {
             }
             return false;
         }
-        self.scan.begin(&[]);
+        self.scan.begin(Texts::NONE);
         DataLines::default().push(event, &mut |data| self.scan.push(data, tally));
         tally.end_document();
         self.scan.is_usage_event()

@@ -8,9 +8,13 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use crate::dialect::json::plain_length;
+use crate::dialect::meter::name::{Name, Texts};
 use crate::policy::{DialectName, Endpoint};
 
-static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("usage"));
+/// Searched for byte by byte in what is shorter than this.
+const SHORT: usize = 32;
+const USAGE_NAME: &[u8; 5] = b"usage";
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(USAGE_NAME));
 static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"delta\""));
 static TEXT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"text\""));
 static MESSAGE_STOP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"message_stop\""));
@@ -26,21 +30,29 @@ pub(super) struct Lookout {
     /// The member at or behind which generated text stands in an event; `None` for anywhere.
     anchor: Option<&'static LazyLock<Finder<'static>>>,
     /// The members whose strings are generated text in an event.
-    pub(super) event_text: &'static [&'static [u8]],
+    pub(super) event_text: Texts,
     /// The members whose strings are generated text in a JSON answer.
-    pub(super) body_text: &'static [&'static [u8]],
+    pub(super) body_text: Texts,
 }
 
-const CHAT: &[&[u8]] = &[b"content", b"reasoning_content", b"reasoning", b"refusal", b"arguments"];
-const DELTAS: &[&[u8]] = &[b"delta"];
-const ANTHROPIC: &[&[u8]] = &[b"text", b"partial_json", b"thinking"];
-const TEXTS: &[&[u8]] = &[b"text"];
-const RESPONSE_BODY: &[&[u8]] = &[b"text", b"arguments", b"refusal"];
-const ANY: &[&[u8]] = &[b"content", b"text", b"delta", b"arguments", b"partial_json", b"thinking"];
+const CHAT: Texts =
+    Texts::of(&[Name::Content, Name::ReasoningContent, Name::Reasoning, Name::Refusal, Name::Arguments]);
+const DELTAS: Texts = Texts::of(&[Name::Delta]);
+const ANTHROPIC: Texts = Texts::of(&[Name::Text, Name::PartialJson, Name::Thinking]);
+const TEXTS: Texts = Texts::of(&[Name::Text]);
+const RESPONSE_BODY: Texts = Texts::of(&[Name::Text, Name::Arguments, Name::Refusal]);
+const ANY: Texts =
+    Texts::of(&[Name::Content, Name::Text, Name::Delta, Name::Arguments, Name::PartialJson, Name::Thinking]);
 
 impl Lookout {
     pub(super) fn of(dialect: DialectName, endpoint: Endpoint) -> Self {
-        let plain = Self { end: None, reads_null: false, anchor: Some(&DELTA), event_text: &[], body_text: &[] };
+        let plain = Self {
+            end: None,
+            reads_null: false,
+            anchor: Some(&DELTA),
+            event_text: Texts::NONE,
+            body_text: Texts::NONE,
+        };
         match endpoint {
             Endpoint::ChatCompletions => Self { event_text: CHAT, body_text: CHAT, ..plain },
             Endpoint::Completions => Self { anchor: Some(&TEXT), event_text: TEXTS, body_text: TEXTS, ..plain },
@@ -89,16 +101,31 @@ impl Lookout {
 
 /// Whether an event has a member `usage` or `usageMetadata` with a value, or with null where `null_counts`.
 fn has_usage(event: &[u8], null_counts: bool) -> bool {
-    USAGE.find_iter(event).any(|found| {
-        let behind = event.get(found + 5..).unwrap_or_default();
-        let behind = behind.strip_prefix(b"Metadata").unwrap_or(behind);
-        let Some(behind) = behind.strip_prefix(b"\"") else { return false };
-        match behind.trim_ascii_start() {
-            [b':', value @ ..] => null_counts || !value.trim_ascii_start().starts_with(b"null"),
-            // The colon may stand in the event's next line, behind that line's field name.
-            _ => behind.iter().take_while(|b| b.is_ascii_whitespace()).any(|b| matches!(b, b'\r' | b'\n')),
+    let mut rest = event;
+    loop {
+        // What is left behind a usage of null is mostly too short for another one.
+        let found = if rest.len() < SHORT {
+            rest.windows(USAGE_NAME.len()).position(|part| part == USAGE_NAME)
+        } else {
+            USAGE.find(rest)
+        };
+        let Some(behind) = found.and_then(|at| rest.get(at + USAGE_NAME.len()..)) else { return false };
+        if is_usage(behind, null_counts) {
+            return true;
         }
-    })
+        rest = behind;
+    }
+}
+
+/// Whether what stands behind `usage` makes it such a member.
+fn is_usage(behind: &[u8], null_counts: bool) -> bool {
+    let behind = behind.strip_prefix(b"Metadata").unwrap_or(behind);
+    let Some(behind) = behind.strip_prefix(b"\"") else { return false };
+    match behind.trim_ascii_start() {
+        [b':', value @ ..] => null_counts || !value.trim_ascii_start().starts_with(b"null"),
+        // The colon may stand in the event's next line, behind that line's field name.
+        _ => behind.iter().take_while(|b| b.is_ascii_whitespace()).any(|b| matches!(b, b'\r' | b'\n')),
+    }
 }
 
 /// Whether an event is nothing but openai's `[DONE]`.
@@ -110,28 +137,45 @@ pub(super) fn is_done(event: &[u8]) -> bool {
 }
 
 /// The bytes of all strings that are values of one of `names`.
-fn strings_of(json: &[u8], names: &[&[u8]]) -> u64 {
+fn strings_of(json: &[u8], names: Texts) -> u64 {
     let (mut rest, mut sum, mut wanted) = (json, 0_u64, false);
-    loop {
-        // Strings stand close to each other.
-        let quote = rest.iter().position(|byte| *byte == b'"');
-        let Some((_, inside)) = quote.and_then(|at| rest.split_at_checked(at + 1)) else {
-            return sum;
-        };
+    while let Some(inside) = behind_quote(rest) {
         let (length, bytes) = string_length(inside);
-        let (text, behind) = inside.split_at_checked(length).unwrap_or((inside, &[]));
-        rest = behind.get(1..).unwrap_or_default();
-        if rest.trim_ascii_start().starts_with(b":") {
-            wanted = names.contains(&text);
+        rest = inside.get(length + 1..).unwrap_or_default();
+        let is_name = match rest.first() {
+            Some(b':') => true,
+            Some(b',' | b'}' | b']') => false,
+            _ => rest.trim_ascii_start().starts_with(b":"),
+        };
+        if is_name {
+            wanted = names.has(Name::of(inside.get(..length).unwrap_or_default()));
         } else if wanted {
             sum = sum.saturating_add(bytes);
             wanted = false;
         }
     }
+    sum
+}
+
+/// What stands behind the first quotation mark. Strings stand close to each other.
+#[inline]
+fn behind_quote(json: &[u8]) -> Option<&[u8]> {
+    match json {
+        [b'"', inside @ ..] | [_, b'"', inside @ ..] => Some(inside),
+        [_, _, rest @ ..] => rest.iter().position(|byte| *byte == b'"').and_then(|at| rest.get(at + 1..)),
+        _ => None,
+    }
 }
 
 /// Where the string that begins at `inside` ends, and how many bytes it stands for: an escape is one (a `\u` is four).
+#[inline]
 fn string_length(inside: &[u8]) -> (usize, u64) {
+    let length = plain_length(inside);
+    if inside.get(length) == Some(&b'"') { (length, length as u64) } else { escaped_length(inside) }
+}
+
+#[inline(never)]
+fn escaped_length(inside: &[u8]) -> (usize, u64) {
     let (mut at, mut escapes) = (0, 0_u64);
     loop {
         let rest = inside.get(at..).unwrap_or_default();
@@ -150,6 +194,7 @@ fn string_length(inside: &[u8]) -> (usize, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn an_event_is_worth_reading_only_with_a_usage_member_that_has_a_value() {
@@ -179,6 +224,55 @@ mod tests {
         assert_eq!(count(r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{\"a\":1}"}}]}}]}"#), 7);
         assert_eq!(count(r#"{"choices":[{"delta":{"content":"cut off"#), 7);
         assert_eq!(count(r#"{"choices":[]}"#), 0);
+    }
+
+    /// The same, quotation mark by quotation mark and byte by byte.
+    fn strings_expected(json: &[u8], names: Texts) -> u64 {
+        let (mut at, mut sum, mut wanted) = (0, 0, false);
+        while at < json.len() {
+            if json[at] != b'"' {
+                at += 1;
+                continue;
+            }
+            let (start, mut bytes) = (at + 1, 0);
+            at = start;
+            while at < json.len() && json[at] != b'"' {
+                let is_escape = json[at] == b'\\';
+                let is_unit = is_escape && json.get(at + 1) == Some(&b'u');
+                let length = (if is_escape { 2 } else { 1 }).min(json.len() - at);
+                // Of an escape one byte is counted, of one of six bytes four, of one that is cut off none.
+                bytes += if is_unit { 0 } else { length - usize::from(is_escape) };
+                at += length;
+            }
+            let text = &json[start..at];
+            at += 1;
+            if json.get(at..).unwrap_or_default().trim_ascii_start().starts_with(b":") {
+                wanted = names.has(Name::of(text));
+            } else if wanted {
+                sum += bytes as u64;
+                wanted = false;
+            }
+        }
+        sum
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn an_event_is_looked_through_as_byte_by_byte(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "\"usage\"", "usage", "usageMetadata\"", ":", " :", "null", "\"", "\"content\"", "\"text\":", "\"abc\"", "\\\"", "\\u00e9",
+                "\\\\", ",", "{", "}", " ", "\n", "\r\ndata: ", "a long text of more than sixteen bytes", "7", "\"delta\":\"x\"", "us", "age",
+            ]), 0..24),
+            null_counts: bool,
+        ) {
+            let event = parts.concat().into_bytes();
+            let places = (0..event.len()).filter(|at| event[*at..].starts_with(USAGE_NAME));
+            let expected = places.into_iter().any(|at| is_usage(&event[at + USAGE_NAME.len()..], null_counts));
+            prop_assert_eq!(has_usage(&event, null_counts), expected);
+            prop_assert_eq!(strings_of(&event, ANY), strings_expected(&event, ANY));
+        }
     }
 
     #[test]

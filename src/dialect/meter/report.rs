@@ -49,7 +49,8 @@ pub(super) struct Report {
 impl Report {
     /// Reads one usage object. `None` when it is none, or says nothing.
     pub(super) fn parse(source: Source, adds_cache: bool, has_output: bool, json: &[u8]) -> Option<Self> {
-        let said = Said::read(json)?;
+        let mut said = Said::default();
+        said.read(json)?;
         let report = match source {
             Source::UsageMetadata => Self::gemini(&said),
             Source::Meta => Self::rerank(&said),

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::dialect::meter::count::{Count, Passed, Scaled};
+use crate::dialect::meter::plain;
 
 /// The members that are numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub(super) enum Number {
 const NUMBERS: usize = 19;
 
 /// Those of them that are read inside a part: the first so many as they stand in [`Number`].
-const INNER: usize = 9;
+pub(super) const INNER: usize = 9;
 
 /// The members that are objects with numbers of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,48 +53,48 @@ const PARTS: usize = 8;
 
 /// A member by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Member {
+pub(super) enum Member {
     Number(Number),
     Part(Part),
     Other,
 }
 
 impl Member {
-    fn of(name: &str) -> Self {
+    pub(super) fn of(name: &[u8]) -> Self {
         Self::Number(match name {
-            "prompt_tokens" => Number::PromptTokens,
-            "input_tokens" => Number::InputTokens,
-            "completion_tokens" => Number::CompletionTokens,
-            "output_tokens" => Number::OutputTokens,
-            "total_tokens" => Number::TotalTokens,
-            "reasoning_tokens" => Number::ReasoningTokens,
-            "cached_tokens" => Number::CachedTokens,
-            "cache_write_tokens" => Number::CacheWriteTokens,
-            "cache_creation_tokens" => Number::CacheCreationTokens,
-            "prompt_cache_hit_tokens" => Number::PromptCacheHitTokens,
-            "cache_read_input_tokens" => Number::CacheReadInputTokens,
-            "cache_creation_input_tokens" => Number::CacheCreationInputTokens,
-            "seconds" => Number::Seconds,
-            "promptTokenCount" => Number::PromptTokenCount,
-            "toolUsePromptTokenCount" => Number::ToolUsePromptTokenCount,
-            "candidatesTokenCount" => Number::CandidatesTokenCount,
-            "thoughtsTokenCount" => Number::ThoughtsTokenCount,
-            "cachedContentTokenCount" => Number::CachedContentTokenCount,
-            "totalTokenCount" => Number::TotalTokenCount,
+            b"prompt_tokens" => Number::PromptTokens,
+            b"input_tokens" => Number::InputTokens,
+            b"completion_tokens" => Number::CompletionTokens,
+            b"output_tokens" => Number::OutputTokens,
+            b"total_tokens" => Number::TotalTokens,
+            b"reasoning_tokens" => Number::ReasoningTokens,
+            b"cached_tokens" => Number::CachedTokens,
+            b"cache_write_tokens" => Number::CacheWriteTokens,
+            b"cache_creation_tokens" => Number::CacheCreationTokens,
+            b"prompt_cache_hit_tokens" => Number::PromptCacheHitTokens,
+            b"cache_read_input_tokens" => Number::CacheReadInputTokens,
+            b"cache_creation_input_tokens" => Number::CacheCreationInputTokens,
+            b"seconds" => Number::Seconds,
+            b"promptTokenCount" => Number::PromptTokenCount,
+            b"toolUsePromptTokenCount" => Number::ToolUsePromptTokenCount,
+            b"candidatesTokenCount" => Number::CandidatesTokenCount,
+            b"thoughtsTokenCount" => Number::ThoughtsTokenCount,
+            b"cachedContentTokenCount" => Number::CachedContentTokenCount,
+            b"totalTokenCount" => Number::TotalTokenCount,
             _ => return Self::part(name),
         })
     }
 
-    fn part(name: &str) -> Self {
+    fn part(name: &[u8]) -> Self {
         Self::Part(match name {
-            "prompt_tokens_details" => Part::PromptTokensDetails,
-            "input_tokens_details" => Part::InputTokensDetails,
-            "input_token_details" => Part::InputTokenDetails,
-            "completion_tokens_details" => Part::CompletionTokensDetails,
-            "output_tokens_details" => Part::OutputTokensDetails,
-            "output_token_details" => Part::OutputTokenDetails,
-            "tokens" => Part::Tokens,
-            "billed_units" => Part::BilledUnits,
+            b"prompt_tokens_details" => Part::PromptTokensDetails,
+            b"input_tokens_details" => Part::InputTokensDetails,
+            b"input_token_details" => Part::InputTokenDetails,
+            b"completion_tokens_details" => Part::CompletionTokensDetails,
+            b"output_tokens_details" => Part::OutputTokensDetails,
+            b"output_token_details" => Part::OutputTokenDetails,
+            b"tokens" => Part::Tokens,
+            b"billed_units" => Part::BilledUnits,
             _ => return Self::Other,
         })
     }
@@ -114,7 +115,7 @@ impl<'de> Deserialize<'de> for Named {
             }
 
             fn visit_str<E>(self, name: &str) -> Result<Named, E> {
-                Ok(Named(Member::of(name)))
+                Ok(Named(Member::of(name.as_bytes())))
             }
         }
 
@@ -145,18 +146,25 @@ impl Inside {
 /// What it says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Said {
-    counts: [Option<Count>; NUMBERS],
-    parts: [Inside; PARTS],
+    pub(super) counts: [Option<Count>; NUMBERS],
+    pub(super) parts: [Inside; PARTS],
 }
 
 impl Said {
-    /// Reads the object; `None` when `json` is not one.
-    pub(super) fn read(json: &[u8]) -> Option<Self> {
-        let mut said = Self::default();
+    /// Reads the object into its place, which is said nothing of yet; `None` when `json` is not one.
+    pub(super) fn read(&mut self, json: &[u8]) -> Option<()> {
+        plain::read(json, self).or_else(|| {
+            *self = Self::default();
+            self.read_any(json)
+        })
+    }
+
+    /// The same, however it is written.
+    #[inline(never)]
+    fn read_any(&mut self, json: &[u8]) -> Option<()> {
         let mut json = serde_json::Deserializer::from_slice(json);
-        Members(&mut said).deserialize(&mut json).ok()?;
-        json.end().ok()?;
-        Some(said)
+        Members(self).deserialize(&mut json).ok()?;
+        json.end().ok()
     }
 
     /// The first of these that is there and not null.
@@ -345,6 +353,11 @@ mod tests {
         Some(said)
     }
 
+    fn read(json: &[u8]) -> Option<Said> {
+        let mut said = Said::default();
+        said.read(json).map(|()| said)
+    }
+
     fn name() -> impl Strategy<Value = String> {
         let numbers = prop::sample::select(NAMES.map(|(name, _)| name).to_vec());
         let parts = prop::sample::select(PART_NAMES.map(|(name, _)| name).to_vec());
@@ -399,24 +412,44 @@ mod tests {
                 let at = junk.1.index(json.len());
                 json[at] = junk.2;
             }
-            prop_assert_eq!(Said::read(&json), expected(&json));
+            let expected = expected(&json);
+            prop_assert_eq!(read(&json), expected.clone());
+            // What is read the short way is the same.
+            let mut said = Said::default();
+            if plain::read(&json, &mut said).is_some() {
+                prop_assert_eq!(Some(said), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn what_backends_write_is_read_the_short_way() {
+        for json in [
+            r#"{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":null}"#,
+            "{\n  \"promptTokenCount\": 10, \"promptTokensDetails\": [ {\"modality\": \"TEXT\", \"tokenCount\": 10} ]\n}",
+            r#"{"input_tokens":3,"cache_creation":{"ephemeral_5m_input_tokens":0},"service_tier":"standard","x":[true,false,null,[]]}"#,
+            "{}",
+        ] {
+            let mut said = Said::default();
+            assert_eq!(plain::read(json.as_bytes(), &mut said), Some(()), "{json}");
+            assert_eq!(Some(said), expected(json.as_bytes()), "{json}");
         }
     }
 
     #[test]
     fn every_name_is_known_and_only_an_object_says_anything() {
         for (name, number) in NAMES {
-            assert_eq!(Member::of(name), Member::Number(number));
+            assert_eq!(Member::of(name.as_bytes()), Member::Number(number));
         }
         for (name, part) in PART_NAMES {
-            assert_eq!(Member::of(name), Member::Part(part));
+            assert_eq!(Member::of(name.as_bytes()), Member::Part(part));
         }
-        assert_eq!(Member::of("Prompt_tokens"), Member::Other);
+        assert_eq!(Member::of(b"Prompt_tokens"), Member::Other);
         for json in ["[]", "1", "null", "{} x", "{\"a\":", "{\"a\":\"\u{1}\"}", ""] {
-            assert_eq!(Said::read(json.as_bytes()), None, "{json}");
+            assert_eq!(read(json.as_bytes()), None, "{json}");
         }
-        assert_eq!(Said::read(b"{\"a\":\"\xff\"}"), None, "also what says nothing has to be JSON");
+        assert_eq!(read(b"{\"a\":\"\xff\"}"), None, "also what says nothing has to be JSON");
         let deep = [b"{\"a\":".as_slice(), &[b'['; 200], &[b']'; 200], b"}"].concat();
-        assert_eq!(Said::read(&deep), None);
+        assert_eq!(read(&deep), None);
     }
 }

@@ -6,7 +6,8 @@
 
 use std::mem;
 
-use crate::dialect::json::plain_length;
+use crate::dialect::json::{block, plain_length};
+use crate::dialect::meter::name::{Name, Texts};
 use crate::dialect::meter::report::Source;
 use crate::dialect::meter::tally::Tally;
 
@@ -25,23 +26,6 @@ enum Slot {
     Usage(Source),
     Kind,
     Choices,
-    Duration,
-}
-
-/// A member name that leads somewhere.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Name {
-    #[default]
-    Other,
-    Usage,
-    UsageMetadata,
-    Meta,
-    Response,
-    Message,
-    Type,
-    Choices,
-    Candidates,
-    FinishReason,
     Duration,
 }
 
@@ -70,11 +54,9 @@ enum Quoted {
 #[derive(Debug)]
 pub(super) struct Scan {
     members: Members,
-    text_names: &'static [&'static [u8]],
-    /// Bit n: one of them has n bytes.
-    text_lengths: u32,
+    texts: Texts,
     depth: u32,
-    /// Bit n: the container at depth n + 1 is an object.
+    /// Which of the open containers are objects, the innermost in the lowest bit; of those deeper than [`DEEPEST`] nothing is known.
     objects: u128,
     /// The innermost container is one, as the two before say: asked at every byte that matters.
     in_object: bool,
@@ -84,8 +66,8 @@ pub(super) struct Scan {
     /// The string being read, or read last, is a member's name.
     is_name: bool,
     expects_name: bool,
-    /// What the name that was read last says, once it was read whole.
-    named: (Name, bool),
+    /// The name that was read last, once it was read whole.
+    named: Name,
     /// Of a name that is cut between two pieces, what came so far.
     name: [u8; LONGEST_NAME],
     name_length: usize,
@@ -95,7 +77,10 @@ pub(super) struct Scan {
     expects_text: bool,
     /// The string being read is generated text.
     is_text: bool,
-    slot: Option<(Slot, u32)>,
+    /// What is copied.
+    slot: Slot,
+    /// The depth of the member that is copied; 0 for none.
+    slot_depth: u32,
     copied: Vec<u8>,
     /// Where in the present piece the value to be copied begins.
     copy_from: usize,
@@ -106,11 +91,11 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    pub(super) fn new(members: Members) -> Self {
+    /// At the start of a document, counting the strings of `texts` as generated text.
+    pub(super) fn new(members: Members, texts: Texts) -> Self {
         Self {
             members,
-            text_names: &[],
-            text_lengths: 0,
+            texts,
             depth: 0,
             objects: 0,
             in_object: false,
@@ -118,13 +103,14 @@ impl Scan {
             quoted: Quoted::No,
             is_name: false,
             expects_name: false,
-            named: (Name::Other, false),
+            named: Name::Other,
             name: [0; LONGEST_NAME],
             name_length: 0,
             top: Name::Other,
             expects_text: false,
             is_text: false,
-            slot: None,
+            slot: Slot::Kind,
+            slot_depth: 0,
             copied: Vec::new(),
             copy_from: 0,
             roots: 0,
@@ -134,14 +120,11 @@ impl Scan {
         }
     }
 
-    /// Forgets what was read and begins anew, counting the strings of `text_names` as generated text.
-    pub(super) fn begin(&mut self, text_names: &'static [&'static [u8]]) {
-        let copied = mem::take(&mut self.copied);
-        *self = Self::new(self.members);
-        self.text_names = text_names;
-        self.text_lengths = text_names.iter().fold(0, |lengths, name| lengths | length_bit(name.len()));
-        self.copied = copied;
-        self.copied.clear();
+    /// Forgets what was read and begins anew, counting the strings of `texts` as generated text.
+    pub(super) fn begin(&mut self, texts: Texts) {
+        let mut copied = mem::take(&mut self.copied);
+        copied.clear();
+        *self = Self { copied, ..Self::new(self.members, texts) };
     }
 
     /// Whether the document was read to its end.
@@ -163,63 +146,76 @@ impl Scan {
     pub(super) fn push(&mut self, piece: &[u8], tally: &mut Tally) {
         self.copy_from = 0;
         let mut at = 0;
-        while at < piece.len() {
-            at = if self.quoted == Quoted::No {
-                self.structure(piece, at, tally)
-            } else {
-                self.string(piece, at, tally)
-            };
+        while self.quoted != Quoted::No && at < piece.len() {
+            at = self.string(piece, at, tally);
         }
-        if self.slot.is_some() {
+        while let Some(byte) = piece.get(at) {
+            at += 1;
+            match MARKS[usize::from(*byte)] {
+                Mark::None if self.in_object => at = plain_value(piece, at),
+                Mark::None => at = plain_elements(piece, at),
+                Mark::Quote => at = self.quote(piece, at, tally),
+                Mark::Object => self.open(true),
+                Mark::Array => self.open(false),
+                Mark::End => self.close(piece, at - 1, tally),
+                Mark::Comma if self.in_object => {
+                    self.end_value(piece, at - 1, tally);
+                    self.expects_name = true;
+                    self.expects_text = false;
+                }
+                Mark::Colon if self.in_object && self.is_name => self.colon(self.named, at, tally),
+                Mark::Comma | Mark::Colon => {}
+            }
+        }
+        if self.slot_depth > 0 {
             self.copy(piece, piece.len());
         }
     }
 
-    /// Reads to behind the next byte that matters outside strings.
-    fn structure(&mut self, piece: &[u8], at: usize, tally: &mut Tally) -> usize {
-        let stops = if self.in_object { &IN_OBJECT } else { &ELSEWHERE };
-        let rest = piece.get(at..).unwrap_or_default();
-        let Some(skipped) = rest.iter().position(|byte| stops[usize::from(*byte)]) else { return piece.len() };
-        let at = at + skipped;
-        match rest.get(skipped) {
-            Some(b'"') => {
-                self.quoted = Quoted::Yes;
-                self.is_name = self.expects_name;
-                self.is_text = self.expects_text && !self.is_name;
-                self.expects_text = false;
-                self.name_length = 0;
-                // Most strings are in one piece with what opens them.
-                if at + 1 < piece.len() {
-                    return self.string(piece, at + 1, tally);
+    /// Reads the string that begins at `at`, to behind its end or that of the piece.
+    #[inline]
+    fn quote(&mut self, piece: &[u8], at: usize, tally: &mut Tally) -> usize {
+        let inside = piece.get(at..).unwrap_or_default();
+        let length = plain_length(inside);
+        // Most strings are whole and plain, and most names have their colon right behind them.
+        if let Some((text, [b'"', behind @ ..])) = inside.split_at_checked(length) {
+            let at = at + length + 1;
+            self.is_name = mem::take(&mut self.expects_name);
+            if !self.is_name {
+                if mem::take(&mut self.expects_text) {
+                    tally.text(length as u64);
                 }
+                return at;
             }
-            Some(b'{') => self.open(true),
-            Some(b'[') => self.open(false),
-            Some(b',') => {
-                self.end_value(piece, at, tally);
-                self.expects_name = true;
-                self.expects_text = false;
+            let name = Name::of(text);
+            if behind.starts_with(b":") {
+                self.colon(name, at + 1, tally);
+                return at + 1;
             }
-            Some(b':') => self.colon(at, tally),
-            _ => self.close(piece, at, tally),
+            self.named = name;
+            self.expects_text = false;
+            return at;
         }
-        at + 1
-    }
-
-    fn go_to(&mut self, depth: u32) {
-        self.depth = depth;
-        self.in_object = (1..=DEEPEST).contains(&depth) && (self.objects >> (depth - 1)) & 1 == 1;
+        self.is_name = self.expects_name;
+        self.is_text = mem::take(&mut self.expects_text) && !self.is_name;
+        self.quoted = Quoted::Yes;
+        self.name_length = 0;
+        let mut at = at;
+        while self.quoted != Quoted::No && at < piece.len() {
+            at = self.string(piece, at, tally);
+        }
+        at
     }
 
     fn open(&mut self, is_object: bool) {
         if self.depth == 0 {
             self.base = u32::from(!is_object);
         }
-        if self.depth < DEEPEST {
-            let bit = 1 << self.depth;
-            if is_object { self.objects |= bit } else { self.objects &= !bit }
+        self.depth = self.depth.saturating_add(1);
+        if self.depth <= DEEPEST {
+            self.objects = self.objects << 1 | u128::from(is_object);
         }
-        self.go_to(self.depth.saturating_add(1));
+        self.in_object = is_object && self.depth <= DEEPEST;
         self.expects_name = self.in_object;
         self.is_name = false;
         self.expects_text = false;
@@ -230,7 +226,11 @@ impl Scan {
             return;
         }
         self.end_value(piece, at, tally);
-        self.go_to(self.depth - 1);
+        if self.depth <= DEEPEST {
+            self.objects >>= 1;
+        }
+        self.depth -= 1;
+        self.in_object = self.objects & 1 == 1 && self.depth <= DEEPEST;
         self.expects_name = false;
         self.expects_text = false;
         if self.depth == self.base {
@@ -242,19 +242,24 @@ impl Scan {
         }
     }
 
-    fn colon(&mut self, at: usize, tally: &mut Tally) {
-        if !self.is_name {
-            return;
-        }
+    /// Behind the colon of a member; its value begins at `at`.
+    #[inline]
+    fn colon(&mut self, name: Name, at: usize, tally: &mut Tally) {
         self.is_name = false;
         self.expects_name = false;
-        let (name, is_text) = self.named;
-        self.expects_text = is_text;
-        let slot = match self.depth - self.base {
-            1 => {
-                self.top = name;
-                self.member(name)
-            }
+        self.expects_text = self.texts.has(name);
+        let level = self.depth - self.base;
+        if level == 1 {
+            self.top = name;
+        }
+        if name.leads() && level <= 3 {
+            self.lead(name, level, at, tally);
+        }
+    }
+
+    fn lead(&mut self, name: Name, level: u32, at: usize, tally: &mut Tally) {
+        let slot = match level {
+            1 => self.member(name),
             2 => self.inner_member(name),
             3 => {
                 if self.top == Name::Candidates && name == Name::FinishReason {
@@ -264,10 +269,10 @@ impl Scan {
             }
             _ => None,
         };
-        if let (Some(slot), None) = (slot, self.slot) {
-            self.slot = Some((slot, self.depth));
+        if let (Some(slot), 0) = (slot, self.slot_depth) {
+            (self.slot, self.slot_depth) = (slot, self.depth);
             self.copied.clear();
-            self.copy_from = at + 1;
+            self.copy_from = at;
         }
     }
 
@@ -294,33 +299,38 @@ impl Scan {
     }
 
     /// The value being copied ends here when it is a member of the innermost container.
+    #[inline]
     fn end_value(&mut self, piece: &[u8], at: usize, tally: &mut Tally) {
-        let Some((slot, _)) = self.slot.filter(|(_, depth)| *depth == self.depth) else { return };
+        if self.slot_depth == self.depth {
+            self.end_copy(piece, at, tally);
+        }
+    }
+
+    fn end_copy(&mut self, piece: &[u8], at: usize, tally: &mut Tally) {
         let part = piece.get(self.copy_from..at).unwrap_or_default();
-        if self.copied.is_empty() && part.len() <= slot.longest() {
+        if self.copied.is_empty() && part.len() <= self.slot.longest() {
             // It came in one piece, and is read where it lies.
-            self.slot = None;
-            self.found(slot, part.trim_ascii(), tally);
+            self.slot_depth = 0;
+            self.found(self.slot, part.trim_ascii(), tally);
             return;
         }
         self.copy(piece, at);
-        if self.slot.take().is_some() {
+        if mem::take(&mut self.slot_depth) > 0 {
             let value = mem::take(&mut self.copied);
-            self.found(slot, value.trim_ascii(), tally);
+            self.found(self.slot, value.trim_ascii(), tally);
             self.copied = value;
         }
     }
 
     /// Copies the value up to `to`. One that is too long to be true is given up.
     fn copy(&mut self, piece: &[u8], to: usize) {
-        let Some((slot, _)) = self.slot else { return };
         let part = piece.get(self.copy_from..to).unwrap_or_default();
-        if self.copied.len() + part.len() <= slot.longest() {
+        if self.copied.len() + part.len() <= self.slot.longest() {
             self.copied.extend_from_slice(part);
             return;
         }
-        self.slot = None;
-        self.other_choices += u32::from(slot == Slot::Choices);
+        self.slot_depth = 0;
+        self.other_choices += u32::from(self.slot == Slot::Choices);
     }
 
     fn found(&mut self, slot: Slot, value: &[u8], tally: &mut Tally) {
@@ -344,8 +354,8 @@ impl Scan {
         }
     }
 
-    /// Reads to behind the end of the string, or of the piece.
-    #[inline]
+    /// Reads on in a string, to behind its end, an escape, or the end of the piece.
+    #[inline(never)]
     fn string(&mut self, piece: &[u8], at: usize, tally: &mut Tally) -> usize {
         if self.quoted == Quoted::Escape {
             self.quoted = Quoted::Yes;
@@ -379,24 +389,15 @@ impl Scan {
     }
 
     /// A part of a name, or all of it.
-    #[inline]
     fn read_name(&mut self, text: &[u8], is_end: bool) {
         if is_end && self.name_length == 0 {
-            self.named = self.meaning(text);
+            self.named = Name::of(text);
             return;
         }
         self.add_to_name(text);
         if is_end {
-            self.named = self.meaning(self.name.get(..self.name_length).unwrap_or_default());
+            self.named = Name::of(self.name.get(..self.name_length).unwrap_or_default());
         }
-    }
-
-    /// What a name says: where it leads, and whether its value is generated text.
-    fn meaning(&self, name: &[u8]) -> (Name, bool) {
-        // By their length first: most names are told from all of them by that alone.
-        let is_text = self.text_lengths & length_bit(name.len()) != 0
-            && self.text_names.iter().any(|known| known.len() == name.len() && *known == name);
-        (Name::of(name), is_text)
     }
 
     fn add_to_name(&mut self, text: &[u8]) {
@@ -418,38 +419,43 @@ impl Slot {
     }
 }
 
-impl Name {
-    fn of(name: &[u8]) -> Self {
-        match name {
-            b"usage" => Self::Usage,
-            b"usageMetadata" => Self::UsageMetadata,
-            b"meta" => Self::Meta,
-            b"response" => Self::Response,
-            b"message" => Self::Message,
-            b"type" => Self::Type,
-            b"choices" => Self::Choices,
-            b"candidates" => Self::Candidates,
-            b"finishReason" => Self::FinishReason,
-            b"duration" => Self::Duration,
-            _ => Self::Other,
-        }
-    }
+/// What a byte outside of strings is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    None,
+    Quote,
+    Object,
+    Array,
+    End,
+    Comma,
+    Colon,
 }
 
-fn length_bit(length: usize) -> u32 {
-    1_u32.checked_shl(u32::try_from(length).unwrap_or(u32::MAX)).unwrap_or(0)
+static MARKS: [Mark; 256] = {
+    let mut marks = [Mark::None; 256];
+    marks[b'"' as usize] = Mark::Quote;
+    marks[b'{' as usize] = Mark::Object;
+    marks[b'[' as usize] = Mark::Array;
+    marks[b'}' as usize] = Mark::End;
+    marks[b']' as usize] = Mark::End;
+    marks[b',' as usize] = Mark::Comma;
+    marks[b':' as usize] = Mark::Colon;
+    marks
+};
+
+/// Behind the number or word of `piece` that goes on at `at`.
+#[inline]
+fn plain_value(piece: &[u8], at: usize) -> usize {
+    let rest = piece.get(at..).unwrap_or_default();
+    let length = rest.iter().position(|byte| MARKS[usize::from(*byte)] != Mark::None);
+    length.map_or(piece.len(), |length| at + length)
 }
 
-/// The bytes that matter directly inside an object, and inside an array or outside of everything.
-static IN_OBJECT: [bool; 256] = table(b"\"{}[],:");
-static ELSEWHERE: [bool; 256] = table(b"\"{}[]");
-
-const fn table(bytes: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut at = 0;
-    while at < bytes.len() {
-        table[bytes[at] as usize] = true;
-        at += 1;
+/// Behind what of `piece` from `at` on is neither a string nor a container, block by block: an array may hold thousands of numbers.
+#[inline]
+fn plain_elements(piece: &[u8], mut at: usize) -> usize {
+    while block::at(piece, at).is_some_and(|block| !block::has_bracket(block)) {
+        at += block::BLOCK;
     }
-    table
+    at
 }

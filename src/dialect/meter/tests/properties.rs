@@ -43,6 +43,28 @@ proptest! {
     }
 
     #[test]
+    fn a_body_in_one_piece_is_read_as_byte_by_byte(
+        parts in prop::collection::vec(prop::sample::select(vec![
+            "{", "}", "[", "]", ",", ":", "\"", " ", "null", "\"usage\":", "\"usageMetadata\":", "\"response\":{", "\"message\":{",
+            "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}", "\"usageMetadata\":{\"promptTokenCount\":3}", "\"choices\":[", "\"choices\":[]",
+            "\"candidates\":[{", "\"finishReason\":\"STOP\"", "\"type\":\"message_stop\"", "\"content\":\"abc\"", "\"content\":", "\"text\"", "\"a\\n\\u00e9\"",
+            "\"a string that is longer than two blocks of sixteen\"", "-0.0069292834,0.0001,-7,1e5,12345678901234567890", "\"x\\\"", "\"\"", "1700000000",
+        ]), 0..40),
+        which in 0..ALL.len(),
+    ) {
+        let text = parts.concat();
+        let golden = &ALL[which];
+        let meter = || Meter::new(golden.dialect, golden.endpoint, Framing::Json, Coding::Identity, false);
+        let (mut whole, mut cut) = (meter(), meter());
+        run(&mut whole, &[&text]);
+        run(&mut cut, &text.as_bytes().chunks(1).collect::<Vec<_>>());
+        prop_assert_eq!(whole.reported(), cut.reported());
+        prop_assert_eq!(whole.output_bytes(), cut.output_bytes());
+        prop_assert_eq!(whole.usage_or_estimate(5), cut.usage_or_estimate(5));
+        prop_assert_eq!(whole.is_complete(), cut.is_complete());
+    }
+
+    #[test]
     fn no_bytes_at_all_break_the_meter_or_change_on_their_way(
         bytes in prop::collection::vec(prop_oneof![
             4 => prop::sample::select(
