@@ -1,6 +1,7 @@
 //! From the journals into the store: a thread of its own, which nothing on the data path waits for.
 
 use std::io;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,15 +13,16 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::ledger::Settings;
-use crate::ledger::journal::{self, Journal};
+use crate::ledger::journal::{self, Entries, Journal};
 use crate::ledger::others::{News, Others};
 use crate::ledger::sums::Sums;
 use crate::ledger::{Counted, frame};
 use crate::store::{Entry, JournalSlice, Store, StoreFault, UsageBatch, Write, Written};
 use crate::telemetry::metrics::{LedgerMetrics, Reason};
 
-/// Entries written in one step: few enough that a change to a key, which the store makes between two steps, does not wait long.
-const BATCH: usize = 4_000;
+/// Entries with which a step is large enough to be written; it has up to what is read of one journal at once more. So many that what they add up
+/// to, of each key, costs little beside them; so few that a change to a key, which the store makes between two steps, does not wait long.
+const BATCH: usize = 8_000;
 
 /// How often what is old is tidied away, in rounds of the drain.
 const ROUNDS_BETWEEN_TIDYING: u32 = 600;
@@ -145,9 +147,8 @@ impl Drain {
     fn drain_all(&mut self) -> Result<(), StoreFault> {
         let mut of_files = self.look_at_others();
         of_files = of_files.and(self.drain_others()?);
-        for journal in self.journals() {
-            of_files = of_files.and(drain_journal(&*self.store, &journal, &self.metrics)?);
-        }
+        of_files =
+            of_files.and(drain_journals(&*self.store, self.journals().iter().map(AsRef::as_ref), &self.metrics)?);
         self.drain_sums()?;
         of_files.map_err(unavailable)
     }
@@ -173,7 +174,7 @@ impl Drain {
             while !other.entries.is_empty() {
                 let batch = other.entries.iter().take(BATCH).cloned().collect::<Vec<_>>();
                 let count = batch.len();
-                write(&*self.store, other.id, batch, &self.metrics)?;
+                write_some(&*self.store, other.id, batch, &self.metrics)?;
                 other.entries.drain(..count);
             }
             if !other.is_left {
@@ -227,7 +228,7 @@ impl Drain {
         while !summed.entries.is_empty() {
             let batch = summed.entries.iter().take(BATCH).cloned().collect::<Vec<_>>();
             let count = batch.len();
-            write(&*self.store, summed.id, batch, &self.metrics)?;
+            write_some(&*self.store, summed.id, batch, &self.metrics)?;
             summed.entries.drain(..count);
         }
         Ok(())
@@ -239,7 +240,7 @@ impl Drain {
         let journals = std::mem::take(&mut *self.journals.lock().unwrap_or_else(PoisonError::into_inner));
         for journal in journals.into_iter().filter_map(Arc::into_inner) {
             // What its worker settled after the last round.
-            drain_journal(&*self.store, &journal, &self.metrics)?.map_err(unavailable)?;
+            drain_journals(&*self.store, [&journal], &self.metrics)?.map_err(unavailable)?;
             journal.remove().map_err(unavailable)?;
             forget(&*self.store, journal.id())?;
         }
@@ -265,38 +266,75 @@ impl Drain {
     }
 }
 
-/// All that was appended to a journal before this was called. What is appended meanwhile is for the next round, or a busy worker would
-/// keep it here for ever.
-fn drain_journal(store: &dyn Store, journal: &Journal, metrics: &LedgerMetrics) -> Result<io::Result<()>, StoreFault> {
-    let through = journal.last();
-    loop {
-        let (mut entries, place) = match journal.oldest() {
-            Ok(found) => found,
-            Err(error) => return Ok(Err(error)),
-        };
-        let is_all = entries.last().is_none_or(|(last, _)| *last >= through);
-        while !entries.is_empty() {
-            let rest = entries.split_off(entries.len().min(BATCH));
-            write(store, journal.id(), std::mem::replace(&mut entries, rest), metrics)?;
+/// All that was appended to journals before this was called. What is appended meanwhile is for the next round, or a busy worker would keep it
+/// here for ever. A fault of a file is its journal's alone.
+fn drain_journals<'a>(
+    store: &dyn Store,
+    journals: impl IntoIterator<Item = &'a Journal>,
+    metrics: &LedgerMetrics,
+) -> Result<io::Result<()>, StoreFault> {
+    let mut of_files = Ok(());
+    let mut step = Step::default();
+    for journal in journals {
+        let through = journal.last();
+        loop {
+            let (entries, place) = match journal.oldest() {
+                Ok(found) => found,
+                Err(error) => {
+                    of_files = of_files.and(Err(error));
+                    break;
+                }
+            };
+            let is_all = entries.last().is_none_or(|(last, _)| *last >= through);
+            step.add(journal, entries, place);
+            if !is_all || step.entries >= BATCH {
+                std::mem::take(&mut step).write(store, metrics)?;
+            }
+            if is_all {
+                break;
+            }
         }
-        journal.advance(place);
-        if is_all {
-            return Ok(Ok(()));
+    }
+    step.write(store, metrics)?;
+    Ok(of_files)
+}
+
+/// What was read of journals, to be written together.
+#[derive(Default)]
+struct Step<'a> {
+    slices: Vec<JournalSlice>,
+    places: Vec<(&'a Journal, Range<usize>)>,
+    entries: usize,
+}
+
+impl<'a> Step<'a> {
+    fn add(&mut self, journal: &'a Journal, entries: Entries, place: Range<usize>) {
+        self.entries += entries.len();
+        if !entries.is_empty() {
+            self.slices.push(JournalSlice { journal: journal.id(), entries, is_last: false });
         }
+        self.places.push((journal, place));
+    }
+
+    /// Once the store has it, the journals need it no more.
+    fn write(self, store: &dyn Store, metrics: &LedgerMetrics) -> Result<(), StoreFault> {
+        if !self.slices.is_empty() {
+            write(store, self.slices, metrics)?;
+        }
+        self.places.into_iter().for_each(|(journal, place)| journal.advance(place));
+        Ok(())
     }
 }
 
-fn write(
-    store: &dyn Store,
-    journal: Uuid,
-    entries: Vec<(u64, Entry)>,
-    metrics: &LedgerMetrics,
-) -> Result<(), StoreFault> {
-    let slice = JournalSlice { journal, entries, is_last: false };
-    if let Written::Usage(new) = store.write(Write::Usage(UsageBatch { slices: vec![slice] }))? {
+fn write(store: &dyn Store, slices: Vec<JournalSlice>, metrics: &LedgerMetrics) -> Result<(), StoreFault> {
+    if let Written::Usage(new) = store.write(Write::Usage(UsageBatch { slices }))? {
         metrics.stored.inc_by(new as u64);
     }
     Ok(())
+}
+
+fn write_some(store: &dyn Store, journal: Uuid, entries: Entries, metrics: &LedgerMetrics) -> Result<(), StoreFault> {
+    write(store, vec![JournalSlice { journal, entries, is_last: false }], metrics)
 }
 
 /// The store need not know any more how far a journal was drained.

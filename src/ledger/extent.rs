@@ -1,12 +1,15 @@
 //! Which bytes of a journal hold entries that are not in the store yet.
 //!
 //! ```text
-//! not wrapped:   FIRST ....... [start pending end) ................... capacity
-//! wrapped:       FIRST [ pending end) ....... [start pending wrap) ... capacity
+//! one piece:   FIRST ................ [pending) ................. capacity
+//! two:         FIRST [2nd) .......... [1st) ..................... capacity
+//! three:       FIRST [2nd           ) [1st) [3rd) ............... capacity
 //! ```
 //!
-//! The front is written again as soon as enough of it is free, so that a journal that is drained in time touches little memory.
+//! The front is written again as soon as enough of it is free, so that a journal that is drained in time touches little memory. Where that is
+//! full before the piece behind it is drained, what follows goes behind both: all of the journal's room can be had at any moment.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Where the first frame stands; before it is the journal's own head.
@@ -19,44 +22,49 @@ const EAGER: usize = 256 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Extent {
     capacity: usize,
-    start: usize,
-    end: usize,
-    wrap: Option<usize>,
+    /// The oldest first; the last is the one that is appended to.
+    pieces: VecDeque<Range<usize>>,
 }
 
 impl Extent {
     /// Of an empty journal of `capacity` bytes.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, start: FIRST, end: FIRST, wrap: None }
+        Self { capacity, pieces: VecDeque::new() }
     }
 
     /// Takes a place for a frame of `length` bytes; `None` when there is none.
     pub(super) fn place(&mut self, length: usize) -> Option<usize> {
-        if self.wrap.is_none() {
-            if self.start == self.end {
-                (self.start, self.end) = (FIRST, FIRST);
-            }
-            let free_in_front = self.start - FIRST;
-            let is_worth_it = free_in_front >= EAGER && free_in_front > self.end - self.start;
-            let is_needed = self.end + length > self.capacity;
-            if (is_worth_it || is_needed) && length <= free_in_front {
-                self.wrap = Some(self.end);
-                self.end = FIRST;
-            } else if is_needed {
-                return None;
-            }
+        let is_single = self.pieces.len() < 2;
+        if is_single && self.pending() == 0 {
+            self.pieces.clear();
+            self.pieces.push_back(FIRST..FIRST);
         }
-        if self.wrap.is_some() && self.end + length > self.start {
-            return None;
+        let Range { start, end } = self.pieces.back()?.clone();
+        let free_in_front = start - FIRST;
+        let is_worth_it = is_single && free_in_front >= EAGER && free_in_front > end - start;
+        if is_worth_it && length <= free_in_front {
+            self.pieces.push_back(FIRST..FIRST);
+        } else if length > self.room(end) {
+            let ends = self.pieces.iter().map(|piece| piece.end).chain([FIRST]);
+            let at = ends.max_by_key(|end| self.room(*end)).filter(|end| length <= self.room(*end))?;
+            self.pieces.push_back(at..at);
         }
-        let at = self.end;
-        self.end += length;
+        let last = self.pieces.back_mut()?;
+        let at = last.end;
+        last.end += length;
         Some(at)
+    }
+
+    /// How many bytes from `at` on are free.
+    fn room(&self, at: usize) -> usize {
+        let next =
+            self.pieces.iter().filter(|piece| !piece.is_empty() && piece.end > at).map(|piece| piece.start).min();
+        next.unwrap_or(self.capacity).saturating_sub(at)
     }
 
     /// The oldest pending bytes that lie in one piece; empty when nothing is pending.
     pub(super) fn oldest(&self) -> Range<usize> {
-        self.start..self.wrap.unwrap_or(self.end)
+        self.pieces.front().cloned().unwrap_or(FIRST..FIRST)
     }
 
     /// `done`, the beginning of the piece that [`Extent::oldest`] gave, is in the store now.
@@ -65,18 +73,17 @@ impl Extent {
         if done.is_empty() {
             return;
         }
-        self.start = done.end;
-        if self.wrap == Some(done.end) {
-            (self.start, self.wrap) = (FIRST, None);
+        if let Some(oldest) = self.pieces.front_mut() {
+            oldest.start = done.end;
+        }
+        if self.pieces.len() > 1 && self.oldest().is_empty() {
+            self.pieces.pop_front();
         }
     }
 
     /// Bytes that are pending.
     pub(super) fn pending(&self) -> usize {
-        match self.wrap {
-            Some(wrap) => wrap - self.start + self.end - FIRST,
-            None => self.end - self.start,
-        }
+        self.pieces.iter().map(Range::len).sum()
     }
 
     /// Bytes for frames in all.
@@ -112,6 +119,28 @@ mod tests {
         extent.advance(FIRST..FIRST + 64);
         assert_eq!((extent.place(128), extent.place(64)), (None, Some(FIRST)));
         assert_eq!(extent.place(64), None);
+    }
+
+    #[test]
+    fn a_burst_finds_all_the_room_there_is() {
+        let mut extent = Extent::new(32 << 20);
+        for _ in 0..2_000 {
+            extent.place(256).unwrap();
+        }
+        // While these are written to the store another one comes, and from then on more than the front has room for.
+        let oldest = extent.oldest();
+        let drained = oldest.len() - 256;
+        extent.advance(oldest.start..oldest.start + drained);
+        let places = (0..).map_while(|_| extent.place(256)).collect::<Vec<_>>();
+        assert_eq!((places[0], extent.pending()), (FIRST, extent.capacity() / 256 * 256));
+        let pieces = std::iter::from_fn(|| {
+            let oldest = extent.oldest();
+            extent.advance(oldest.clone());
+            (!oldest.is_empty()).then_some(oldest)
+        });
+        let front = FIRST + drained;
+        let end = FIRST + (((32 << 20) - FIRST) / 256 * 256);
+        assert_eq!(pieces.collect::<Vec<_>>(), [front..front + 256, FIRST..front, front + 256..end]);
     }
 
     proptest! {

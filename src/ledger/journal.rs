@@ -25,6 +25,12 @@ const MAGIC: [u8; 8] = *b"KWJRNL01";
 /// The most bytes that are read for one batch.
 const MOST_READ: usize = 2 << 20;
 
+/// Bytes that are read at once: they are still in the processor's cache when they are looked at.
+const PIECE: usize = 64 << 10;
+
+/// What most frames take, bytes.
+const USUAL: usize = 256;
+
 /// The end of the name of a journal's file.
 pub(super) const EXTENSION: &str = "journal";
 
@@ -127,10 +133,25 @@ impl Journal {
     /// The file cannot be read.
     pub(super) fn oldest(&self) -> io::Result<(Entries, Range<usize>)> {
         let Range { start, end } = self.writer().extent.oldest();
-        // Read as a file and not through the mapping, which the worker writes to meanwhile.
-        let mut bytes = vec![0; (end - start).min(MOST_READ)];
-        self.file.read_exact_at(&mut bytes, start as u64)?;
-        let mut entries = Vec::new();
+        let most = (end - start).min(MOST_READ);
+        let mut entries = Vec::with_capacity(most / USUAL);
+        let mut piece = vec![0; most.min(PIECE)];
+        let mut at = start;
+        while let Some(bytes) = piece.get_mut(..PIECE.min(start + most - at)).filter(|bytes| !bytes.is_empty()) {
+            // Read as a file and not through the mapping, which the worker writes to meanwhile.
+            self.file.read_exact_at(bytes, at as u64)?;
+            let done = self.decode(bytes, at, at + bytes.len() == end, &mut entries);
+            if done == 0 {
+                break;
+            }
+            at += done;
+        }
+        Ok((entries, start..at))
+    }
+
+    /// Adds what is in these bytes, which stand at `place`, to `entries`, and says how many bytes that was. Where they are not the last, the
+    /// end of them may be half a frame, which is left.
+    fn decode(&self, bytes: &[u8], place: usize, are_last: bool, entries: &mut Entries) -> usize {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             match frame::decode(rest) {
@@ -138,17 +159,16 @@ impl Journal {
                     entries.push((sequence, entry));
                     at += length;
                 }
-                // The rest of it is for the next time.
-                None if rest.len() < frame::LONGEST && start + bytes.len() < end => break,
+                None if rest.len() < frame::LONGEST && !are_last => break,
                 // Memory or disk have changed it. What lies beyond is to be drained all the same.
                 None => {
-                    tracing::error!(journal = %self.id, place = start + at, "a damaged entry is left out");
+                    tracing::error!(journal = %self.id, place = place + at, "a damaged entry is left out");
                     self.metrics.lost.inc();
                     at += frame::STEP;
                 }
             }
         }
-        Ok((entries, start..start + at))
+        at
     }
 
     /// What [`Journal::oldest`] found there is in the store now.

@@ -59,6 +59,7 @@ macro_rules! hold_to_the_contract {
             usage: sums_are_those_of_the_entries_however_grouped,
             usage: quantiles_are_near_the_exact_ones,
             usage: usage_belongs_to_the_owner_of_its_time,
+            usage: records_are_the_entries_as_long_as_they_are_kept,
             usage: tidying_keeps_the_books_in_order,
             usage: numbers_beyond_any_sense_neither_wrap_nor_fail,
             audit: the_audit_is_read_newest_first_in_pages,

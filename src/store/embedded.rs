@@ -4,6 +4,7 @@
 //! time shares one. Readers see what was last committed and never wait for the writer.
 
 mod audit;
+mod block;
 mod books;
 mod change;
 mod connect;
@@ -26,6 +27,7 @@ mod schema;
 mod search;
 mod sheet;
 mod tidy;
+mod varint;
 mod writer;
 
 use std::fs;
@@ -38,8 +40,8 @@ pub use connect::Options;
 
 use crate::store::audit::{AuditPage, AuditQuery};
 use crate::store::{
-    Books, KeyFilter, KeyPage, KeyRef, KeyState, Order, PageFrom, RememberedAnswer, Store, StoreFault, StoredKey,
-    StoredOperator, UsageQuery, UsageRow, Write, Written,
+    Books, Entry, KeyFilter, KeyPage, KeyRef, KeyState, Order, PageFrom, RememberedAnswer, Store, StoreFault,
+    StoredKey, StoredOperator, UsageQuery, UsageRow, Write, Written,
 };
 use crate::units::KeyId;
 use desk::Desk;
@@ -173,6 +175,10 @@ impl Store for Embedded {
 
     fn drained(&self) -> Result<Vec<(uuid::Uuid, u64)>, StoreFault> {
         self.read(drain::drained)
+    }
+
+    fn records(&self, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Entry)) -> Result<(), StoreFault> {
+        self.read(|connection| records::load(connection, (from_ms, to_ms), each))
     }
 
     fn books(&self) -> Result<Books, StoreFault> {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::store::{
-    AuditPage, AuditQuery, Books, KeyFilter, KeyPage, KeyRef, KeyState, Order, PageFrom, RememberedAnswer, Store,
-    StoreFault, StoredKey, StoredOperator, UsageQuery, UsageRow, Write, Written,
+    AuditPage, AuditQuery, Books, Entry, KeyFilter, KeyPage, KeyRef, KeyState, Order, PageFrom, RememberedAnswer,
+    Store, StoreFault, StoredKey, StoredOperator, UsageQuery, UsageRow, Write, Written,
 };
 use crate::units::KeyId;
 
@@ -91,6 +91,10 @@ impl Store for Switch {
 
     fn drained(&self) -> Result<Vec<(uuid::Uuid, u64)>, StoreFault> {
         self.ask(|store| store.drained())
+    }
+
+    fn records(&self, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Entry)) -> Result<(), StoreFault> {
+        self.ask(|store| store.records(from_ms, to_ms, each))
     }
 
     fn books(&self) -> Result<Books, StoreFault> {

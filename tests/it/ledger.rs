@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use keyward::ledger::Entry;
+use keyward::store::Store;
+use keyward::store::embedded::Embedded;
 
 use crate::harness::{Client, get};
 
@@ -51,18 +53,22 @@ pub struct Record {
 
 /// Every record of a store by its request, and the units of them all.
 pub fn found(path: &Path) -> (HashMap<String, Vec<Record>>, u64) {
-    let store = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the store");
-    let mut rows =
-        store.prepare("SELECT request_id, units, input_tokens + output_tokens FROM records").expect("records");
     let mut found: HashMap<String, Vec<Record>> = HashMap::new();
-    let (mut units, mut each) = (0, rows.query([]).expect("records"));
-    let number =
-        |row: &rusqlite::Row<'_>, at| u64::try_from(row.get::<_, i64>(at).expect("a number")).expect("no less");
-    while let Some(row) = each.next().expect("a record") {
-        units += number(row, 1);
-        found.entry(row.get(0).expect("text")).or_default().push(Record { tokens: number(row, 2) });
+    let mut units = 0;
+    for entry in records(path) {
+        units += entry.units;
+        let record = Record { tokens: entry.usage.input + entry.usage.output };
+        found.entry(entry.request_id.into()).or_default().push(record);
     }
     (found, units)
+}
+
+/// The entries that became records of a store.
+pub fn records(path: &Path) -> Vec<Entry> {
+    let store = Embedded::open(path).expect("the store");
+    let mut found = Vec::new();
+    store.records(i64::MIN, i64::MAX, &mut |entry| found.push(entry)).expect("records");
+    found
 }
 
 /// A metric without labels.

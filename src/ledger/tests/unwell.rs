@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use crate::store::embedded::Embedded;
 use crate::store::{
-    AuditPage, AuditQuery, Books, KeyFilter, KeyPage, KeyRef, KeyState, Order, PageFrom, RememberedAnswer, Store,
-    StoreFault, StoredKey, StoredOperator, UsageQuery, UsageRow, Write, Written,
+    AuditPage, AuditQuery, Books, Entry, KeyFilter, KeyPage, KeyRef, KeyState, Order, PageFrom, RememberedAnswer,
+    Store, StoreFault, StoredKey, StoredOperator, UsageQuery, UsageRow, Write, Written,
 };
 use crate::units::KeyId;
 
@@ -70,6 +70,10 @@ impl<F: Fn() + Send + Sync> Store for Unwell<F> {
 
     fn drained(&self) -> Result<Vec<(Uuid, u64)>, StoreFault> {
         self.store.drained()
+    }
+
+    fn records(&self, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Entry)) -> Result<(), StoreFault> {
+        self.store.records(from_ms, to_ms, each)
     }
 
     fn books(&self) -> Result<Books, StoreFault> {

@@ -9,7 +9,7 @@ use super::faults::total;
 use super::made::{change, check_books, digest, drain, entry, id, kept, key, loaded, next, put, remove, slice};
 use crate::keys::PreviousSecret;
 use crate::limits::QuotaCount;
-use crate::policy::{Endpoint, Usage};
+use crate::policy::{DialectName, Endpoint, Usage};
 use crate::store::{Entry, GroupBy, OldSecret, Outcome, Store, StoredKey, UsageQuery, UsageRow, Write, Written};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -356,4 +356,71 @@ pub(crate) fn numbers_beyond_any_sense_neither_wrap_nor_fail(subject: Subject) {
     }
     assert!(store.write(Write::Tidy { now_ms: i64::MIN, records_before_ms: i64::MAX }).is_ok());
     check_books(store);
+}
+
+pub(crate) fn records_are_the_entries_as_long_as_they_are_kept(subject: Subject) {
+    let store = subject.store();
+    let entries = (0..3_000_u64).map(made).collect::<Vec<_>>();
+    // Steps of many sizes, and what was settled at one time in several of them.
+    let mut rest = entries.as_slice();
+    for (at, size) in (0..).zip([1, 7, 600, 511, 512, 513, 856]) {
+        let (these, later) = rest.split_at(size);
+        drain(store, vec![slice(at, 1, &these[..size / 3]), slice(100 + at, 1, &these[size / 3..])]);
+        rest = later;
+    }
+    assert!(rest.is_empty());
+    let read = |from_ms, to_ms| {
+        let mut found = Vec::new();
+        store.records(from_ms, to_ms, &mut |entry| found.push(entry)).unwrap();
+        found.sort_by(|a, b| a.request_id.cmp(&b.request_id));
+        found
+    };
+    let wanted = |from_ms, to_ms| {
+        let is_wanted = |one: &&Entry| one.outcome.is_recorded() && (from_ms..to_ms).contains(&one.at_unix_ms);
+        entries.iter().filter(is_wanted).cloned().collect::<Vec<_>>()
+    };
+    for (from_ms, to_ms) in [(i64::MIN, i64::MAX), (0, 200), (500, 501), (990, 5_000), (7, 7)] {
+        assert_eq!(read(from_ms, to_ms), wanted(from_ms, to_ms), "{from_ms}..{to_ms}");
+    }
+    for before in [3, 450, 451, 999] {
+        while store.write(Write::Tidy { now_ms: 0, records_before_ms: before }) != Ok(Written::Tidied(0)) {}
+        assert_eq!(read(i64::MIN, i64::MAX), wanted(before, i64::MAX), "{before}");
+        check_books(store);
+    }
+}
+
+/// An entry whose every number differs from its neighbours', now and then.
+fn made(at: u64) -> Entry {
+    let some = |every: u64| if at.is_multiple_of(every) { at } else { 0 };
+    let mut one = Entry {
+        request_id: format!("req_{at:06}").into(),
+        at_unix_ms: i64::try_from(at / 3).unwrap(),
+        key: id(1 + u128::from(at % 5)),
+        previous_secret: (at / 5).is_multiple_of(2).then(|| (at / 10).to_le_bytes()),
+        dialect: DialectName::ALL[usize::try_from(at / 9).unwrap() % DialectName::ALL.len()],
+        endpoint: Endpoint::ALL[usize::try_from(at / 11).unwrap() % Endpoint::ALL.len()],
+        model: ["gpt-4o", "", "o3"][usize::try_from(at / 4).unwrap() % 3].into(),
+        outcome: Outcome::ALL[usize::try_from(at / 13).unwrap() % 5],
+        reason: ["", "timeout"][usize::try_from(at / 17).unwrap() % 2].into(),
+        status: u16::try_from(200 + at / 7).unwrap(),
+        usage: Usage {
+            input: u64::MAX - at,
+            cached_input: some(2),
+            cache_write: some(3),
+            output: at,
+            reasoning: some(11),
+            audio_ms: some(13),
+            estimated: at.is_multiple_of(4),
+        },
+        units: at * 1_000,
+        since_day: i32::try_from(at / 100).unwrap(),
+        touched_day: 7,
+        first_byte_us: some(6),
+        duration_us: at + 1,
+        requests: u32::try_from(1 + some(17)).unwrap(),
+    };
+    if !one.outcome.is_recorded() {
+        (one.units, one.usage) = (0, Usage::default());
+    }
+    one
 }

@@ -6,8 +6,8 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use crate::limits::QuotaCount;
-use crate::store::embedded::row;
 use crate::store::embedded::tidy::{TOTALS, Total};
+use crate::store::embedded::{records, row};
 use crate::store::{Books, Mismatch, StoreFault};
 use crate::units::KeyId;
 
@@ -23,6 +23,16 @@ struct Page {
     state: Option<QuotaCount>,
 }
 
+impl Page {
+    /// Adds what was recorded.
+    fn record(&mut self, total: &Total) {
+        if self.state.is_some_and(|state| state.since_day == total.counted.since_day) {
+            self.of_count = self.of_count.saturating_add(total.counted.used);
+        }
+        self.recorded.add(total);
+    }
+}
+
 /// Recomputes them.
 ///
 /// # Errors
@@ -30,7 +40,12 @@ struct Page {
 pub(super) fn recompute(connection: &Connection) -> Result<Books, StoreFault> {
     let mut pages = BTreeMap::<i64, Page>::new();
     read_states(connection, &mut pages)?;
-    let records = sum(connection, &mut pages, &format!("SELECT key_number, {TOTALS}, units, since_day FROM records"))?;
+    let mut records =
+        sum(connection, &mut pages, &format!("SELECT key_number, {TOTALS}, units, since_day FROM records"))?;
+    records::each_packed(connection, |record| {
+        records += 1;
+        pages.entry(record.key()).or_default().record(&Total::of(record));
+    })?;
     sum(connection, &mut pages, &format!("SELECT key_number, {TOTALS}, used, since_day FROM carried"))?;
     let sql = "SELECT key_number, recorded, input_tokens, cached_input_tokens, output_tokens, units, 0, -2147483648 FROM hourly";
     each(connection, sql, |key, total| pages.entry(key).or_default().hourly.add(&total))?;
@@ -85,13 +100,7 @@ fn read_states(connection: &Connection, pages: &mut BTreeMap<i64, Page>) -> Resu
 
 /// Adds rows up by key, those of the count that is in force apart, and says how many there were.
 fn sum(connection: &Connection, pages: &mut BTreeMap<i64, Page>, sql: &str) -> Result<u64, StoreFault> {
-    each(connection, sql, |key, total| {
-        let page = pages.entry(key).or_default();
-        if page.state.is_some_and(|state| state.since_day == total.counted.since_day) {
-            page.of_count = page.of_count.saturating_add(total.counted.used);
-        }
-        page.recorded.add(&total);
-    })
+    each(connection, sql, |key, total| pages.entry(key).or_default().record(&total))
 }
 
 fn each(connection: &Connection, sql: &str, mut add: impl FnMut(i64, Total)) -> Result<u64, StoreFault> {

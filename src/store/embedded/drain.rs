@@ -1,14 +1,14 @@
 //! Settled requests: each once, as a record of its own and in the sums.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
 use crate::policy::QuotaRule;
+use crate::store::embedded::block::{Names, Record};
 use crate::store::embedded::fold::{Fold, Group, MS_PER_HOUR};
 use crate::store::embedded::intern::Interned;
-use crate::store::embedded::records::{self, Record};
+use crate::store::embedded::records::Insert;
 use crate::store::embedded::{integer, row};
 use crate::store::{Entry, JournalSlice, Outcome, StoreFault, UsageBatch};
 use crate::units::KeyId;
@@ -35,15 +35,15 @@ pub(super) fn drain(connection: &Connection, interned: &mut Interned, batch: &Us
         connection,
         interned,
         words: Words::default(),
-        places: HashMap::new(),
+        places: HashMap::default(),
         fold: Fold::default(),
-        records: Vec::new(),
+        records: Insert::new(connection),
     };
     let mut new = 0;
     for slice in &batch.slices {
         new += drain.slice(slice)?;
     }
-    records::write(connection, &drain.records)?;
+    drain.records.finish()?;
     drain.fold.write(connection)?;
     Ok(new)
 }
@@ -55,7 +55,7 @@ struct Drain<'a> {
     words: Words<'a>,
     places: HashMap<KeyId, Place>,
     fold: Fold,
-    records: Vec<Record<'a>>,
+    records: Insert<'a>,
 }
 
 /// What a name stands for in an entry.
@@ -86,7 +86,6 @@ impl<'a> Drain<'a> {
     fn slice(&mut self, slice: &'a JournalSlice) -> Result<usize, StoreFault> {
         let before = mark(self.connection, slice.journal)?;
         let (mut last, mut new) = (before, 0);
-        self.records.reserve(slice.entries.len());
         for (sequence, entry) in &slice.entries {
             if last.is_some_and(|last| *sequence <= last) {
                 continue;
@@ -111,8 +110,8 @@ impl<'a> Drain<'a> {
             let dialect = self.name(Role::Dialect, entry.dialect.as_str())?;
             let outcome = self.name(Role::Outcome, entry.outcome.as_str())?;
             let reason = self.name(Role::Reason, &entry.reason)?;
-            let names = [dialect, endpoint, model, outcome, reason];
-            self.records.push(Record { key: place.key, names, entry });
+            let names = Names { dialect, endpoint, model, outcome, reason };
+            self.records.add(&Record::new(place.key, names, entry))?;
         }
         let reason = match entry.outcome {
             Outcome::Refused => Some(self.name(Role::Reason, &entry.reason)?),

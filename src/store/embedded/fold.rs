@@ -1,7 +1,6 @@
 //! What a batch of settled requests adds up to, before it is written: by key and by hour.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use crate::limits::QuotaCount;

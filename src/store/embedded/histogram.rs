@@ -3,6 +3,7 @@
 //! Values below 8 have a bucket each; above, every doubling is cut in eight.
 
 use crate::store::StoreFault;
+use crate::store::embedded::varint;
 
 /// Buckets of one doubling.
 const STEPS: u64 = 8;
@@ -64,8 +65,8 @@ impl Histogram {
         let mut bytes = Vec::with_capacity(self.counts.len() * 3);
         let mut last = 0;
         for (bucket, count) in &self.counts {
-            write(&mut bytes, u64::from(bucket - last));
-            write(&mut bytes, *count);
+            varint::write(&mut bytes, u64::from(bucket - last));
+            varint::write(&mut bytes, *count);
             last = *bucket;
         }
         bytes
@@ -79,7 +80,7 @@ impl Histogram {
         let mut histogram = Self { counts: Vec::with_capacity(bytes.len() / 2) };
         let mut bucket = 0_u16;
         while !bytes.is_empty() {
-            let (gap, count) = read(&mut bytes).zip(read(&mut bytes)).ok_or_else(damaged)?;
+            let (gap, count) = varint::read(&mut bytes).zip(varint::read(&mut bytes)).ok_or_else(damaged)?;
             bucket = u16::try_from(gap).ok().and_then(|gap| bucket.checked_add(gap)).ok_or_else(damaged)?;
             histogram.append((bucket, count));
         }
@@ -113,27 +114,6 @@ fn middle(bucket: u16) -> f64 {
     let Some(shift) = doubling.checked_sub(1) else { return step as f64 };
     let width = (shift as f64).exp2();
     (STEPS + step) as f64 * width + (width - 1.0) / 2.0
-}
-
-fn write(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-fn read(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 fn damaged() -> StoreFault {

@@ -1,7 +1,6 @@
 //! Names and owners that are written once and meant by their number from then on.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::store::StoreFault;

@@ -1,198 +1,238 @@
-//! Records on their way into their table: many to a statement, which costs half of what one at a time does.
+//! Where records are kept: blocks of them, each a row; and rows of their own, which version 1 wrote.
 
-use rusqlite::{CachedStatement, Connection};
+use std::collections::HashMap;
 
-use crate::store::embedded::integer;
-use crate::store::{Entry, StoreFault};
+use rusqlite::{Connection, params};
+use uuid::Uuid;
 
-/// Rows that one statement writes: as many statements of the most as there are rows for, then of the next.
-const SIZES: [usize; 3] = [64, 8, 1];
+use crate::policy::{DialectName, Endpoint, Usage};
+use crate::store::embedded::block::{self, Block, NUMBERS, Record, Records};
+use crate::store::{Entry, Outcome, StoreFault};
+use crate::units::KeyId;
 
-/// The columns that are numbers.
-const NUMBERS: [&str; 21] = [
-    "key_number",
-    "at_ms",
-    "dialect",
-    "endpoint",
-    "model",
-    "outcome",
-    "reason",
-    "status",
-    "input_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "audio_ms",
-    "is_estimated",
-    "units",
-    "since_day",
-    "touched_day",
-    "first_byte_us",
-    "duration_us",
-    "requests",
-];
-
-/// One row to be.
+/// Records on their way into their table.
 #[derive(Debug)]
-pub(super) struct Record<'a> {
-    /// The key's number.
-    pub key: i64,
-    /// The numbers of the names of dialect, endpoint, model, outcome and reason.
-    pub names: [i64; 5],
-    /// All else.
-    pub entry: &'a Entry,
-}
-
-impl Record<'_> {
-    /// In the order of [`NUMBERS`].
-    fn numbers(&self) -> [i64; NUMBERS.len()] {
-        let entry = self.entry;
-        let [dialect, endpoint, model, outcome, reason] = self.names;
-        [
-            self.key,
-            entry.at_unix_ms,
-            dialect,
-            endpoint,
-            model,
-            outcome,
-            reason,
-            entry.status.into(),
-            integer::kept(entry.usage.input),
-            integer::kept(entry.usage.cached_input),
-            integer::kept(entry.usage.cache_write),
-            integer::kept(entry.usage.output),
-            integer::kept(entry.usage.reasoning),
-            integer::kept(entry.usage.audio_ms),
-            entry.usage.estimated.into(),
-            integer::kept(entry.units),
-            entry.since_day.into(),
-            entry.touched_day.into(),
-            integer::kept(entry.first_byte_us),
-            integer::kept(entry.duration_us),
-            entry.requests.into(),
-        ]
-    }
-}
-
-/// Writes them.
-///
-/// # Errors
-/// The store cannot be written.
-pub(super) fn write(connection: &Connection, records: &[Record<'_>]) -> Result<(), StoreFault> {
-    let mut rest = records;
-    for size in SIZES {
-        let (whole, smaller) = rest.split_at(rest.len() - rest.len() % size);
-        if !whole.is_empty() {
-            let mut insert = Insert::new(connection, size)?;
-            whole.chunks_exact(size).try_for_each(|rows| insert.write(rows))?;
-        }
-        rest = smaller;
-    }
-    Ok(())
-}
-
-/// A statement, and what its parameters stand at.
-struct Insert<'a> {
-    statement: CachedStatement<'a>,
-    numbers: Vec<Option<i64>>,
-    secrets: Vec<Option<[u8; 8]>>,
+pub(super) struct Insert<'a> {
+    connection: &'a Connection,
+    block: Block,
 }
 
 impl<'a> Insert<'a> {
-    fn new(connection: &'a Connection, rows: usize) -> Result<Self, StoreFault> {
-        let row = format!("({}?)", "?, ".repeat(NUMBERS.len() + 1));
-        let rows_of_it = vec![row; rows].join(", ");
-        let numbers = NUMBERS.join(", ");
-        let sql = format!("INSERT INTO records ({numbers}, request_id, previous_secret) VALUES {rows_of_it}");
-        let statement = connection.prepare_cached(&sql)?;
-        // A parameter that was never set is null.
-        Ok(Self { statement, numbers: vec![None; rows * NUMBERS.len()], secrets: vec![None; rows] })
+    /// Of none yet.
+    pub(super) fn new(connection: &'a Connection) -> Self {
+        Self { connection, block: Block::default() }
     }
 
-    /// Of most columns a row has what the row in its place had: only what differs is set.
-    fn write(&mut self, records: &[Record<'_>]) -> Result<(), StoreFault> {
-        let mut parameter = 0;
-        let mut places = self.numbers.iter_mut();
-        for (record, secret) in records.iter().zip(&mut self.secrets) {
-            for (number, bound) in record.numbers().into_iter().zip(places.by_ref()) {
-                parameter += 1;
-                if *bound != Some(number) {
-                    self.statement.raw_bind_parameter(parameter, number)?;
-                    *bound = Some(number);
-                }
-            }
-            self.statement.raw_bind_parameter(parameter + 1, &*record.entry.request_id)?;
-            parameter += 2;
-            if *secret != record.entry.previous_secret {
-                self.statement.raw_bind_parameter(parameter, record.entry.previous_secret)?;
-                *secret = record.entry.previous_secret;
-            }
-        }
-        self.statement.raw_execute()?;
+    /// Adds one; it is written with others.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub(super) fn add(&mut self, record: &Record<'_>) -> Result<(), StoreFault> {
+        self.block.add(record);
+        if self.block.records == block::MOST { self.write() } else { Ok(()) }
+    }
+
+    /// Writes those that are not yet written.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub(super) fn finish(mut self) -> Result<(), StoreFault> {
+        if self.block.records > 0 { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<(), StoreFault> {
+        let sql = "INSERT INTO record_blocks (oldest_ms, newest_ms, data) VALUES (?1, ?2, ?3)";
+        let block = &self.block;
+        self.connection.prepare_cached(sql)?.execute(params![block.oldest_ms, block.newest_ms, block.as_bytes()])?;
+        self.block.clear();
         Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::Usage;
-    use crate::store::contract::made::{entry, id};
-    use crate::store::embedded::schema;
+/// Gives the records of all blocks to `each`.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn each_packed(connection: &Connection, mut each: impl FnMut(&Record<'_>)) -> Result<(), StoreFault> {
+    let mut statement = connection.prepare_cached("SELECT data FROM record_blocks")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let mut records = Records::of(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        while let Some(record) = records.next()? {
+            each(&record);
+        }
+    }
+    Ok(())
+}
 
-    /// An entry whose every number differs from its neighbours', now and then.
-    fn made(at: u64) -> Entry {
-        let some = |every: u64| if at.is_multiple_of(every) { at } else { 0 };
-        Entry {
-            request_id: format!("req_{at}").into(),
-            at_unix_ms: i64::try_from(at / 3).unwrap(),
-            previous_secret: (at / 5).is_multiple_of(2).then(|| (at / 10).to_le_bytes()),
-            status: u16::try_from(200 + at / 7).unwrap(),
+/// Gives up to `most` of the oldest packed records from before `before_ms` to `each`, takes them out, and says how many they were.
+///
+/// # Errors
+/// The store cannot be read or written.
+pub(super) fn take_packed(
+    connection: &Connection,
+    before_ms: i64,
+    most: usize,
+    mut each: impl FnMut(&Record<'_>),
+) -> Result<usize, StoreFault> {
+    let sql = "SELECT number, data FROM record_blocks WHERE oldest_ms < ?1 ORDER BY oldest_ms";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([before_ms])?;
+    let (mut taken, mut blocks) = (0, Vec::new());
+    while let Some(row) = if taken < most { rows.next()? } else { None } {
+        let mut records = Records::of(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        let mut left = Block::default();
+        while let Some(record) = records.next()? {
+            if record.at_ms() < before_ms && taken < most {
+                each(&record);
+                taken += 1;
+            } else {
+                left.add(&record);
+            }
+        }
+        blocks.push((row.get::<_, i64>(0)?, left));
+    }
+    drop(rows);
+    for (number, left) in blocks {
+        if left.records == 0 {
+            connection.prepare_cached("DELETE FROM record_blocks WHERE number = ?1")?.execute([number])?;
+        } else {
+            let sql = "UPDATE record_blocks SET oldest_ms = ?2, newest_ms = ?3, data = ?4 WHERE number = ?1";
+            let (oldest_ms, newest_ms) = (left.oldest_ms, left.newest_ms);
+            connection.prepare_cached(sql)?.execute(params![number, oldest_ms, newest_ms, left.as_bytes()])?;
+        }
+    }
+    Ok(taken)
+}
+
+/// Gives the entry of every record settled from `from_ms` on and before `to_ms` to `each`.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn load(
+    connection: &Connection,
+    (from_ms, to_ms): (i64, i64),
+    each: &mut dyn FnMut(Entry),
+) -> Result<(), StoreFault> {
+    let mut reader = Reader { connection, names: HashMap::new(), keys: HashMap::new() };
+    let numbers = NUMBERS.join(", ");
+    let sql = format!(
+        "SELECT {numbers}, request_id, previous_secret FROM records WHERE at_ms >= ?1 AND at_ms < ?2 ORDER BY at_ms"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([from_ms, to_ms])?;
+    while let Some(row) = rows.next()? {
+        let mut record = Record::default();
+        for (at, number) in record.numbers.iter_mut().enumerate() {
+            *number = row.get(at)?;
+        }
+        record.request_id = row.get_ref(NUMBERS.len())?.as_str().map_err(rusqlite::Error::from)?;
+        record.previous_secret = row.get(NUMBERS.len() + 1)?;
+        each(reader.entry(&record)?);
+    }
+    let sql = "SELECT data FROM record_blocks WHERE oldest_ms < ?2 AND newest_ms >= ?1 ORDER BY oldest_ms";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([from_ms, to_ms])?;
+    while let Some(row) = rows.next()? {
+        let mut records = Records::of(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        while let Some(record) = records.next()? {
+            if (from_ms..to_ms).contains(&record.at_ms()) {
+                each(reader.entry(&record)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Finds what the numbers of records stand for.
+struct Reader<'a> {
+    connection: &'a Connection,
+    names: HashMap<i64, Box<str>>,
+    keys: HashMap<i64, KeyId>,
+}
+
+impl Reader<'_> {
+    fn entry(&mut self, record: &Record<'_>) -> Result<Entry, StoreFault> {
+        let [
+            at_unix_ms,
+            key,
+            duration,
+            first_byte,
+            units,
+            output,
+            input,
+            model,
+            cached_input,
+            reasoning,
+            estimated,
+            status,
+            outcome,
+            reason,
+            endpoint,
+            dialect,
+            cache_write,
+            audio_ms,
+            since_day,
+            touched_day,
+            requests,
+        ] = record.numbers;
+        let read = i64::cast_unsigned;
+        Ok(Entry {
+            request_id: record.request_id.into(),
+            at_unix_ms,
+            key: self.key(key)?,
+            previous_secret: record.previous_secret,
+            dialect: one_of(&DialectName::ALL, DialectName::as_str, self.name(dialect)?)?,
+            endpoint: one_of(&Endpoint::ALL, Endpoint::as_str, self.name(endpoint)?)?,
+            model: self.name(model)?.into(),
+            outcome: one_of(&Outcome::ALL, Outcome::as_str, self.name(outcome)?)?,
+            reason: self.name(reason)?.into(),
+            status: small(status)?,
             usage: Usage {
-                input: u64::MAX - at,
-                cached_input: some(2),
-                cache_write: some(3),
-                output: at,
-                reasoning: some(11),
-                audio_ms: some(13),
-                estimated: at.is_multiple_of(4),
+                input: read(input),
+                cached_input: read(cached_input),
+                cache_write: read(cache_write),
+                output: read(output),
+                reasoning: read(reasoning),
+                audio_ms: read(audio_ms),
+                estimated: estimated != 0,
             },
-            units: at * 1_000,
-            since_day: i32::try_from(at / 100).unwrap(),
-            touched_day: 7,
-            first_byte_us: some(6),
-            duration_us: at + 1,
-            requests: u32::try_from(1 + some(17)).unwrap(),
-            ..entry(id(1))
-        }
+            units: read(units),
+            since_day: small(since_day)?,
+            touched_day: small(touched_day)?,
+            first_byte_us: read(first_byte),
+            duration_us: read(duration),
+            requests: small(requests)?,
+        })
     }
 
-    #[test]
-    fn rows_hold_what_they_were_given_however_many_go_into_a_statement() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        schema::migrate(&mut connection).unwrap();
-        connection.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
-        let entries = (0..300).map(made).collect::<Vec<_>>();
-        let record = |(at, entry): (i64, _)| Record { key: at % 5, names: [1, 2 + at % 2, at % 3, 9, at % 4], entry };
-        let records = (0..).zip(&entries).map(record).collect::<Vec<_>>();
-        let mut rest = records.as_slice();
-        for count in [1, 7, 8, 9, 64, 73, 138] {
-            let (these, later) = rest.split_at(count);
-            write(&connection, these).unwrap();
-            rest = later;
+    fn name(&mut self, number: i64) -> Result<&str, StoreFault> {
+        if !self.names.contains_key(&number) {
+            let sql = "SELECT name FROM names WHERE number = ?1";
+            let name = self.connection.prepare_cached(sql)?.query_row([number], |row| row.get(0))?;
+            self.names.insert(number, name);
         }
-        assert!(rest.is_empty());
-        let sql = format!("SELECT request_id, previous_secret, {} FROM records ORDER BY number", NUMBERS.join(", "));
-        let mut statement = connection.prepare(&sql).unwrap();
-        let mut rows = statement.query([]).unwrap();
-        for record in &records {
-            let row = rows.next().unwrap().unwrap();
-            assert_eq!(row.get::<_, Box<str>>(0).unwrap(), record.entry.request_id);
-            assert_eq!(row.get::<_, Option<[u8; 8]>>(1).unwrap(), record.entry.previous_secret);
-            let numbers = (0..NUMBERS.len()).map(|at| row.get::<_, i64>(2 + at).unwrap()).collect::<Vec<_>>();
-            assert_eq!(numbers, record.numbers());
-        }
-        assert!(rows.next().unwrap().is_none());
+        self.names.get(&number).map(|name| &**name).ok_or_else(block::damaged)
     }
+
+    fn key(&mut self, number: i64) -> Result<KeyId, StoreFault> {
+        if let Some(key) = self.keys.get(&number) {
+            return Ok(*key);
+        }
+        let sql = "SELECT id FROM keys WHERE number = ?1";
+        let id = self.connection.prepare_cached(sql)?.query_row([number], |row| row.get(0))?;
+        let key = KeyId(Uuid::from_bytes(id));
+        self.keys.insert(number, key);
+        Ok(key)
+    }
+}
+
+/// The value with this name.
+fn one_of<T: Copy>(all: &[T], named: fn(T) -> &'static str, name: &str) -> Result<T, StoreFault> {
+    all.iter().copied().find(|one| named(*one) == name).ok_or_else(block::damaged)
+}
+
+/// A number that has to fit.
+fn small<T: TryFrom<i64>>(number: i64) -> Result<T, StoreFault> {
+    T::try_from(number).map_err(|_| block::damaged())
 }

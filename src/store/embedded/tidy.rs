@@ -1,15 +1,15 @@
 //! What is old goes: answers that are forgotten, records whose sums are enough.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::limits::QuotaCount;
 use crate::store::StoreFault;
-use crate::store::embedded::integer;
+use crate::store::embedded::block::Record;
+use crate::store::embedded::{integer, records};
 
 /// Of each kind at most in one go: some tens of milliseconds.
-const MOST: i64 = 5_000;
+const MOST: u32 = 5_000;
 
 /// What records of one key come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +42,22 @@ impl Total {
         self.counted.add(other.counted);
     }
 
+    /// Of one record.
+    pub(super) fn of(record: &Record<'_>) -> Self {
+        let [_, _, _, _, units, output, input, _, cached_input, .., since_day, _, requests] = record.numbers;
+        // What does not fit is of no day that there is, and of no count.
+        let since_day = i32::try_from(since_day).unwrap_or(QuotaCount::NEVER);
+        let units = integer::read(units);
+        Self {
+            requests: integer::read(requests),
+            input_tokens: integer::read(input),
+            cached_input_tokens: integer::read(cached_input),
+            output_tokens: integer::read(output),
+            units,
+            counted: QuotaCount { used: units, since_day, touched_day: QuotaCount::NEVER },
+        }
+    }
+
     /// From a row: [`TOTALS`] from `from` on, then the count's units and day.
     ///
     /// # Errors
@@ -69,26 +85,35 @@ pub(super) fn tidy(connection: &Connection, now_ms: i64, records_before_ms: i64)
             "DELETE FROM remembered WHERE (operator, key) IN \
             (SELECT operator, key FROM remembered WHERE until_ms <= ?1 LIMIT ?2)",
         )?
-        .execute([now_ms, MOST])?;
+        .execute(params![now_ms, MOST])?;
     Ok(forgotten + carry(connection, records_before_ms)?)
 }
 
-/// Folds the oldest records into their keys' sums.
+/// Folds the oldest records into their keys' sums, those that have a row of their own first: they are from before all others.
 fn carry(connection: &Connection, before_ms: i64) -> Result<usize, StoreFault> {
+    let mut totals = HashMap::<i64, Total>::default();
+    let mut carried = take_rows(connection, before_ms, &mut totals)?;
+    carried += records::take_packed(connection, before_ms, MOST as usize - carried, |record| {
+        totals.entry(record.key()).or_default().add(&Total::of(record));
+    })?;
+    for (key, total) in totals {
+        write(connection, key, total)?;
+    }
+    Ok(carried)
+}
+
+/// The same of those that version 1 wrote.
+fn take_rows(connection: &Connection, before_ms: i64, totals: &mut HashMap<i64, Total>) -> Result<usize, StoreFault> {
     let sql = format!(
         "DELETE FROM records WHERE number IN (SELECT number FROM records WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2) \
         RETURNING key_number, {TOTALS}, units, since_day"
     );
-    let mut totals = HashMap::<i64, Total>::new();
     let mut carried = 0;
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([before_ms, MOST])?;
+    let mut rows = statement.query(params![before_ms, MOST])?;
     while let Some(row) = rows.next()? {
         totals.entry(row.get(0)?).or_default().add(&Total::read(row, 1)?);
         carried += 1;
-    }
-    for (key, total) in totals {
-        write(connection, key, total)?;
     }
     Ok(carried)
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use keyward::store::{
-    AuditPage, AuditQuery, Books, KeyFilter, KeyPage, KeyRef, KeyState, Order, PageFrom, RememberedAnswer, Store,
-    StoreFault, StoredKey, StoredOperator, UsageQuery, UsageRow, Write, Written,
+    AuditPage, AuditQuery, Books, Entry, KeyFilter, KeyPage, KeyRef, KeyState, Order, PageFrom, RememberedAnswer,
+    Store, StoreFault, StoredKey, StoredOperator, UsageQuery, UsageRow, Write, Written,
 };
 use keyward::units::KeyId;
 
@@ -132,6 +132,10 @@ impl<S: Store> Store for FailingStore<S> {
 
     fn drained(&self) -> Result<Vec<(uuid::Uuid, u64)>, StoreFault> {
         self.call(S::drained)
+    }
+
+    fn records(&self, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Entry)) -> Result<(), StoreFault> {
+        self.call(|store| store.records(from_ms, to_ms, each))
     }
 
     fn books(&self) -> Result<Books, StoreFault> {

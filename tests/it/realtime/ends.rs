@@ -1,12 +1,11 @@
 //! However a websocket ends, both sides are told, what was under way is charged once, and nothing is left.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use keyward::clock::Clock;
 use keyward::keys::change::KeyChange;
-use rusqlite::{Connection, OpenFlags};
+use keyward::policy::Endpoint;
 use serde_json::json;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
@@ -17,6 +16,7 @@ use crate::harness::proxy::ALICE;
 use crate::harness::raw_backend::RawBackend;
 use crate::harness::websocket::{Brain, Talker};
 use crate::harness::{Client, Proxy, log};
+use crate::ledger::records;
 
 const SOON: Duration = Duration::from_secs(1);
 const ROOMY: &str = "quota_limit = 1000000\nmax_parallel = 9";
@@ -214,19 +214,9 @@ async fn a_drain_lets_the_running_response_end_and_the_ledger_has_everything() {
     let id = busy.request_id();
     for (request, units) in [(idle.request_id(), 0), (id.clone(), 0), (format!("{id}.1"), 18), (format!("{id}.2"), 18)]
     {
-        let found = records.iter().filter(|(of, ..)| *of == request).collect::<Vec<_>>();
+        let found = records.iter().filter(|record| *record.request_id == *request).collect::<Vec<_>>();
         assert_eq!(found.len(), 1, "{request}: {records:?}");
-        assert_eq!((&*found[0].1, found[0].2), ("realtime", units), "{request}");
+        assert_eq!((found[0].endpoint, found[0].units), (Endpoint::Realtime, units), "{request}");
     }
     assert_eq!(records.len(), 4);
-}
-
-/// The request, endpoint and units of every record.
-fn records(store: &Path) -> Vec<(String, String, i64)> {
-    let store = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the store");
-    let mut rows = store
-        .prepare("SELECT request_id, name, units FROM records JOIN names ON names.number = records.endpoint")
-        .expect("records");
-    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).expect("records");
-    rows.collect::<Result<_, _>>().expect("records")
 }

@@ -7,9 +7,11 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::{open, run};
+use crate::store::contract::faults::total;
 use crate::store::contract::made::{audit, change, check_books, drain, entry, id, key, loaded, put, slice};
+use crate::store::embedded::block::{Block, NUMBERS, Records};
 use crate::store::embedded::{Embedded, schema};
-use crate::store::{Store, StoreFault, Write};
+use crate::store::{Entry, Store, StoreFault, Write, Written};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -123,7 +125,6 @@ fn the_books_show_each_number_that_was_tampered_with() {
     let counted = "quota_used against the sum of its records";
     for (tampered, mended, what) in [
         ("UPDATE states SET used = used + 1", "UPDATE states SET used = used - 1", counted),
-        ("UPDATE records SET since_day = -3", "UPDATE records SET since_day = 0", counted),
         (
             "UPDATE hourly SET units = units - 1",
             "UPDATE hourly SET units = units + 1",
@@ -133,11 +134,6 @@ fn the_books_show_each_number_that_was_tampered_with() {
             "UPDATE hourly SET recorded = 9, requests = 9",
             "UPDATE hourly SET recorded = 3 - key_number",
             "requests by the hour against the sum of its records",
-        ),
-        (
-            "UPDATE records SET input_tokens = input_tokens + 2",
-            "UPDATE records SET input_tokens = input_tokens - 2",
-            "input tokens by the hour against the sum of its records",
         ),
         (
             "UPDATE states SET since_day = -4",
@@ -151,4 +147,95 @@ fn the_books_show_each_number_that_was_tampered_with() {
         other.execute_batch(mended).unwrap();
         check_books(&store);
     }
+    for (column, tampered, what) in
+        [("since_day", -3, counted), ("input_tokens", 9, "input tokens by the hour against the sum of its records")]
+    {
+        let was = tamper(&other, column, tampered);
+        let found = store.books().unwrap().mismatches;
+        assert!(found.iter().any(|one| one.what == what && one.key == Some(id(1))), "{column}: {found:?}");
+        tamper(&other, column, was);
+        check_books(&store);
+    }
+    other.execute_batch("UPDATE record_blocks SET data = substr(data, 1, length(data) - 1)").unwrap();
+    assert!(matches!(store.books(), Err(StoreFault::Damaged(_))));
+}
+
+/// Writes a number into every record, and says what it was in the last.
+fn tamper(other: &Connection, column: &str, number: i64) -> i64 {
+    let at = NUMBERS.iter().position(|known| *known == column).unwrap();
+    let data: Vec<u8> = other.query_row("SELECT data FROM record_blocks", [], |row| row.get(0)).unwrap();
+    let (mut records, mut block, mut was) = (Records::of(&data).unwrap(), Block::default(), 0);
+    while let Some(mut record) = records.next().unwrap() {
+        was = std::mem::replace(&mut record.numbers[at], number);
+        block.add(&record);
+    }
+    other.execute("UPDATE record_blocks SET data = ?1", [block.as_bytes()]).unwrap();
+    was
+}
+
+/// A store as version 1 had it: two keys, the records of three requests and their sums.
+fn of_version_1(path: &Path) {
+    let old = Connection::open(path).unwrap();
+    old.execute_batch(include_str!("../schema/1.sql")).unwrap();
+    old.execute_batch(&format!(
+        "INSERT INTO owners (number) VALUES (1);
+        INSERT INTO names (number, name) VALUES (1, 'openai'), (2, 'chat/completions'), (3, 'gpt-4o'), (4, 'answered'), (5, '');
+        INSERT INTO keys (number, id, owner, removed_at_ms) VALUES (1, x'{key:032x}', 1, 5);
+        INSERT INTO states VALUES (1, 33, 0, 0, 5000);
+        INSERT INTO records ({COLUMNS_OF_1}) VALUES
+            (1, 4000, 'req_1', 1, 2, 3, 4, 5, 200, 7, 2, 0, 3, 0, 0, 0, 11, 0, 0, 2000, 9000, 1, NULL),
+            (1, 4500, 'req_2', 1, 2, 3, 4, 5, 200, 7, 2, 0, 3, 0, 0, 1, 11, 0, 0, 2000, 9000, 1, x'0102030405060708'),
+            (1, 5000, 'req_3', 1, 2, 3, 4, 5, 200, -1, 2, 0, 3, 0, 0, 0, 11, 0, 0, 2000, 9000, 1, NULL);
+        INSERT INTO hourly VALUES (1, 0, 1, 1, 3, 2, 3, 3, 0, 1, -1, 6, 9, 33, x'', x'');
+        INSERT INTO journals VALUES (x'{journal:032x}', 3);
+        PRAGMA application_id = 0x4b657957; PRAGMA user_version = 1; PRAGMA journal_mode = wal;",
+        key = id(1).0.as_u128(),
+        journal = 1,
+    ))
+    .unwrap();
+}
+
+const COLUMNS_OF_1: &str = "key_number, at_ms, request_id, dialect, endpoint, model, outcome, reason, status, input_tokens, cached_input_tokens, \
+    cache_write_tokens, output_tokens, reasoning_tokens, audio_ms, is_estimated, units, since_day, touched_day, first_byte_us, duration_us, \
+    requests, previous_secret";
+
+fn records(store: &Embedded) -> Vec<Entry> {
+    let mut found = Vec::new();
+    store.records(i64::MIN, i64::MAX, &mut |entry| found.push(entry)).unwrap();
+    found
+}
+
+#[test]
+fn what_version_1_wrote_is_kept_read_and_folded_away_like_all_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    of_version_1(&path);
+    let store = Embedded::open_filled(&path).unwrap();
+    check_books(&store);
+    let version: i64 =
+        Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, schema::known());
+    let old = |request: &str, at_unix_ms| Entry { request_id: request.into(), at_unix_ms, units: 11, ..entry(id(1)) };
+    let mut expected = vec![old("req_1", 4_000), old("req_2", 4_500), old("req_3", 5_000)];
+    (expected[1].previous_secret, expected[1].usage.estimated) = (Some([1, 2, 3, 4, 5, 6, 7, 8]), true);
+    expected[2].usage.input = u64::MAX;
+    assert_eq!(records(&store), expected);
+    // What the journal says again is not written again; what is new stands beside the old.
+    let new = old("req_4", 6_000);
+    assert_eq!(drain(&store, vec![slice(1, 3, &[expected[2].clone(), new.clone()])]), 1);
+    expected.push(new);
+    assert_eq!(records(&store), expected);
+    let (books, total) = (store.books().unwrap(), total(&store));
+    assert_eq!((books.records, books.requests, books.units, &books.mismatches), (4, 4, 44, &vec![]));
+    for (before, folded) in [(4_500, 1), (5_999, 2), (6_000, 0), (6_001, 1), (i64::MAX, 0)] {
+        let tidied = store.write(Write::Tidy { now_ms: 0, records_before_ms: before });
+        assert_eq!(tidied, Ok(Written::Tidied(folded)), "{before}");
+        expected.drain(..folded);
+        assert_eq!(records(&store), expected);
+        let after = store.books().unwrap();
+        assert_eq!((after.requests, after.units, after.mismatches), (4, 44, vec![]));
+    }
+    drop(store);
+    let store = open(&path);
+    assert_eq!((self::total(&store), store.books().unwrap().records), (total, 0));
 }
