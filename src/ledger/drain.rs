@@ -22,7 +22,7 @@ use crate::telemetry::metrics::{LedgerMetrics, Reason};
 
 /// Entries with which a step is large enough to be written; it has up to what is read of one journal at once more. So many that what they add up
 /// to, of each key, costs little beside them; so few that a change to a key, which the store makes between two steps, does not wait long.
-const BATCH: usize = 8_000;
+const BATCH: usize = 4_000;
 
 /// How often what is old is tidied away, in rounds of the drain.
 const ROUNDS_BETWEEN_TIDYING: u32 = 600;

@@ -23,7 +23,7 @@ use crate::telemetry::metrics::LedgerMetrics;
 const MAGIC: [u8; 8] = *b"KWJRNL01";
 
 /// The most bytes that are read for one batch.
-const MOST_READ: usize = 2 << 20;
+const MOST_READ: usize = 1 << 20;
 
 /// Bytes that are read at once: they are still in the processor's cache when they are looked at.
 const PIECE: usize = 64 << 10;
