@@ -105,7 +105,7 @@ pub fn nearest(path: &str, headers: &Headers) -> DialectName {
     };
     if starts("/openai/") {
         DialectName::Azure
-    } else if starts("/v1beta/") || (has_verb(path) && (starts("/v1/models/") || starts("/models/"))) {
+    } else if starts("/v1beta/") || ((starts("/v1/models/") || starts("/models/")) && has_verb(path)) {
         DialectName::Gemini
     } else if starts("/v1/messages") {
         DialectName::Anthropic

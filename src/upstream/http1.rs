@@ -302,11 +302,12 @@ impl Connection {
     /// Whether it is open and waits for a request, as far as can be seen now. One whose answer came before its request was taken
     /// whole never is: the upstream may yet read the rest, and the next request would wait behind that.
     pub fn is_free(&mut self) -> bool {
-        let is_quiet = self.keeps_alive && self.is_over() && self.unwritten.is_none() && !self.wants_flush;
-        if !is_quiet {
-            return false;
-        }
-        !self.is_disturbed(&mut Context::from_waker(Waker::noop()))
+        self.is_quiet() && !self.is_disturbed(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Whether nothing is left of the request before, nor of its answer; the same without a look at what came since.
+    pub fn is_quiet(&self) -> bool {
+        self.keeps_alive && self.is_over() && self.unwritten.is_none() && !self.wants_flush
     }
 
     /// Whether the upstream has closed it or says something, while nothing is asked.

@@ -87,11 +87,12 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose answer has been read to its end. One that is not ready then is closing, or its backend answered
-    /// without reading the whole request and may never do so: the next request would wait behind that.
-    pub fn give_back(&self, endpoint: u64, mut connection: Box<Connection>) {
+    /// Keeps a connection whose answer has been read to its end. One that is not quiet then is closing, or its backend answered
+    /// without reading the whole request and may never do so: the next request would wait behind that. Whether it is open still is looked at when it
+    /// is taken.
+    pub fn give_back(&self, endpoint: u64, connection: Box<Connection>) {
         let now_ns = self.clock.coarse_ns();
-        if connection.is_old(now_ns) || !connection.is_free() {
+        if connection.is_old(now_ns) || !connection.is_quiet() {
             return;
         }
         let mut idle = self.idle.borrow_mut();

@@ -80,6 +80,9 @@ impl Outgoing {
 /// An endpoint's prefix, and what of the API's own path stands behind it. A prefix that ends in the path's first segment (`https://host/v1` and
 /// `/v1/chat/completions`) is not doubled: operators write base URLs both ways.
 pub fn join<'a>(prefix: &'a str, path: &'a str) -> [&'a str; 2] {
+    if prefix.is_empty() {
+        return [prefix, path];
+    }
     let shared = prefix.rfind('/').map_or("", |at| &prefix[at..]);
     let is_doubled = !shared.is_empty() && path.strip_prefix(shared).is_some_and(|rest| rest.starts_with('/'));
     [prefix, if is_doubled { &path[shared.len()..] } else { path }]
