@@ -1,7 +1,7 @@
 //! One request to one pool: an endpoint is chosen, asked, and another where that one accepted nothing, until an answer begins.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -87,9 +87,8 @@ pub trait Alarm {
     fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-/// What `work` comes to, unless `alarm`, which is set, rings first.
-async fn until<T>(alarm: &dyn Alarm, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
+/// What `work` comes to, unless `alarm`, which is set, rings first. Pinned by the caller: a future that is handed on takes its room twice.
+async fn until<T>(alarm: &dyn Alarm, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending => alarm.poll_rung(cx).map(|()| None),
@@ -217,7 +216,8 @@ impl Channel {
             Self::Many(mut line) => {
                 let request = outgoing.request(endpoint, true);
                 let request = request.map_err(|note| Unheard { note, taken: Taken::Perhaps })?;
-                let mut error = match line.send(request).await {
+                // Boxed, or every request would carry the room for it.
+                let mut error = match Box::pin(line.send(request)).await {
                     Ok(response) => {
                         let (http::response::Parts { status, headers, .. }, incoming) = response.into_parts();
                         return Ok((AnswerHead { status, headers: headers.into() }, Source::Many(line, incoming)));
@@ -279,7 +279,12 @@ async fn attempt(
         };
         let time = limit.within(upstream.settings.first_byte_timeout);
         alarm.set_in(time);
-        let Some(sent) = until(alarm, channel.send(&outgoing, endpoint, &pool)).await else {
+        // Within braces, or it would keep the request.
+        let sent = {
+            let sending = pin!(channel.send(&outgoing, endpoint, &pool));
+            until(alarm, sending).await
+        };
+        let Some(sent) = sent else {
             if time == upstream.settings.first_byte_timeout {
                 seat.failed(Trouble::Unanswered);
             }
