@@ -25,7 +25,7 @@ use crate::units::KeyId;
 pub const EXAMPLES: &str = "\
 Examples:
   keyward ledger records --config keyward.toml --key demo --from 1h
-  keyward ledger records --config keyward.toml --from 2027-01-01 --to 2027-02-01 --json > january.jsonl
+  keyward ledger records --config keyward.toml --from 30d --json > month.jsonl
 
 Reads the store, whether or not the program runs. A request has a record when it was answered or was to be; what was refused is only counted \
 (keyward usage). Records are kept as long as [storage] records_kept says.";
