@@ -10,6 +10,7 @@ pub mod mirror;
 pub mod open;
 pub mod pepper;
 pub mod program;
+pub mod records;
 pub mod reload;
 mod service_manager;
 mod signals;

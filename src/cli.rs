@@ -111,7 +111,7 @@ enum Command {
     Reload(reload::Reload),
     /// Look at what was used.
     #[command(subcommand)]
-    Ledger(LedgerCommand),
+    Ledger(ledger::LedgerCommand),
     /// Copy the store, and put a copy back.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -143,22 +143,6 @@ enum Command {
     #[command(after_help = "Example:\n  keyward version --json")]
     Version {
         /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum LedgerCommand {
-    /// Recompute the books: is what every key is said to have used the sum of its records?
-    #[command(
-        after_help = "Example:\n  keyward ledger verify --config keyward.toml\n\nReads the store and its journals, whether or not the program runs. Exit code 1 when something does not agree."
-    )]
-    Verify {
-        /// The configuration file.
-        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
-        config: PathBuf,
-        /// Print the verdict as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -201,7 +185,7 @@ pub fn run() -> ExitCode {
         }
         Command::Store(StoreCommand::Backup { to, config }) => store::back_up(&config, &to),
         Command::Store(StoreCommand::Restore { from, config }) => store::restore(&config, &from),
-        Command::Ledger(LedgerCommand::Verify { config, json }) => ledger::verify(&config, json),
+        Command::Ledger(ledger) => ledger.run(),
         Command::Key(key) => code(key.run()),
         Command::Usage(usage) => code(usage.run().map(|()| OK)),
         Command::Audit(audit) => code(audit.run().map(|()| OK)),

@@ -177,7 +177,30 @@ impl Books {
         }
     }
 
-    fn fault(&self, fault: StoreFault) -> BooksFault {
+    /// The store that the configuration names, which must be there, whether or not a program runs on it.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be opened.
+    pub(super) fn existing(settings: &store::Settings) -> Result<Self, BooksFault> {
+        let Backend::Sqlite(path) = &settings.backend;
+        if path.exists() {
+            return Self::open(settings);
+        }
+        let fault = StoreFault::Unavailable("there is no such file".to_owned());
+        Err(BooksFault::Store { path: path.display().to_string(), fault })
+    }
+
+    /// How many entries are in journals beside it and not in the store yet.
+    ///
+    /// # Errors
+    /// They or the store cannot be read.
+    pub(super) fn pending(&self) -> Result<u64, BooksFault> {
+        let drained = self.store.drained().map_err(|fault| self.fault(fault))?;
+        Ok(ledger::pending(&Self::journals_of(&self.path), &drained)?)
+    }
+
+    /// What is wrong with it, and what an operator can do about it.
+    pub(super) fn fault(&self, fault: StoreFault) -> BooksFault {
         BooksFault::Store { path: self.path.display().to_string(), fault }
     }
 }
@@ -201,12 +224,10 @@ pub struct Audit {
 /// # Errors
 /// There is no store, or it cannot be read.
 pub fn audit(settings: &store::Settings) -> Result<Audit, BooksFault> {
-    let books = existing(settings)?;
-    let fault = |fault| books.fault(fault);
+    let books = Books::existing(settings)?;
     // The journals first: what is drained meanwhile is then in both, and counted as pending once too often rather than missed.
-    let drained = books.store.drained().map_err(fault)?;
-    let pending = ledger::pending(&Books::journals_of(&books.path), &drained)?;
-    Ok(Audit { books: books.store.books().map_err(fault)?, pending })
+    let pending = books.pending()?;
+    Ok(Audit { books: books.store.books().map_err(|fault| books.fault(fault))?, pending })
 }
 
 /// Copies the store that the configuration names to a new file, whether or not a program runs on it.
@@ -214,7 +235,7 @@ pub fn audit(settings: &store::Settings) -> Result<Audit, BooksFault> {
 /// # Errors
 /// There is no store, or `to` is there already or cannot be written.
 pub fn back_up(settings: &store::Settings, to: &Path) -> Result<(), BooksFault> {
-    let books = existing(settings)?;
+    let books = Books::existing(settings)?;
     books.store.back_up(to).map_err(|fault| BooksFault::Store { path: to.display().to_string(), fault })
 }
 
@@ -299,15 +320,6 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     let mut copy = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
     std::io::copy(&mut source, &mut copy)?;
     copy.sync_all()
-}
-
-fn existing(settings: &store::Settings) -> Result<Books, BooksFault> {
-    let Backend::Sqlite(path) = &settings.backend;
-    if path.exists() {
-        return Books::open(settings);
-    }
-    let fault = StoreFault::Unavailable("there is no such file".to_owned());
-    Err(BooksFault::Store { path: path.display().to_string(), fault })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{FAILED, NOT_IN_ORDER};
+use crate::app::books::BooksFault;
 
 /// What a command ends with when it does not end well.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,5 +40,12 @@ impl From<io::Error> for Failure {
             io::ErrorKind::BrokenPipe => Self::NobodyReads,
             _ => Self::Failed(format!("standard output: {error}")),
         }
+    }
+}
+
+/// Of reading the books.
+impl From<BooksFault> for Failure {
+    fn from(fault: BooksFault) -> Self {
+        Self::Failed(fault.to_string())
     }
 }

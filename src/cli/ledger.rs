@@ -1,25 +1,63 @@
-//! `keyward ledger verify`: the books, recomputed from the store and the journals beside it.
+//! `keyward ledger`: the books, recomputed from the store and the journals beside it, and the records they are made of.
 
-use std::path::Path;
+mod records;
 
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
 use comfy_table::{Table, presets};
 use serde_json::json;
 
 use crate::app::books::{self, Audit};
-use crate::config;
+use crate::config::{self, Config};
 
 use super::output::say;
 use super::{FAILED, NOT_IN_ORDER, OK, is_coloured};
 
-/// Verifies and prints the verdict: exit code 0 when everything agrees, 1 when something does not.
-pub fn verify(config: &Path, json: bool) -> u8 {
-    let env = |name: &str| std::env::var(name).ok();
-    let config = match config::load(config, &env) {
-        Ok(config) => config,
-        Err(faults) => {
-            eprint!("{}", faults.render(is_coloured(&std::io::stderr())));
-            return NOT_IN_ORDER;
+/// What can be asked of the ledger.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Recompute the books: is what every key is said to have used the sum of its records?
+    #[command(
+        after_help = "Example:\n  keyward ledger verify --config keyward.toml\n\nReads the store and its journals, whether or not the program runs. Exit code 1 when something does not agree."
+    )]
+    Verify {
+        /// The configuration file.
+        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+        /// Print the verdict as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the records of single requests, the newest last.
+    #[command(after_help = records::EXAMPLES)]
+    Records(records::Records),
+}
+
+impl LedgerCommand {
+    /// Does it; the exit code.
+    pub fn run(&self) -> u8 {
+        match self {
+            Self::Verify { config, json } => verify(config, *json),
+            Self::Records(records) => records.run(),
         }
+    }
+}
+
+/// The configuration; or the exit code, once its faults are told.
+fn configured(path: &Path) -> Result<Config, u8> {
+    let env = |name: &str| std::env::var(name).ok();
+    config::load(path, &env).map_err(|faults| {
+        eprint!("{}", faults.render(is_coloured(&std::io::stderr())));
+        NOT_IN_ORDER
+    })
+}
+
+/// Verifies and prints the verdict: exit code 0 when everything agrees, 1 when something does not.
+fn verify(config: &Path, json: bool) -> u8 {
+    let config = match configured(config) {
+        Ok(config) => config,
+        Err(code) => return code,
     };
     let audit = match books::audit(&config.storage) {
         Ok(audit) => audit,

@@ -1,6 +1,7 @@
 //! `keyward usage`, and what it shares with `keyward key usage`: what was used, by whom.
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::client::{Call, Client, Query, Server, strange};
@@ -91,9 +92,13 @@ impl Asked {
 
 /// A moment as the API takes it.
 pub fn instant(flag: &str, text: Option<&str>) -> Result<Option<String>, Failure> {
+    Ok(past(flag, text)?.map(|moment| moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
+}
+
+/// A moment of the past, if a flag names one.
+pub fn past(flag: &str, text: Option<&str>) -> Result<Option<Timestamp>, Failure> {
     let moment = text.map(|text| moment(text, Way::Back, now())).transpose();
-    let moment = moment.map_err(|why| Failure::NotInOrder(format!("{flag} {why}")))?;
-    Ok(moment.map(|moment| moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
+    moment.map_err(|why| Failure::NotInOrder(format!("{flag} {why}")))
 }
 
 /// The members of a row that are shown, in this order, and what stands above them.
@@ -132,7 +137,7 @@ fn drawn(items: &[Value], group_by: &str, screen: Screen) -> String {
 }
 
 /// Milliseconds to a tenth; everything else as it is.
-fn figure(value: &Value) -> String {
+pub fn figure(value: &Value) -> String {
     match value.as_f64().filter(|_| value.is_f64()) {
         Some(figure) => format!("{figure:.1}"),
         None => text_of(value),

@@ -31,6 +31,7 @@ mod varint;
 mod writer;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -177,7 +178,12 @@ impl Store for Embedded {
         self.read(drain::drained)
     }
 
-    fn records(&self, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Entry)) -> Result<(), StoreFault> {
+    fn records(
+        &self,
+        from_ms: i64,
+        to_ms: i64,
+        each: &mut dyn FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<(), StoreFault> {
         self.read(|connection| records::load(connection, (from_ms, to_ms), each))
     }
 

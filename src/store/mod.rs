@@ -13,6 +13,7 @@ pub mod switch;
 pub mod usage;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 pub use audit::{AuditEntry, AuditPage, AuditQuery};
@@ -104,12 +105,17 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The store cannot be read.
     fn drained(&self) -> Result<Vec<(uuid::Uuid, u64)>, StoreFault>;
 
-    /// Gives the entry of every record settled from `from_ms` on and before `to_ms` to `each`, the oldest first as far as they were
-    /// written down in that order. `each` must not call the store.
+    /// Gives the entry of every record settled from `from_ms` on and before `to_ms` to `each`, the oldest first, until it breaks off. `each`
+    /// must not call the store.
     ///
     /// # Errors
     /// The store cannot be read.
-    fn records(&self, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Entry)) -> Result<(), StoreFault>;
+    fn records(
+        &self,
+        from_ms: i64,
+        to_ms: i64,
+        each: &mut dyn FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<(), StoreFault>;
 
     /// Recomputes the books: for each key, what is counted as used in its period against the sum of its records, and the hourly
     /// sums against the records they were made from.

@@ -1,5 +1,6 @@
 //! A store that can be closed and opened again while others hold on to it: it is handed to another process and, if that fails, taken back.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -93,7 +94,12 @@ impl Store for Switch {
         self.ask(|store| store.drained())
     }
 
-    fn records(&self, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Entry)) -> Result<(), StoreFault> {
+    fn records(
+        &self,
+        from_ms: i64,
+        to_ms: i64,
+        each: &mut dyn FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<(), StoreFault> {
         self.ask(|store| store.records(from_ms, to_ms, each))
     }
 

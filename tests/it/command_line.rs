@@ -1,6 +1,7 @@
 //! The command line as scripts and people use it: output, errors, exit codes.
 
 mod keys;
+mod records;
 mod server;
 
 use std::fs;
@@ -127,7 +128,7 @@ fn the_rest_answers_on_standard_output() {
     let folder = tempfile::tempdir().expect("a folder");
     let pages = keyward(&["man", "--all", &folder.path().display().to_string()], "");
     assert_eq!(pages.status.code(), Some(0), "{}", stderr(&pages));
-    for page in ["keyward.1", "keyward-key-create.1", "keyward-usage.1"] {
+    for page in ["keyward.1", "keyward-key-create.1", "keyward-usage.1", "keyward-ledger-records.1"] {
         assert!(folder.path().join(page).exists(), "{page}");
     }
     let nobody = keyward(&["healthcheck", "--admin-url", "http://127.0.0.1:1"], "");

@@ -6,6 +6,7 @@ pub mod load;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use keyward::ledger::Entry;
@@ -67,7 +68,11 @@ pub fn found(path: &Path) -> (HashMap<String, Vec<Record>>, u64) {
 pub fn records(path: &Path) -> Vec<Entry> {
     let store = Embedded::open(path).expect("the store");
     let mut found = Vec::new();
-    store.records(i64::MIN, i64::MAX, &mut |entry| found.push(entry)).expect("records");
+    let mut keep = |entry| {
+        found.push(entry);
+        ControlFlow::Continue(())
+    };
+    store.records(i64::MIN, i64::MAX, &mut keep).expect("records");
     found
 }
 

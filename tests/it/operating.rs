@@ -84,6 +84,7 @@ async fn the_chapter_for_operators_works_as_it_is_printed() {
     assert!(rotated.contains("old_secret"), "{rotated}");
     let spent = run(home, admin, &format!("{login}{}", blocks[3]));
     assert!(spent.contains("gpt-4o") && spent.contains("the books agree"), "{spent}");
+    assert!(spent.contains("REQUEST ID") || spent.contains("still in the journals"), "{spent}");
     run(home, admin, &format!("{login}{}", blocks[4]));
 
     // What happens after the copy is lost by putting it back; what was before is there.

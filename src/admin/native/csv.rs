@@ -55,7 +55,7 @@ pub fn usage(rows: &[UsageRow]) -> String {
 }
 
 /// A text in quotes where it needs them. One that a spreadsheet would take for a formula is made a text by a quote before it.
-fn cell(text: &str) -> String {
+pub fn cell(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let safe = if is_formula { format!("'{text}") } else { text.to_owned() };
     if safe.contains([',', '"', '\r', '\n', '\'']) { format!("\"{}\"", safe.replace('"', "\"\"")) } else { safe }

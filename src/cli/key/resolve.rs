@@ -22,27 +22,55 @@ pub fn id(client: &Client, named: &str) -> Result<String, Failure> {
     if let Ok(id) = Uuid::parse_str(named) {
         return Ok(id.to_string());
     }
-    let mut found = Vec::new();
     // Only the server knows every name, and it has no question for beginnings of ids: for these all keys are read.
-    let is_start = is_start_of_id(named);
-    let name = (!is_start).then_some(named);
-    let start = named.to_ascii_lowercase();
+    let mut sought = Sought::new(named);
+    let name = (!sought.is_start).then_some(named);
     each(client, name, |key| {
-        let (id, name) = (key["id"].as_str().unwrap_or_default(), key["name"].as_str().unwrap_or_default());
-        if name == named || is_start && id.starts_with(&start) {
-            found.push((id.to_owned(), name.to_owned()));
-        }
+        sought.look(key["id"].as_str().unwrap_or_default(), key["name"].as_str().unwrap_or_default());
     })?;
-    match found.as_slice() {
-        [] => Err(Failure::Failed(format!("no key is named `{}`, nor does an id begin so", plain(named)))),
-        [(id, _)] => Ok(id.clone()),
-        several => {
-            let mut why = format!("`{}` means {} keys; name one by its id:", plain(named), several.len());
-            several.iter().take(LISTED).for_each(|(id, name)| why.push_str(&format!("\n  {id}  {}", plain(name))));
-            if several.len() > LISTED {
-                why.push_str("\n  ...");
+    sought.id()
+}
+
+/// A key that somebody has named otherwise than by its id.
+#[derive(Debug)]
+pub struct Sought<'a> {
+    named: &'a str,
+    is_start: bool,
+    start: String,
+    found: Vec<(String, String)>,
+}
+
+impl<'a> Sought<'a> {
+    /// By an exact name, or the beginning of its id.
+    pub fn new(named: &'a str) -> Self {
+        let (is_start, start) = (is_start_of_id(named), named.to_ascii_lowercase());
+        Self { named, is_start, start, found: Vec::new() }
+    }
+
+    /// Looks whether it is this one.
+    pub fn look(&mut self, id: &str, name: &str) {
+        if name == self.named || self.is_start && id.starts_with(&self.start) {
+            self.found.push((id.to_owned(), name.to_owned()));
+        }
+    }
+
+    /// The id of the one that it was.
+    ///
+    /// # Errors
+    /// When it was none, or several: then they are listed.
+    pub fn id(self) -> Result<String, Failure> {
+        let named = plain(self.named);
+        match self.found.as_slice() {
+            [] => Err(Failure::Failed(format!("no key is named `{named}`, nor does an id begin so"))),
+            [(id, _)] => Ok(id.clone()),
+            several => {
+                let mut why = format!("`{named}` means {} keys; name one by its id:", several.len());
+                several.iter().take(LISTED).for_each(|(id, name)| why.push_str(&format!("\n  {id}  {}", plain(name))));
+                if several.len() > LISTED {
+                    why.push_str("\n  ...");
+                }
+                Err(Failure::Failed(why))
             }
-            Err(Failure::Failed(why))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A store that does with a write what a test wants, and lets everything else pass.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -72,7 +73,12 @@ impl<F: Fn() + Send + Sync> Store for Unwell<F> {
         self.store.drained()
     }
 
-    fn records(&self, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Entry)) -> Result<(), StoreFault> {
+    fn records(
+        &self,
+        from_ms: i64,
+        to_ms: i64,
+        each: &mut dyn FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<(), StoreFault> {
         self.store.records(from_ms, to_ms, each)
     }
 

@@ -1,5 +1,7 @@
 //! Settled requests, and what they add up to.
 
+use std::ops::ControlFlow;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use uuid::Uuid;
@@ -365,13 +367,19 @@ pub(crate) fn records_are_the_entries_as_long_as_they_are_kept(subject: Subject)
     let mut rest = entries.as_slice();
     for (at, size) in (0..).zip([1, 7, 600, 511, 512, 513, 856]) {
         let (these, later) = rest.split_at(size);
-        drain(store, vec![slice(at, 1, &these[..size / 3]), slice(100 + at, 1, &these[size / 3..])]);
+        // Two journals, what was settled later in the first.
+        drain(store, vec![slice(at, 1, &these[size / 3..]), slice(100 + at, 1, &these[..size / 3])]);
         rest = later;
     }
     assert!(rest.is_empty());
     let read = |from_ms, to_ms| {
         let mut found = Vec::new();
-        store.records(from_ms, to_ms, &mut |entry| found.push(entry)).unwrap();
+        let mut keep = |entry| {
+            found.push(entry);
+            ControlFlow::Continue(())
+        };
+        store.records(from_ms, to_ms, &mut keep).unwrap();
+        assert!(found.is_sorted_by_key(|entry: &Entry| entry.at_unix_ms), "the oldest first");
         found.sort_by(|a, b| a.request_id.cmp(&b.request_id));
         found
     };
@@ -381,6 +389,15 @@ pub(crate) fn records_are_the_entries_as_long_as_they_are_kept(subject: Subject)
     };
     for (from_ms, to_ms) in [(i64::MIN, i64::MAX), (0, 200), (500, 501), (990, 5_000), (7, 7)] {
         assert_eq!(read(from_ms, to_ms), wanted(from_ms, to_ms), "{from_ms}..{to_ms}");
+    }
+    for most in [1, 700] {
+        let mut count = 0;
+        let mut look = |_| {
+            count += 1;
+            if count == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        store.records(i64::MIN, i64::MAX, &mut look).unwrap();
+        assert_eq!(count, most, "until it breaks off");
     }
     for before in [3, 450, 451, 999] {
         while store.write(Write::Tidy { now_ms: 0, records_before_ms: before }) != Ok(Written::Tidied(0)) {}

@@ -1,6 +1,7 @@
 //! Where records are kept: blocks of them, each a row; and rows of their own, which version 1 wrote.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 
 use rusqlite::{Connection, params};
 use uuid::Uuid;
@@ -105,43 +106,80 @@ pub(super) fn take_packed(
     Ok(taken)
 }
 
-/// Gives the entry of every record settled from `from_ms` on and before `to_ms` to `each`.
+/// Rows and blocks with records of a time. Their indexes say which they are; the blocks of all other times are left alone.
+const OF_A_TIME: &str = "SELECT at_ms, number, FALSE FROM records WHERE at_ms >= ?1 AND at_ms < ?2 \
+    UNION ALL SELECT oldest_ms, number, TRUE FROM record_blocks WHERE oldest_ms < ?2 AND newest_ms >= ?1 ORDER BY 1";
+
+/// Gives the entry of every record settled from `from_ms` on and before `to_ms` to `each`, the oldest first, until it breaks off. In memory at
+/// once are those of the blocks whose times overlap.
 ///
 /// # Errors
 /// The store cannot be read.
 pub(super) fn load(
     connection: &Connection,
     (from_ms, to_ms): (i64, i64),
-    each: &mut dyn FnMut(Entry),
+    each: &mut dyn FnMut(Entry) -> ControlFlow<()>,
 ) -> Result<(), StoreFault> {
     let mut reader = Reader { connection, names: HashMap::new(), keys: HashMap::new() };
-    let numbers = NUMBERS.join(", ");
-    let sql = format!(
-        "SELECT {numbers}, request_id, previous_secret FROM records WHERE at_ms >= ?1 AND at_ms < ?2 ORDER BY at_ms"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
+    // In the order of their times, and of one time in the order they were read.
+    let (mut waiting, mut read) = (BTreeMap::<(i64, u64), Entry>::new(), 0);
+    let mut statement = connection.prepare_cached(OF_A_TIME)?;
     let mut rows = statement.query([from_ms, to_ms])?;
     while let Some(row) = rows.next()? {
-        let mut record = Record::default();
-        for (at, number) in record.numbers.iter_mut().enumerate() {
-            *number = row.get(at)?;
-        }
-        record.request_id = row.get_ref(NUMBERS.len())?.as_str().map_err(rusqlite::Error::from)?;
-        record.previous_secret = row.get(NUMBERS.len() + 1)?;
-        each(reader.entry(&record)?);
-    }
-    let sql = "SELECT data FROM record_blocks WHERE oldest_ms < ?2 AND newest_ms >= ?1 ORDER BY oldest_ms";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([from_ms, to_ms])?;
-    while let Some(row) = rows.next()? {
-        let mut records = Records::of(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
-        while let Some(record) = records.next()? {
-            if (from_ms..to_ms).contains(&record.at_ms()) {
-                each(reader.entry(&record)?);
+        let (oldest_ms, number) = (row.get::<_, i64>(0)?, row.get(1)?);
+        // Whatever is still to be read is from then or later.
+        while let Some(first) = waiting.first_entry().filter(|first| first.key().0 < oldest_ms) {
+            if each(first.remove()).is_break() {
+                return Ok(());
             }
         }
+        let mut keep = |record: &Record<'_>| {
+            if (from_ms..to_ms).contains(&record.at_ms()) {
+                waiting.insert((record.at_ms(), read), reader.entry(record)?);
+                read += 1;
+            }
+            Ok(())
+        };
+        if row.get(2)? { unpack(connection, number, &mut keep)? } else { single(connection, number, &mut keep)? }
+    }
+    // Whoever breaks off here has had enough as well.
+    let _enough = waiting.into_values().try_for_each(each);
+    Ok(())
+}
+
+/// Gives the records of a block to `keep`.
+fn unpack(
+    connection: &Connection,
+    block: i64,
+    keep: &mut dyn FnMut(&Record<'_>) -> Result<(), StoreFault>,
+) -> Result<(), StoreFault> {
+    let mut statement = connection.prepare_cached("SELECT data FROM record_blocks WHERE number = ?1")?;
+    let mut rows = statement.query([block])?;
+    let row = rows.next()?.ok_or_else(block::damaged)?;
+    let mut records = Records::of(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
+    while let Some(record) = records.next()? {
+        keep(&record)?;
     }
     Ok(())
+}
+
+/// Gives the record of a row of version 1 to `keep`.
+fn single(
+    connection: &Connection,
+    number: i64,
+    keep: &mut dyn FnMut(&Record<'_>) -> Result<(), StoreFault>,
+) -> Result<(), StoreFault> {
+    let sql = format!("SELECT {}, request_id, previous_secret FROM records WHERE number = ?1", NUMBERS.join(", "));
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([number])?;
+    let row = rows.next()?.ok_or_else(block::damaged)?;
+    let mut record = Record::default();
+    for (at, number) in record.numbers.iter_mut().enumerate() {
+        *number = row.get(at)?;
+    }
+    record.request_id = row.get_ref(NUMBERS.len())?.as_str().map_err(rusqlite::Error::from)?;
+    record.previous_secret = row.get(NUMBERS.len() + 1)?;
+    keep(&record)
 }
 
 /// Finds what the numbers of records stand for.
@@ -235,4 +273,22 @@ fn one_of<T: Copy>(all: &[T], named: fn(T) -> &'static str, name: &str) -> Resul
 /// A number that has to fit.
 fn small<T: TryFrom<i64>>(number: i64) -> Result<T, StoreFault> {
     T::try_from(number).map_err(|_| block::damaged())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::Embedded;
+
+    #[test]
+    fn what_is_of_a_time_is_found_by_the_indexes_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        drop(Embedded::open(&path).unwrap());
+        let connection = Connection::open(&path).unwrap();
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {OF_A_TIME}")).unwrap();
+        let steps = statement.query_map([1, 9], |row| row.get::<_, String>("detail")).unwrap();
+        let plan = steps.collect::<Result<Vec<_>, _>>().unwrap().join("\n");
+        assert!(!plan.contains("B-TREE") && plan.matches("COVERING INDEX").count() == 2, "{plan}");
+    }
 }

@@ -1,5 +1,6 @@
 //! A store whose calls fail when they are told to: the nth of them, before or after it took effect.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -134,7 +135,12 @@ impl<S: Store> Store for FailingStore<S> {
         self.call(S::drained)
     }
 
-    fn records(&self, from_ms: i64, to_ms: i64, each: &mut dyn FnMut(Entry)) -> Result<(), StoreFault> {
+    fn records(
+        &self,
+        from_ms: i64,
+        to_ms: i64,
+        each: &mut dyn FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<(), StoreFault> {
         self.call(|store| store.records(from_ms, to_ms, each))
     }
 

@@ -7,4 +7,5 @@ CREATE TABLE record_blocks (
     newest_ms INTEGER NOT NULL,
     data BLOB NOT NULL
 ) STRICT;
-CREATE INDEX record_blocks_by_time ON record_blocks (oldest_ms);
+-- With the newest of each, so that a time is found without looking at the blocks before it.
+CREATE INDEX record_blocks_by_time ON record_blocks (oldest_ms, newest_ms);

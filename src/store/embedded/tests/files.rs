@@ -201,7 +201,11 @@ const COLUMNS_OF_1: &str = "key_number, at_ms, request_id, dialect, endpoint, mo
 
 fn records(store: &Embedded) -> Vec<Entry> {
     let mut found = Vec::new();
-    store.records(i64::MIN, i64::MAX, &mut |entry| found.push(entry)).unwrap();
+    let mut keep = |entry| {
+        found.push(entry);
+        std::ops::ControlFlow::Continue(())
+    };
+    store.records(i64::MIN, i64::MAX, &mut keep).unwrap();
     found
 }
 
@@ -238,4 +242,18 @@ fn what_version_1_wrote_is_kept_read_and_folded_away_like_all_else() {
     drop(store);
     let store = open(&path);
     assert_eq!((self::total(&store), store.books().unwrap().records), (total, 0));
+}
+
+/// As a journal that version 1 left behind is drained.
+#[test]
+fn records_of_both_versions_are_read_in_the_order_of_their_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    of_version_1(&path);
+    let store = open(&path);
+    let times = [4_900, 4_100, 6_000, 4_200];
+    let entries = times.map(|at_unix_ms| Entry { at_unix_ms, ..entry(id(1)) });
+    drain(&store, vec![slice(2, 1, &entries)]);
+    let found = records(&store).iter().map(|entry| entry.at_unix_ms).collect::<Vec<_>>();
+    assert_eq!(found, [4_000, 4_100, 4_200, 4_500, 4_900, 5_000, 6_000]);
 }
