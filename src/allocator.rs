@@ -5,6 +5,8 @@
     is read before the program runs"
 )]
 
+mod sqlite;
+
 use std::alloc::{GlobalAlloc, Layout};
 
 use libmimalloc_sys::{mi_collect, mi_free, mi_malloc, mi_option_set, mi_option_t, mi_realloc, mi_zalloc};
@@ -87,6 +89,7 @@ pub fn set_up() {
         // SAFETY: the call stores an integer in a table of the allocator's, which any value in range may be, and no other thread reads yet.
         unsafe { mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) };
     }
+    sqlite::set_up();
 }
 
 /// Gives all free memory of the calling thread, and what others have let go of, back to the system now.

@@ -20,7 +20,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::app::{self, Options, Outcome, StartFault};
 use crate::config;
@@ -53,11 +53,42 @@ Exit codes: 0 in order, 1 failed (or the server said no), 2 command line or conf
 #[derive(Debug, Parser)]
 #[command(name = "keyward", version, after_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
+    #[command(flatten)]
+    log: Log,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What a server is started with, alone: it runs for months, and would keep some of what a description of all commands takes. Whatever is not this
+/// is for [`Cli`].
+#[derive(Debug, Parser)]
+struct Server {
+    #[command(flatten)]
+    log: Log,
+    #[command(subcommand)]
+    command: OnlyServe,
+}
+
+#[derive(Debug, Subcommand)]
+enum OnlyServe {
+    Serve(Serve),
+}
+
+#[derive(Debug, Args)]
+struct Log {
     /// What to log: a level, or levels by target (`info,access=off`).
     #[arg(long, env = "KEYWARD_LOG", default_value = "info", global = true, value_name = "FILTER")]
     log: String,
-    #[command(subcommand)]
-    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// The configuration file.
+    #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+    /// Write the bound addresses here, as JSON, once the program listens.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -66,14 +97,7 @@ enum Command {
     #[command(
         after_help = "Example:\n  keyward serve --config /etc/keyward/keyward.toml\n\nSIGHUP reloads, SIGTERM drains, a second one stops at once. SIGUSR2 hands over to a new process, of the binary that is there now, without a gap."
     )]
-    Serve {
-        /// The configuration file.
-        #[arg(long, env = "KEYWARD_CONFIG", value_name = "FILE")]
-        config: PathBuf,
-        /// Write the bound addresses here, as JSON, once the program listens.
-        #[arg(long, value_name = "FILE")]
-        ready_file: Option<PathBuf>,
-    },
+    Serve(Serve),
     /// Check the configuration and the key file, and say every fault at once.
     #[command(after_help = "Example:\n  keyward check --config keyward.toml && systemctl reload keyward")]
     Check {
@@ -176,12 +200,15 @@ enum StoreCommand {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let code = match cli.command {
-        Command::Serve { config, ready_file } => with_logging(&cli.log, || serve(&Options { config, ready_file })),
+    if let Ok(Server { log: Log { log }, command: OnlyServe::Serve(serve) }) = Server::try_parse() {
+        return ExitCode::from(serve.run(&log));
+    }
+    let Cli { log: Log { log }, command } = Cli::parse();
+    let code = match command {
+        Command::Serve(serve) => serve.run(&log),
         Command::Check { config, json } => check::check(&config, json),
         Command::Quickstart { listen, admin_listen, ready_file } => {
-            with_logging(&cli.log, || quickstart::quickstart(listen, admin_listen, ready_file.as_deref()))
+            with_logging(&log, || quickstart::quickstart(listen, admin_listen, ready_file.as_deref()))
         }
         Command::Store(StoreCommand::Backup { to, config }) => store::back_up(&config, &to),
         Command::Store(StoreCommand::Restore { from, config }) => store::restore(&config, &from),
@@ -213,8 +240,11 @@ fn with_logging(filter: &str, run: impl FnOnce() -> u8) -> u8 {
     }
 }
 
-fn serve(options: &Options) -> u8 {
-    ended(app::serve(options))
+impl Serve {
+    fn run(self, log: &str) -> u8 {
+        let Self { config, ready_file } = self;
+        with_logging(log, || ended(app::serve(&Options { config, ready_file })))
+    }
 }
 
 /// The exit code of a run, and on standard error why it failed.
@@ -262,6 +292,20 @@ fn version(json: bool) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_started_alike_by_the_short_way_and_by_that_of_all_commands() {
+        for line in ["serve --config a", "--log warn serve --config a", "serve --log warn --ready-file b --config=a"] {
+            let words = || std::iter::once("keyward").chain(line.split(' '));
+            let Server { log, command: OnlyServe::Serve(short) } = Server::try_parse_from(words()).unwrap();
+            let cli = Cli::try_parse_from(words()).unwrap();
+            let Command::Serve(long) = cli.command else { panic!("{line}") };
+            assert_eq!(format!("{log:?} {short:?}"), format!("{:?} {long:?}", cli.log));
+        }
+        for line in ["serve --help", "--version", "check --config a", "serve --nope", "key list", "help serve"] {
+            assert!(Server::try_parse_from(std::iter::once("keyward").chain(line.split(' '))).is_err(), "{line}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_sound_and_every_command_teaches_by_example() {

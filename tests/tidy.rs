@@ -30,6 +30,8 @@ const SAME_RANK: &[(&str, &str)] = &[
     ("store", "telemetry"),
     ("store", "background"),
     ("ledger", "background"),
+    ("store", "spare"),
+    ("ledger", "spare"),
 ];
 
 /// Higher modules do not reach past their neighbours: `proxy` never names `store`; only `app` and `cli` import `config`.

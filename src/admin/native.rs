@@ -25,7 +25,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post, put};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -41,20 +41,40 @@ static PAGE: LazyLock<String> = LazyLock::new(|| docs::page(&document()));
 
 /// The routes of the native API, its document and the page of it.
 pub fn router(surface: Surface) -> Router {
-    let (api, _) = described().split_for_parts();
     let is_json = [(header::CONTENT_TYPE, "application/json")];
     let pages = Router::new()
         .route("/openapi.json", get(move || async move { (is_json, TEXT.as_str()) }))
         .route("/docs", get(|| async { page_of(&PAGE) }))
         .layer(middleware::from_fn(no_page));
-    // AIone's own clients ask for the list with a slash at its end.
-    let with_slash = get(keys::list_keys).post(keys::create_key);
-    api.route("/api/v1/gateway/keys/", with_slash)
+    api()
         .route_layer(middleware::from_fn_with_state(surface.clone(), admit))
         .merge(pages)
         .fallback(|| async { Refused::said(StatusCode::NOT_FOUND, "Not Found") })
         .method_not_allowed_fallback(|| async { Refused::said(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed") })
         .with_state(surface)
+}
+
+/// The calls, without what the document says of them: that is made only for who asks. A test holds that both have the same.
+fn api() -> Router<Surface> {
+    let all = || get(keys::list_keys).post(keys::create_key);
+    let one = get(keys::get_key).put(keys::update_key).delete(keys::delete_key);
+    Router::new()
+        .route("/api/v1/gateway/keys", all())
+        // AIone's own clients ask for the list with a slash at its end.
+        .route("/api/v1/gateway/keys/", all())
+        .route("/api/v1/gateway/keys/{key_id}", one)
+        .route("/api/v1/gateway/keys/{key_id}/rotate", put(lifecycle::rotate_key))
+        .route("/api/v1/gateway/keys/{key_id}/rotate/end", put(lifecycle::end_grace))
+        .route("/api/v1/gateway/keys/{key_id}/disable", put(lifecycle::disable_key))
+        .route("/api/v1/gateway/keys/{key_id}/enable", put(lifecycle::enable_key))
+        .route("/api/v1/gateway/keys/{key_id}/explain", post(lifecycle::explain_key))
+        .route("/api/v1/gateway/keys/{key_id}/usage", get(usage::key_usage))
+        .route("/api/v1/gateway/usage", get(usage::usage))
+        .route("/api/v1/gateway/usage/dashboard", get(usage::dashboard))
+        .route("/api/v1/gateway/audit", get(operations::audit))
+        .route("/api/v1/gateway/models", get(operations::models))
+        .route("/api/v1/gateway/config/reload", post(operations::reload))
+        .route("/api/v1/gateway/ledger", get(operations::ledger))
 }
 
 /// The OpenAPI document of the admin listener.

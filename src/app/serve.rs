@@ -204,6 +204,8 @@ async fn run_planes(
     if let Some(reloader) = reloader {
         tokio::spawn(mirror.follow(reloader.changed()));
     }
+    // After those before it, which leave some behind as they begin.
+    tokio::spawn(async { spare::give_back() });
     for address in &server.addresses {
         tracing::info!(%address, "listening");
     }

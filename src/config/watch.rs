@@ -243,7 +243,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 fn hash(path: &Path) -> Option<[u8; 32]> {
     let mut file = path.metadata().ok().filter(|metadata| metadata.is_file()).and_then(|_| File::open(path).ok())?;
-    let (mut sha256, mut buffer) = (Sha256::new(), vec![0; 64 * 1024]);
+    let (mut sha256, mut buffer) = (Sha256::new(), vec![0; 16 * 1024]);
     loop {
         match file.read(&mut buffer) {
             Ok(0) => return Some(sha256.finalize().into()),

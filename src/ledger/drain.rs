@@ -17,12 +17,16 @@ use crate::ledger::journal::{self, Entries, Journal};
 use crate::ledger::others::{News, Others};
 use crate::ledger::sums::Sums;
 use crate::ledger::{Counted, frame};
+use crate::spare::{self, Ebb};
 use crate::store::{Entry, JournalSlice, Store, StoreFault, UsageBatch, Write, Written};
 use crate::telemetry::metrics::{LedgerMetrics, Reason};
 
 /// Entries with which a step is large enough to be written; it has up to what is read of one journal at once more. So many that what they add up
 /// to, of each key, costs little beside them; so few that a change to a key, which the store makes between two steps, does not wait long.
 const BATCH: usize = 4_000;
+
+/// About what an entry takes in a journal.
+const ENTRY_BYTES: usize = 128;
 
 /// How often what is old is tidied away, in rounds of the drain.
 const ROUNDS_BETWEEN_TIDYING: u32 = 600;
@@ -60,6 +64,8 @@ pub(super) struct Drain {
     pub(super) settings: Settings,
     pub(super) clock: Clock,
     pub(super) metrics: LedgerMetrics,
+    /// Of what was pending before each round.
+    pub(super) ebb: Ebb,
 }
 
 /// Sums that were taken out and are not in the store yet, as a journal of their own, so that none is written twice.
@@ -122,13 +128,16 @@ impl Drain {
     /// Everything appended so far into the store. A bug on the way is a fault like any other: what failed is tried again, and everybody can
     /// see that it is behind.
     fn round(&mut self) -> Result<(), StoreFault> {
+        let was_pending = self.pending();
         let drained = catch_unwind(AssertUnwindSafe(|| self.drain_all()));
         let drained = drained.unwrap_or_else(|_| Err(StoreFault::Unavailable("the drain failed".to_owned())));
         if drained.is_ok() {
             self.rounds.fetch_add(1, Ordering::Release);
         }
-        let pending: usize = self.journals().iter().map(|journal| journal.pending()).sum();
-        self.metrics.pending_bytes.set(i64::try_from(pending).unwrap_or(i64::MAX));
+        self.metrics.pending_bytes.set(i64::try_from(self.pending()).unwrap_or(i64::MAX));
+        if self.ebb.has_come(was_pending / ENTRY_BYTES) {
+            spare::give_back();
+        }
         let was_behind = self.metrics.behind.set(i64::from(drained.is_err())) != 0;
         match &drained {
             Ok(()) if was_behind => tracing::info!("the store takes what is settled again"),
@@ -141,6 +150,11 @@ impl Drain {
             }
         }
         drained
+    }
+
+    /// Bytes of the journals that are not in the store yet.
+    fn pending(&self) -> usize {
+        self.journals().iter().map(|journal| journal.pending()).sum()
     }
 
     /// A fault of the store ends it: it would be the same for the next. One of a journal's file is that journal's alone.

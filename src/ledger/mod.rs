@@ -40,6 +40,7 @@ pub use settings::Settings;
 
 use crate::background;
 use crate::clock::Clock;
+use crate::spare::Ebb;
 use crate::store::{Store, StoreFault};
 use crate::telemetry::metrics::LedgerMetrics;
 use drain::{Drain, Order, Summed, Told};
@@ -189,6 +190,7 @@ impl Ledger {
             settings: settings.clone(),
             clock,
             metrics: metrics.clone(),
+            ebb: Ebb::default(),
         };
         // Half of the window, so that with the time a commit takes the whole is not passed.
         let rest = (settings.window / 2).max(Duration::from_millis(1));

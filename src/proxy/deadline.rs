@@ -69,6 +69,11 @@ impl Deadlines {
         self.slots.borrow().len()
     }
 
+    /// Gives back the room of those that are gone, which each tick would look at for ever.
+    pub fn shrink(&self) {
+        self.slots.borrow_mut().shrink_to_fit();
+    }
+
     /// Wakes whatever is due.
     pub fn tick(&self) {
         let now = self.clock.now();

@@ -272,6 +272,7 @@ async fn tick(worker: &Worker) -> Infallible {
             until_sweep = SWEEP_TICKS;
             worker.pool.sweep();
             if ebb.has_come(worker.deadlines.count()) {
+                worker.deadlines.shrink();
                 spare::give_back();
             }
         }

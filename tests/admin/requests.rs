@@ -165,3 +165,20 @@ async fn a_body_of_very_many_members_costs_no_more_than_it_is_long() {
     let took_ms = (clock.monotonic_ns() - began) / 1_000_000;
     assert!(took_ms < 10_000, "{took_ms} ms");
 }
+
+#[tokio::test]
+async fn what_the_document_describes_is_there_and_nothing_else_is() {
+    let house = House::start().await;
+    let document = keyward::admin::native::document();
+    let described = document["paths"].as_object().expect("paths");
+    for (path, item) in described {
+        let path = path.replace("{key_id}", &uuid::Uuid::max().to_string());
+        for method in ["GET", "PUT", "POST", "DELETE", "PATCH"] {
+            let is_described = item.get(method.to_lowercase()).is_some();
+            let answer = house.raw(method, &path, &[&login()], "").await;
+            assert_eq!(answer.status != 405, is_described, "{method} {path}");
+            assert_ne!(answer.json()["detail"], "Not Found", "{method} {path}");
+        }
+    }
+    assert_eq!(described.len(), 14);
+}

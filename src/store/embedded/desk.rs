@@ -59,6 +59,15 @@ impl Desk {
         }
     }
 
+    /// Lets go of the statements it has prepared, of which some are for many rows, and of the pages it has read: the system has those too.
+    pub(super) fn give_back(&self) {
+        let Some(connection) = &self.connection else { return };
+        connection.flush_prepared_statement_cache();
+        if let Err(error) = connection.release_memory() {
+            tracing::debug!(%error, "the store's connection keeps its memory");
+        }
+    }
+
     fn try_commit(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome>, StoreFault> {
         let (connection, interned) = self.ready()?;
         let mut step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

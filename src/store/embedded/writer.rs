@@ -5,16 +5,24 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crate::background;
+use crate::spare;
 use crate::store::embedded::desk::Desk;
 use crate::store::{StoreFault, Write, Written};
 
 /// Rows in one commit at most, unless a single write has more: some tens of milliseconds.
 const MOST_ROWS: usize = 4_096;
+
+/// With so long a rest after much work, the memory that it took goes back.
+const REST: Duration = Duration::from_secs(2);
+
+/// Fewer rows take little memory, and what is kept of it makes the next write quicker.
+const LITTLE: usize = 64;
 
 /// What came of one job.
 pub(super) type Outcome = Result<Written, StoreFault>;
@@ -85,16 +93,17 @@ impl Drop for Writer {
 
 /// Waits and works until nobody can ask any more.
 fn work(queue: &Receiver<Asked>, mut desk: Desk) {
-    let mut waiting = Waiting::default();
+    let (mut waiting, mut written) = (Waiting::default(), 0);
     loop {
         if waiting.is_empty() {
-            let Ok(job) = queue.recv() else { return };
+            let Some(job) = next(queue, &desk, &mut written) else { return };
             waiting.sort_in(job);
         }
         while let Ok(job) = queue.try_recv() {
             waiting.sort_in(job);
         }
         let jobs = waiting.take();
+        written += jobs.iter().map(|asked| weight(&asked.job)).sum::<usize>();
         let answers =
             catch_unwind(AssertUnwindSafe(|| desk.commit(&jobs.iter().map(|asked| &asked.job).collect::<Vec<_>>())));
         let answers = answers.unwrap_or_else(|_| {
@@ -103,6 +112,22 @@ fn work(queue: &Receiver<Asked>, mut desk: Desk) {
         });
         answer(jobs, answers);
     }
+}
+
+/// Waits for a job; `None` when nobody can ask any more. `written` are the rows since memory went back last.
+fn next(queue: &Receiver<Asked>, desk: &Desk, written: &mut usize) -> Option<Asked> {
+    if *written > LITTLE {
+        match queue.recv_timeout(REST) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {
+                *written = 0;
+                desk.give_back();
+                spare::give_back();
+            }
+        }
+    }
+    queue.recv().ok()
 }
 
 /// Gives every job its own result, or all the same fault.
