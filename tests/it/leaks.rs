@@ -57,6 +57,9 @@ enum Fate {
     NotJson,
 }
 
+/// How long the first byte of an answer is waited for, where none comes.
+const FIRST_BYTE: Duration = Duration::from_millis(50);
+
 const FATES: [Fate; 13] = [
     Fate::Answered,
     Fate::Streamed,
@@ -125,9 +128,10 @@ fn start(backend: &Backend) -> (Proxy, Clock) {
     let keys: Vec<_> = KEYS.iter().zip(&secrets).map(|((name, policy), secret)| (*name, &**secret, *policy)).collect();
     // The first upstream that serves a model is its way.
     let special = format!(
-        "[[upstreams]]\nname = \"late\"\ndialect = \"openai\"\nurl = \"http://{}\"\nmodels = [\"late-*\"]\nfirst_byte_timeout = \"50ms\"\n\
+        "[[upstreams]]\nname = \"late\"\ndialect = \"openai\"\nurl = \"http://{}\"\nmodels = [\"late-*\"]\nfirst_byte_timeout = \"{}ms\"\n\
          [[upstreams]]\nname = \"dead\"\ndialect = \"openai\"\nurl = \"http://127.0.0.1:1\"\nmodels = [\"dead-*\"]\n[[upstreams]]",
-        backend.address
+        backend.address,
+        FIRST_BYTE.as_millis()
     );
     let config = Proxy::config_for(backend, "").replacen("[[upstreams]]", &special, 1);
     (Proxy::start(&config, &Proxy::keys_of(&keys), clock.clone()), clock)
@@ -295,7 +299,7 @@ async fn rest(proxy: &Proxy) {
 }
 
 /// What every key must show after a round in which it came to owe `dues`, at rest since the buckets were last full.
-fn audit(proxy: &Proxy, dues: &[Due], used_before: &[u64]) {
+fn audit(proxy: &Proxy, dues: &[Due], used_before: &[u64], passed_ns: u64) {
     let mut all = 0;
     for (key, due) in dues.iter().enumerate() {
         let (stands, name) = (standing(proxy, key), KEYS[key].0);
@@ -304,14 +308,11 @@ fn audit(proxy: &Proxy, dues: &[Due], used_before: &[u64]) {
         assert_eq!(stands.parallel.map_or(0, |parallel| parallel.in_use), 0, "{name}");
         let used = quota.used - used_before[key];
         assert!((due.units.0..=due.units.1).contains(&used), "{name}: {used} units, but {due:?}");
-        let per_token = NS_PER_MINUTE / tokens.limit;
-        assert_eq!(
-            (tokens.reset_ns % per_token, tokens.reset_ns / per_token),
-            (0, used),
-            "{name}: tokens and units differ"
-        );
-        let counted = requests.limit - requests.remaining;
-        assert!((due.requests.0..=due.requests.1).contains(&counted), "{name}: {counted} requests, but {due:?}");
+        let left_ns = |units: u64, limit: u64| (units * (NS_PER_MINUTE / limit)).saturating_sub(passed_ns);
+        assert_eq!(tokens.reset_ns, left_ns(used, tokens.limit), "{name}: tokens and units differ");
+        let counted =
+            (due.requests.0..=due.requests.1).find(|count| requests.reset_ns == left_ns(*count, requests.limit));
+        assert!(counted.is_some(), "{name}: {requests:?}, but {due:?}");
         all += quota.used;
     }
     assert_eq!(proxy.plane.metrics.units.get(), all, "what is written down is what was charged");
@@ -329,18 +330,32 @@ async fn whatever_becomes_of_requests_nothing_is_left_of_them() {
     for round in 0..ROUNDS {
         let used: Vec<_> = (0..KEYS.len()).map(|key| standing(&proxy, key).quota.unwrap().used).collect();
         let mut dues = vec![Due::default(); KEYS.len()];
-        let mut tries = JoinSet::new();
-        for number in 0..TRIES {
-            let (attempt, address) = (Try::new(round * TRIES + number, &mut dice), proxy.address);
-            let backend = Arc::clone(&backend);
-            tries.spawn(async move { attempt.run(address, &backend).await });
+        let all = (0..TRIES).map(|number| Try::new(round * TRIES + number, &mut dice));
+        // Those for which time is to be up come by themselves: with every step of it buckets fill again.
+        let (late, others): (Vec<_>, Vec<_>) = all.partition(|attempt| attempt.fate == Fate::TimedOut);
+        let mut passed_ns = 0;
+        for (attempts, is_late) in [(others, false), (late, true)] {
+            let mut tries = JoinSet::new();
+            for attempt in attempts {
+                let (address, backend) = (proxy.address, Arc::clone(&backend));
+                tries.spawn(async move { attempt.run(address, &backend).await });
+            }
+            while !tries.is_empty() {
+                match tokio::time::timeout(FIRST_BYTE, tries.join_next()).await {
+                    Ok(done) => {
+                        let (key, due) = done.expect("one is left").expect("a try");
+                        dues[key].add(due);
+                    }
+                    Err(_elapsed) if is_late => {
+                        clock.advance_ns(FIRST_BYTE.as_nanos() as u64);
+                        passed_ns += FIRST_BYTE.as_nanos() as u64;
+                    }
+                    Err(_elapsed) => {}
+                }
+            }
+            rest(&proxy).await;
+            audit(&proxy, &dues, &used, passed_ns);
         }
-        while let Some(done) = tries.join_next().await {
-            let (key, due) = done.expect("a try");
-            dues[key].add(due);
-        }
-        rest(&proxy).await;
-        audit(&proxy, &dues, &used);
         // Long enough for every bucket to be full again, whatever debt there was; within the day, so that no quota starts anew.
         clock.advance_ns(30 * NS_PER_MINUTE);
     }
