@@ -3,7 +3,10 @@
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::telemetry::lines::Lines;
 
@@ -32,18 +35,50 @@ pub fn line(line: impl FnOnce() -> Vec<u8>) -> bool {
 /// # Errors
 /// The filter, when it is not one; a machine that has no thread to give.
 pub fn start(filter: &str) -> Result<Logging, String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| {
+    let wanted = levels(filter).map_err(|error| {
         format!("KEYWARD_LOG={filter:?}: {error}; expected something like `info` or `keyward=debug,access=off`")
     })?;
     let is_terminal = std::io::stderr().is_terminal();
     let out = Lines::to(std::io::stderr()).map_err(|error| format!("the thread that writes the log: {error}"))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(out.clone());
+    let (wanted, lines) = (tracing_subscriber::registry().with(wanted), fmt::layer().with_writer(out.clone()));
     if is_terminal {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        lines.with_ansi(colour).with_target(false).init();
+        wanted.with(lines.with_ansi(colour).with_target(false)).init();
     } else {
-        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        wanted.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).init();
         let _is_first = JSON.set(out.clone());
     }
     Ok(Logging(out))
+}
+
+/// Levels by target. (Not an `EnvFilter`: that can tell spans by their fields too, with regular expressions that would be in memory for nobody.)
+fn levels(filter: &str) -> Result<Targets, ParseError> {
+    let parts = filter.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join(",").parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_is_a_level_or_levels_by_target() {
+        let filter = levels("info, access=off,keyward::store=debug,").unwrap();
+        for (target, level, is_wanted) in [
+            ("keyward::proxy", Level::INFO, true),
+            ("keyward::proxy", Level::DEBUG, false),
+            ("access", Level::ERROR, false),
+            ("keyward::store::embedded", Level::DEBUG, true),
+        ] {
+            assert_eq!(filter.would_enable(target, &level), is_wanted, "{target} {level}");
+        }
+        assert!(!levels("off").unwrap().would_enable("keyward", &Level::ERROR));
+        assert!(levels("").unwrap().would_enable("keyward", &Level::ERROR));
+        assert!(!levels("").unwrap().would_enable("keyward", &Level::WARN));
+        for wrong in ["info,access=loud", "keyward=info=debug"] {
+            assert!(levels(wrong).is_err(), "{wrong}");
+        }
+    }
 }

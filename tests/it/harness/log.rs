@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, SubscriberExt};
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{Layer, Registry};
 
 /// One access line, by the names of its fields.
 pub type Line = HashMap<String, String>;
@@ -22,7 +23,8 @@ static INSTALLED: Once = Once::new();
 /// Begins to write down; once for the whole process.
 pub fn install() {
     INSTALLED.call_once(|| {
-        let subscriber = Registry::default().with(Keep.with_filter(EnvFilter::new("keyward=trace,access=info")));
+        let wanted = "keyward=trace,access=info".parse::<Targets>().expect("levels by target");
+        let subscriber = Registry::default().with(Keep.with_filter(wanted));
         // A test program that brings a subscriber of its own keeps it.
         let _ = tracing::subscriber::set_global_default(subscriber);
     });
