@@ -139,6 +139,8 @@ pub async fn send(
                 failure
             }
         };
+        // What rings later is not to hide that the key is revoked meanwhile.
+        alarm.set_in(Duration::MAX);
         // What was answered says more than that somebody else could not be reached.
         failure.answer = failure.answer.or_else(|| last.take().and_then(|last| last.answer));
         let may_retry = again < upstream.settings.retries && !limit.is_over();
@@ -195,6 +197,8 @@ enum Taken {
     Unprocessed,
     /// It may have been read.
     Perhaps,
+    /// It cannot be said in the channel's protocol, and was not.
+    Unsayable,
 }
 
 impl Channel {
@@ -215,7 +219,7 @@ impl Channel {
             },
             Self::Many(mut line) => {
                 let request = outgoing.request(endpoint, true);
-                let request = request.map_err(|note| Unheard { note, taken: Taken::Perhaps })?;
+                let request = request.map_err(|note| Unheard { note, taken: Taken::Unsayable })?;
                 // Boxed, or every request would carry the room for it.
                 let mut error = match Box::pin(line.send(request)).await {
                     Ok(response) => {
@@ -278,6 +282,9 @@ async fn attempt(
             },
         };
         let time = limit.within(upstream.settings.first_byte_timeout);
+        if time.is_zero() {
+            return Err(Failure::lost(Fault::UpstreamTimeout, "no time is left for an answer"));
+        }
         alarm.set_in(time);
         // Within braces, or it would keep the request.
         let sent = {
@@ -304,6 +311,7 @@ async fn attempt(
                 Failure::unsent(Fault::UpstreamUnreachable, note, outgoing)
             }
             (Taken::Unprocessed, Some(copy)) => Failure::unsent(Fault::UpstreamBroken, note, Box::new(copy.clone())),
+            (Taken::Unsayable, _) => Failure::lost(Fault::Internal, note),
             (Taken::Unprocessed, None) | (Taken::Perhaps, _) => {
                 seat.failed(Trouble::Unanswered);
                 Failure::lost(Fault::UpstreamBroken, note)

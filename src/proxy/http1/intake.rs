@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncWrite, ReadBuf};
 
 use crate::proxy::connection::Line;
@@ -106,7 +106,8 @@ impl Intake {
     pub fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Asked>>> {
         loop {
             if let Some(asked) = head::read(&self.arrived) {
-                self.arrived.advance(asked.length);
+                // Split, not passed over: what is empty would still hold the room of a head for as long as the connection is idle.
+                drop(self.arrived.split_to(asked.length));
                 (self.rest, self.expects_continue) = (asked.rest.clone(), asked.expects_continue);
                 return Poll::Ready(Ok(Some(asked)));
             }

@@ -407,4 +407,25 @@ mod tests {
         }
         assert!(notes.wants_a_look());
     }
+
+    #[test]
+    fn whoever_is_to_be_looked_at_is_not_cut_instead_whatever_clock_is_read() {
+        for turn in 0..50_u64 {
+            let deadlines = Deadlines::new(Clock::system());
+            let times = WireTimes {
+                head_ns: 10 * NS_PER_SECOND,
+                keep_alive_ns: 3_600 * NS_PER_SECOND,
+                write_stall_ns: 12_000_000 + turn * 137_000,
+            };
+            let notes = WireNotes::new(deadlines.register(), times);
+            notes.request_began();
+            notes.request_ended();
+            notes.request_began();
+            let mut cx = Context::from_waker(Waker::noop());
+            while !notes.wants_a_look() {
+                deadlines.tick();
+                assert!(notes.poll_cut(&mut cx).is_pending(), "its peer has done nothing wrong");
+            }
+        }
+    }
 }

@@ -207,6 +207,15 @@ impl<'a> Records<'a> {
         self.read().ok_or_else(damaged).map(Some)
     }
 
+    /// Whether all of them can be read.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub(super) fn check(mut self) -> Result<(), StoreFault> {
+        while self.next()?.is_some() {}
+        Ok(())
+    }
+
     fn read(&mut self) -> Option<Record<'a>> {
         let bits = varint::read(&mut self.rest)?;
         let mut differing = bits & !SECRET;

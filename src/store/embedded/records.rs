@@ -66,7 +66,8 @@ pub(super) fn each_packed(connection: &Connection, mut each: impl FnMut(&Record<
     Ok(())
 }
 
-/// Gives up to `most` of the oldest packed records from before `before_ms` to `each`, takes them out, and says how many they were.
+/// Gives up to `most` of the oldest packed records from before `before_ms` to `each`, takes them out, and says how many they were. A block that
+/// cannot be read stays, and holds nothing up.
 ///
 /// # Errors
 /// The store cannot be read or written.
@@ -81,7 +82,13 @@ pub(super) fn take_packed(
     let mut rows = statement.query([before_ms])?;
     let (mut taken, mut blocks) = (0, Vec::new());
     while let Some(row) = if taken < most { rows.next()? } else { None } {
-        let mut records = Records::of(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        let (number, data) = (row.get::<_, i64>(0)?, row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?);
+        // Whole or not at all: what was given of it could not be taken back.
+        if let Err(error) = Records::of(data).and_then(Records::check) {
+            tracing::error!(block = number, %error, "records of the ledger cannot be read, and are left as they are");
+            continue;
+        }
+        let mut records = Records::of(data)?;
         let mut left = Block::default();
         while let Some(record) = records.next()? {
             if record.at_ms() < before_ms && taken < most {
@@ -91,7 +98,7 @@ pub(super) fn take_packed(
                 left.add(&record);
             }
         }
-        blocks.push((row.get::<_, i64>(0)?, left));
+        blocks.push((number, left));
     }
     drop(rows);
     for (number, left) in blocks {

@@ -257,3 +257,19 @@ fn records_of_both_versions_are_read_in_the_order_of_their_times() {
     let found = records(&store).iter().map(|entry| entry.at_unix_ms).collect::<Vec<_>>();
     assert_eq!(found, [4_000, 4_100, 4_200, 4_500, 4_900, 5_000, 6_000]);
 }
+
+#[test]
+fn a_block_that_cannot_be_read_does_not_hold_up_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = open(&path);
+    change(&store, vec![put(&key(1))]).unwrap();
+    drain(&store, vec![slice(1, 1, &[entry(id(1))])]);
+    drain(&store, vec![slice(1, 2, &[entry(id(1))])]);
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("UPDATE record_blocks SET data = x'01ff' WHERE number = 1").unwrap();
+    store.write(Write::Tidy { now_ms: i64::MAX, records_before_ms: i64::MAX }).unwrap();
+    let numbers = "SELECT group_concat(number) FROM record_blocks";
+    assert_eq!(other.query_row(numbers, [], |row| row.get::<_, String>(0)).unwrap(), "1");
+    assert!(matches!(store.books(), Err(StoreFault::Damaged(_))), "and it is told of");
+}
