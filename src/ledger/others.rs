@@ -1,8 +1,8 @@
 //! Journals of other processes on the same store: of one that was killed, and of one that has handed the store over and still runs.
 //!
-//! Whose process is gone (nobody holds its lock) is read whole, drained and removed. Whose process runs is read along: what it appends stands
-//! contiguously behind what is known, so a look costs two small reads; a frame that is being written is not there yet, and no later one is taken
-//! before it.
+//! Whose process is gone (nobody holds its lock) is read whole, drained and removed. Whose process runs is read along: what it appends mostly stands
+//! right behind what is known, so a look costs two small reads; what stands elsewhere is searched for after a few looks; a frame that is being written
+//! is not there yet, and no later one is taken before it.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
