@@ -16,7 +16,7 @@ use keyward::store::embedded::Embedded;
 use crate::harness::{Client, get};
 
 /// In front of the built-in backend; nothing else is needed.
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 keys_file = "keys.toml"
 [server]
 listen = "127.0.0.1:0"

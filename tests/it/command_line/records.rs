@@ -9,20 +9,7 @@ use serde_json::Value;
 use super::{stderr, stdout};
 use crate::harness::program::{PATIENCE, Running, Stopwatch, command};
 use crate::harness::{Client, chat, post};
-
-const CONFIG: &str = r#"
-keys_file = "keys.toml"
-[server]
-listen = "127.0.0.1:0"
-workers = 2
-[admin]
-listen = "127.0.0.1:0"
-tokens = [{ name = "ops", token = "an-operators-token", role = "write" }]
-[[upstreams]]
-name = "sandbox"
-dialect = "sandbox"
-models = ["*"]
-"#;
+use crate::ledger::CONFIG;
 
 const KEYS: &str =
     "[[keys]]\nname = \"a\"\nkey = \"a-secret-of-the-file\"\n[[keys]]\nname = \"b\"\nkey = \"b-secret-of-the-file\"\n";
