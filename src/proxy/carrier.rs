@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::headers::Headers;
-
 use crate::keys::SecretSlot;
 use crate::policy::{DialectName, HeadFlaw};
 use crate::proxy::http2::StreamNotes;

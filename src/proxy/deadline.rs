@@ -16,7 +16,7 @@ use crate::keys::table::SecretSlot;
 use crate::policy::CutReason;
 use crate::upstream::client::Alarm;
 
-/// How often the tick looks; a deadline is met at most this late.
+/// How often the tick looks; a deadline is met at most this late, and at most a tick of the kernel's (4 to 10 ms) early: see [`Clock::coarse_ns`].
 pub const TICK: Duration = Duration::from_millis(100);
 
 const NEVER: u64 = u64::MAX;
