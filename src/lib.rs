@@ -14,6 +14,7 @@ pub mod admission;
 // -- shell: waits, speaks, stores.
 pub mod background;
 pub mod spare;
+pub mod turn;
 pub mod listen;
 pub mod telemetry;
 pub mod tls;

@@ -14,7 +14,7 @@ const RANKS: &[&[&str]] = &[
     &["dialect", "limits"],
     &["keys"],
     &["admission"],
-    &["background", "spare", "listen", "telemetry", "tls", "store", "ledger", "upstream"],
+    &["background", "spare", "turn", "listen", "telemetry", "tls", "store", "ledger", "upstream"],
     &["proxy", "admin"],
     &["config"],
     &["app"],
@@ -32,6 +32,7 @@ const SAME_RANK: &[(&str, &str)] = &[
     ("ledger", "background"),
     ("store", "spare"),
     ("ledger", "spare"),
+    ("upstream", "turn"),
 ];
 
 /// Higher modules do not reach past their neighbours: `proxy` never names `store`; only `app` and `cli` import `config`.

@@ -44,6 +44,7 @@ async fn http1(
 ) {
     let wire = Wire::after(start, line, Rc::clone(notes));
     let door = Rc::new(Door::default());
+    let pool = Rc::clone(&worker.pool);
     let mut serving = Serving::new(worker, wire, Rc::clone(notes), Rc::clone(&door), peer.ip());
     let (mut told, mut listens) = (false, false);
     let seen = draining.clone();
@@ -57,7 +58,9 @@ async fn http1(
                 serving.wind_down();
             }
             // What has arrived is read before it is judged to be late.
-            match serving.poll(cx) {
+            let served = serving.poll(cx);
+            pool.turn.relieve();
+            match served {
                 Poll::Pending if notes.poll_cut(cx).is_ready() => Poll::Ready(Err(())),
                 Poll::Pending => notes.poll_unheard(cx).map(|()| Err(())),
                 Poll::Ready(ended) => Poll::Ready(ended.map_err(|Gone| ())),

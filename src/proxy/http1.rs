@@ -113,16 +113,25 @@ impl Serving {
                 State::Sending { .. } => ready!(self.poll_sending(cx))?,
                 State::Flushing(next) => {
                     let next = *next;
+                    if next == Next::Request {
+                        self.part(cx)?;
+                        self.state = State::Waiting;
+                        continue;
+                    }
                     // Whoever has closed his side may still read: there is nothing left to be spared.
                     ready!(self.intake.borrow_mut().poll_flush(cx)).map_err(|_| Gone)?;
                     match next {
-                        Next::Request => self.state = State::Waiting,
+                        Next::Request => {}
                         Next::Close => self.state = State::Closing,
                         Next::Websocket => return Poll::Ready(Ok(())),
                         Next::Cut => return Poll::Ready(Err(Gone)),
                     }
                 }
-                State::Closing => return self.intake.borrow_mut().poll_shutdown(cx).map_err(|_| Gone),
+                State::Closing => {
+                    let mut intake = self.intake.borrow_mut();
+                    ready!(intake.poll_flush(cx)).map_err(|_| Gone)?;
+                    return intake.poll_shutdown(cx).map_err(|_| Gone);
+                }
             }
         }
     }
@@ -133,10 +142,18 @@ impl Serving {
             self.state = State::Closing;
             return Poll::Ready(Ok(()));
         }
-        let asked = ready!(self.intake.borrow_mut().poll_request(cx)).map_err(|error| {
+        let mut intake = self.intake.borrow_mut();
+        // Whoever does not take the answers that he has gets no others.
+        if intake.out().waits_for_peer() || intake.out().len() >= MOST_WAITING {
+            ready!(intake.poll_flush(cx)).map_err(|_| Gone)?;
+        }
+        let asked = ready!(intake.poll_request(cx)).map_err(|error| {
             tracing::debug!(%error, "client connection ended");
+            // The last answer may still be taken.
+            let _ = intake.poll_flush(cx);
             Gone
         })?;
+        drop(intake);
         let Some(Asked { head, manner, .. }) = asked else {
             self.state = State::Closing;
             return Poll::Ready(Ok(()));
@@ -183,7 +200,7 @@ impl Serving {
         loop {
             let is_full = {
                 let mut intake = self.intake.borrow_mut();
-                let is_due = intake.out().is_due() || intake.out().len() >= MOST_WAITING;
+                let is_due = intake.out().waits_for_peer() || intake.out().len() >= MOST_WAITING;
                 is_due && intake.poll_flush(cx).map_err(|_| Gone)?.is_pending()
             };
             if is_full {
@@ -215,8 +232,12 @@ impl Serving {
 
     /// While more of an answer is waited for: what there is leaves, and a client that goes away is seen.
     fn poll_meanwhile(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        let _ = self.intake.borrow_mut().poll_flush(cx).map_err(|_| Gone)?;
+        self.part(cx)?;
         self.poll_gone(cx)
+    }
+
+    fn part(&self, cx: &mut Context<'_>) -> Result<(), Gone> {
+        Intake::part(&self.intake, cx).map_err(|_| Gone)
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {

@@ -213,9 +213,13 @@ fn run_worker(
     let (room, date) = (Room::of(http1::ROOM), Date::default());
     let worker = Rc::new(Worker { pool, deadlines, ids, journal, room, date, load, plane });
     LocalSet::new().block_on(runtime, async {
-        // Not a task of its own: without the tick no time limit is kept, so a panic in it ends the thread.
+        let pool = Rc::clone(&worker.pool);
+        // A task, to come behind those whose turn it ends.
+        let turns = tokio::task::spawn_local(async move { pool.turn.run().await });
+        // Not a task of its own: without the tick no time limit is kept, so a panic in it ends the thread. So does one where turns end.
         tokio::select! {
             never = tick(&worker) => match never {},
+            ended = turns => panic!("turns end no more: {:?}", ended.err()),
             () = serve(&worker, taken, draining) => {}
         }
     });

@@ -76,12 +76,12 @@ impl UpstreamBody {
 #[derive(Debug)]
 pub struct Lease {
     seat: Seat,
-    connection: Option<Box<Connection>>,
+    connection: Option<Connection>,
 }
 
 impl Lease {
     /// Of a connection that has just answered.
-    pub fn new(seat: Seat, connection: Box<Connection>) -> Self {
+    pub fn new(seat: Seat, connection: Connection) -> Self {
         let mut lease = Self { seat, connection: Some(connection) };
         lease.finish_when_over();
         lease

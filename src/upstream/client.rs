@@ -172,14 +172,14 @@ pub(super) fn nobody(closed: Closed) -> Failure {
 /// What a request is sent on.
 enum Channel {
     /// A connection for one request at a time.
-    One(Box<Connection>),
+    One(Connection),
     /// A place on one for many.
     Many(Line),
 }
 
 /// What an answer's body is read from.
 enum Source {
-    One(Box<Connection>),
+    One(Connection),
     Many(Line, Incoming),
 }
 
@@ -210,13 +210,15 @@ impl Channel {
         pool: &Pool,
     ) -> Result<(AnswerHead, Source), Unheard> {
         match self {
-            Self::One(mut connection) => match connection.send(outgoing, endpoint.destination(), &pool.room).await {
-                Ok(head) => Ok((head, Source::One(connection))),
-                Err(Unanswered { error, is_unsent }) => {
-                    let taken = if is_unsent { Taken::Nothing } else { Taken::Perhaps };
-                    Err(Unheard { note: error.to_string(), taken })
+            Self::One(mut connection) => {
+                match connection.send(outgoing, endpoint.destination(), &pool.room, &pool.turn).await {
+                    Ok(head) => Ok((head, Source::One(connection))),
+                    Err(Unanswered { error, is_unsent }) => {
+                        let taken = if is_unsent { Taken::Nothing } else { Taken::Perhaps };
+                        Err(Unheard { note: error.to_string(), taken })
+                    }
                 }
-            },
+            }
             Self::Many(mut line) => {
                 let request = outgoing.request(endpoint, true);
                 let request = request.map_err(|note| Unheard { note, taken: Taken::Unsayable })?;
@@ -375,8 +377,7 @@ async fn open_untimed(pool: &Pool, upstream: &Upstream, endpoint: &Endpoint) -> 
         let trunk = multiplex::handshake(stream, until_ns, now_ns).await?;
         return Ok(Channel::Many(pool.trunks.add(endpoint.number, trunk, now_ns)));
     }
-    // On the heap: it is handed on from its request to its answer and back to the pool.
-    Ok(Channel::One(Box::new(Connection::new(stream, until_ns))))
+    Ok(Channel::One(Connection::new(stream, until_ns)))
 }
 
 async fn stream_to(pool: &Pool, upstream: &Upstream, endpoint: &Endpoint, now_ns: u64) -> std::io::Result<Opened> {

@@ -49,6 +49,20 @@ macro_rules! whichever {
     };
 }
 
+impl Stream {
+    /// Whether anything has come, or its end; one byte is read of it. Whoever waits for what comes is woken as before, in clear, or by `cx`.
+    pub fn has_come(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut byte = [0];
+        match self {
+            // Without a lock, and without a call where the system has said nothing.
+            Self::Tcp(stream) => {
+                !matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            _ => Pin::new(self).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_ready(),
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         whichever!(self, stream => stream.poll_read(cx, buf))

@@ -11,6 +11,7 @@ use std::cell::{RefCell, RefMut};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
@@ -18,6 +19,7 @@ use http::{Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::headers::AnswerHead;
+use crate::turn::{Leaves, Turn};
 use crate::upstream::connect::Stream;
 use crate::upstream::request::Outgoing;
 
@@ -71,9 +73,13 @@ pub struct Unanswered {
     pub is_unsent: bool,
 }
 
-/// A connection to an upstream; dropping it closes it at once. What is idle is read by nobody, and is looked at when it is taken.
+/// A connection to an upstream; dropping it closes it at once. What is idle is read by nobody, and is looked at when it is used again.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Connection(Rc<RefCell<Exchange>>);
+
+/// A request and its answer, and what carries them.
+#[derive(Debug)]
+struct Exchange {
     stream: Stream,
     /// What of the request's head and body is still to be written.
     unwritten: Option<Unwritten>,
@@ -91,6 +97,8 @@ pub struct Connection {
     keeps_alive: bool,
     /// Whether a request was answered on it before.
     has_answered: bool,
+    /// Something came, or the end, that nobody had asked for.
+    has_spoken: bool,
     /// When it is not to be used any more, nanoseconds of the monotonic clock.
     until_ns: u64,
 }
@@ -99,14 +107,24 @@ pub struct Connection {
 struct Unwritten {
     head: Bytes,
     body: Bytes,
-    /// Whether whoever else had his turn has had it: requests that are ready together are written together, and the upstream is woken once.
-    has_waited: bool,
+    turn: Waits,
+}
+
+/// Requests that are ready together are written together, and the upstream is woken once.
+#[derive(Debug)]
+enum Waits {
+    /// It is not known yet whether for its turn.
+    New,
+    /// For its turn; this one waits for the answer.
+    ForTurn(Waker),
+    /// No longer, or for the peer alone.
+    No,
 }
 
 impl Connection {
     /// HTTP/1.1 on `stream`, for requests until `until_ns`.
     pub fn new(stream: Stream, until_ns: u64) -> Self {
-        Self {
+        Self(Rc::new(RefCell::new(Exchange {
             stream,
             unwritten: None,
             is_begun: false,
@@ -117,8 +135,9 @@ impl Connection {
             broken: None,
             keeps_alive: true,
             has_answered: false,
+            has_spoken: false,
             until_ns,
-        }
+        })))
     }
 
     /// Sends `request` and waits for the head of its answer. An answer that comes before the request is written whole is one; the rest is
@@ -131,49 +150,130 @@ impl Connection {
         request: &Outgoing,
         to: Destination<'_>,
         room: &Room,
+        turn: &Turn,
     ) -> Result<AnswerHead, Unanswered> {
+        self.0.borrow_mut().begin(request, to);
+        poll_fn(|cx| self.poll_answer(cx, &request.method, room, turn))
+            .await
+            .map_err(|error| Unanswered { error, is_unsent: !self.0.borrow().is_begun })
+    }
+
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+        room: &Room,
+        turn: &Turn,
+    ) -> Poll<io::Result<AnswerHead>> {
+        let mut exchange = self.0.borrow_mut();
+        // One that answered before may have been closed, or have spoken, before the request had its turn: nothing of it is lost then.
+        if exchange.has_answered && !exchange.is_begun {
+            if exchange.is_disturbed(cx) {
+                return Poll::Ready(Err(io::Error::other("the connection was no longer free")));
+            }
+            if let Some(Unwritten { turn: waits, .. }) = &mut exchange.unwritten {
+                match waits {
+                    Waits::New if turn.wait(Rc::downgrade(&self.0) as _) => {
+                        *waits = Waits::ForTurn(cx.waker().clone());
+                        return Poll::Pending;
+                    }
+                    Waits::New => *waits = Waits::No,
+                    Waits::ForTurn(waker) => {
+                        waker.clone_from(cx.waker());
+                        return Poll::Pending;
+                    }
+                    Waits::No => {}
+                }
+            }
+        }
+        // What is wrong with it is found where the answer is read.
+        let _ = exchange.write_on(cx);
+        if exchange.has_answered && !exchange.is_begun && exchange.waits() {
+            return Poll::Pending; // for room
+        }
+        exchange.poll_head(cx, method, room)
+    }
+
+    /// The next content of the answer's body; `None` at its clean end.
+    ///
+    /// # Errors
+    /// It broke off.
+    pub fn poll_content(&mut self, cx: &mut Context<'_>, room: &Room) -> Poll<Option<io::Result<Bytes>>> {
+        self.0.borrow_mut().poll_content(cx, room)
+    }
+
+    /// Whether its time is over.
+    pub fn is_old(&self, now_ns: u64) -> bool {
+        now_ns >= self.0.borrow().until_ns
+    }
+
+    /// Whether all of the answer was read.
+    pub fn is_over(&self) -> bool {
+        self.0.borrow().is_over()
+    }
+
+    /// Whether it is open and waits for a request, as far as can be seen now. One whose answer came before its request was taken
+    /// whole never is: the upstream may yet read the rest, and the next request would wait behind that.
+    pub fn is_free(&self) -> bool {
+        let mut exchange = self.0.borrow_mut();
+        exchange.is_quiet() && !exchange.is_disturbed(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Whether nothing is left of the request before, nor of its answer; the same without a look at what came since.
+    pub fn is_quiet(&self) -> bool {
+        self.0.borrow().is_quiet()
+    }
+}
+
+impl Leaves for RefCell<Exchange> {
+    fn leave(&self) {
+        let mut exchange = self.borrow_mut();
+        let Some(Unwritten { turn, .. }) = &mut exchange.unwritten else { return };
+        let Waits::ForTurn(waker) = std::mem::replace(turn, Waits::No) else { return };
+        exchange.have_turn(waker);
+    }
+}
+
+impl Exchange {
+    /// Makes `request` what is to be written.
+    fn begin(&mut self, request: &Outgoing, to: Destination<'_>) {
         let mut body = request.body.clone();
         let is_small = body.len() <= SMALL;
         let mut head = head::write(request, to, if is_small { body.len() } else { 0 });
         if is_small {
             head.extend_from_slice(&std::mem::take(&mut body));
         }
-        self.unwritten = Some(Unwritten { head: Bytes::from(head), body, has_waited: false });
+        self.unwritten = Some(Unwritten { head: Bytes::from(head), body, turn: Waits::New });
         (self.is_begun, self.keeps_alive) = (false, false);
-        poll_fn(|cx| {
-            // One that answered before may have been closed, or have spoken, while its turn was waited for: nothing of the request is lost yet.
-            let has_waited = self.unwritten.as_ref().is_some_and(|unwritten| unwritten.has_waited);
-            if self.has_answered && has_waited && !self.is_begun && self.is_disturbed(cx) {
-                return Poll::Ready(Err(io::Error::other("the connection was no longer free")));
-            }
-            self.write_on(cx);
-            let waits = self.unwritten.as_ref().is_some_and(|unwritten| !unwritten.head.is_empty());
-            if self.has_answered && !self.is_begun && waits {
-                return Poll::Pending; // for its turn, or for room
-            }
-            self.poll_head(cx, &request.method, room)
-        })
-        .await
-        .map_err(|error| Unanswered { error, is_unsent: !self.is_begun })
     }
 
-    /// Writes what can be written. One that takes nothing more may still have answered: what is wrong is found where that is read.
-    fn write_on(&mut self, cx: &mut Context<'_>) {
-        if let Poll::Ready(Err(_)) = self.poll_write(cx) {
-            self.keeps_alive = false;
-            if let Some(unwritten) = &mut self.unwritten {
-                // It stays unwritten, so that this is not taken for a request that was sent.
-                (unwritten.head, unwritten.body) = (Bytes::new(), Bytes::new());
-            }
+    /// Writes what waited for its turn; `waker` wakes who waits for the answer, where there is something else to be seen.
+    fn have_turn(&mut self, waker: Waker) {
+        let mut cx = Context::from_waker(&waker);
+        self.has_spoken |= self.stream.has_come(&mut cx);
+        if self.has_spoken || self.write_on(&mut cx).is_err() {
+            waker.wake();
         }
     }
 
+    /// Whether something of the request is still to be written.
+    fn waits(&self) -> bool {
+        self.unwritten.as_ref().is_some_and(|unwritten| !unwritten.head.is_empty())
+    }
+
+    /// Writes what can be written. One that takes nothing more may still have answered: what is wrong is found where that is read.
+    fn write_on(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Poll::Ready(Err(error)) = self.poll_write(cx) else { return Ok(()) };
+        self.keeps_alive = false;
+        if let Some(unwritten) = &mut self.unwritten {
+            // It stays unwritten, so that this is not taken for a request that was sent.
+            (unwritten.head, unwritten.body) = (Bytes::new(), Bytes::new());
+        }
+        Err(error)
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(Unwritten { head, body, has_waited }) = &mut self.unwritten {
-            if !std::mem::replace(has_waited, true) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
+        while let Some(Unwritten { head, body, .. }) = &mut self.unwritten {
             let stream = Pin::new(&mut self.stream);
             let count = ready!(match (head.is_empty(), body.is_empty()) {
                 (true, true) => return Poll::Ready(Ok(())),
@@ -261,15 +361,11 @@ impl Connection {
         if all.is_empty() { Bytes::copy_from_slice(first) } else { Bytes::from(all) }
     }
 
-    /// The next content of the answer's body; `None` at its clean end.
-    ///
-    /// # Errors
-    /// It broke off.
-    pub fn poll_content(&mut self, cx: &mut Context<'_>, room: &Room) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll_content(&mut self, cx: &mut Context<'_>, room: &Room) -> Poll<Option<io::Result<Bytes>>> {
         if !self.early.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.early))));
         }
-        self.write_on(cx);
+        let _ = self.write_on(cx);
         let mut room = room.0.borrow_mut();
         while !self.rest.is_over() {
             if let Some(malformed) = self.broken {
@@ -289,30 +385,18 @@ impl Connection {
         Poll::Ready(None)
     }
 
-    /// Whether its time is over.
-    pub fn is_old(&self, now_ns: u64) -> bool {
-        now_ns >= self.until_ns
-    }
-
-    /// Whether all of the answer was read.
-    pub fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.rest.is_over() && self.early.is_empty()
     }
 
-    /// Whether it is open and waits for a request, as far as can be seen now. One whose answer came before its request was taken
-    /// whole never is: the upstream may yet read the rest, and the next request would wait behind that.
-    pub fn is_free(&mut self) -> bool {
-        self.is_quiet() && !self.is_disturbed(&mut Context::from_waker(Waker::noop()))
-    }
-
-    /// Whether nothing is left of the request before, nor of its answer; the same without a look at what came since.
-    pub fn is_quiet(&self) -> bool {
+    fn is_quiet(&self) -> bool {
         self.keeps_alive && self.is_over() && self.unwritten.is_none() && !self.wants_flush
     }
 
     /// Whether the upstream has closed it or says something, while nothing is asked.
     fn is_disturbed(&mut self, cx: &mut Context<'_>) -> bool {
         let mut byte = [0];
-        Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_ready()
+        self.has_spoken |= Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_ready();
+        self.has_spoken
     }
 }

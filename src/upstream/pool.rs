@@ -11,13 +11,14 @@ use std::time::Duration;
 use rustls::ClientConfig;
 
 use crate::clock::{Clock, NS_PER_SECOND};
+use crate::turn::Turn;
 use crate::upstream::http1::{Connection, Room};
 use crate::upstream::multiplex::Trunks;
 use crate::upstream::retry::Dice;
 use crate::upstream::tls::Defaults;
 
 /// A connection idle for longer is dropped: backends commonly close theirs after 5 s to 75 s, and a request sent into a
-/// closing connection is lost. One that is taken is looked at first, so only the flight time is at risk.
+/// closing connection is lost. One that is used is looked at first, so only the flight time is at risk.
 const IDLE_NS: u64 = 15 * NS_PER_SECOND;
 /// Idle connections kept for one endpoint.
 const IDLE_MAX: usize = 256;
@@ -30,6 +31,8 @@ pub struct Pool {
     pub room: Room,
     /// Connections that take many requests at once.
     pub trunks: Trunks,
+    /// Has what is ready together leave together; for clients as well.
+    pub turn: Turn,
     /// Requests of this worker under way at upstreams.
     pub in_flight: Cell<usize>,
     /// How TLS is spoken to upstreams that say nothing of it.
@@ -45,7 +48,7 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Box<Connection>,
+    connection: Connection,
     since_ns: u64,
 }
 
@@ -58,6 +61,7 @@ impl Pool {
             idle: RefCell::default(),
             room: Room::default(),
             trunks: Trunks::default(),
+            turn: Turn::default(),
             in_flight: Cell::new(0),
             tls: Defaults::new(tls),
             clock,
@@ -75,22 +79,15 @@ impl Pool {
         now_ns.saturating_add(whole_ns - spread_ns)
     }
 
-    /// The connection of `endpoint` that was used last and is still open.
-    pub fn take(&self, endpoint: u64) -> Option<Box<Connection>> {
-        let mut idle = self.idle.borrow_mut();
-        let stack = idle.get_mut(&endpoint)?;
-        while let Some(mut candidate) = stack.pop() {
-            if candidate.connection.is_free() {
-                return Some(candidate.connection);
-            }
-        }
-        None
+    /// The connection of `endpoint` that was used last. Whether it is still open is seen before anything is written to it.
+    pub fn take(&self, endpoint: u64) -> Option<Connection> {
+        self.idle.borrow_mut().get_mut(&endpoint)?.pop().map(|idle| idle.connection)
     }
 
     /// Keeps a connection whose answer has been read to its end. One that is not quiet then is closing, or its backend answered
     /// without reading the whole request and may never do so: the next request would wait behind that. Whether it is open still is looked at when it
     /// is taken.
-    pub fn give_back(&self, endpoint: u64, connection: Box<Connection>) {
+    pub fn give_back(&self, endpoint: u64, connection: Connection) {
         let now_ns = self.clock.coarse_ns();
         if connection.is_old(now_ns) || !connection.is_quiet() {
             return;

@@ -58,8 +58,7 @@ impl Delimiter {
     }
 }
 
-/// Bytes that wait to be written. They leave once everybody whose turn it is has had it: answers that are ready together are written
-/// together, and whoever reads them is woken once for all of them.
+/// Bytes that wait to be written.
 #[derive(Debug, Default)]
 pub struct Out {
     pieces: VecDeque<Bytes>,
@@ -69,9 +68,20 @@ pub struct Out {
     written: usize,
     /// Bytes of the pieces.
     in_pieces: usize,
-    /// Whether the others have had their turn.
-    has_waited: bool,
+    waits: Waits,
     wants_flush: bool,
+}
+
+/// What they wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Waits {
+    /// To be asked for.
+    #[default]
+    No,
+    /// For their turn, with what others have to say.
+    ForTurn,
+    /// For the peer, who takes nothing.
+    ForPeer,
 }
 
 impl Out {
@@ -110,21 +120,32 @@ impl Out {
         self.len() == 0
     }
 
-    /// Whether they are about to be written.
-    pub fn is_due(&self) -> bool {
-        self.has_waited
+    /// Whether the peer takes none of them.
+    pub fn waits_for_peer(&self) -> bool {
+        self.waits == Waits::ForPeer
     }
 
-    /// Writes everything, after the others have had their turn.
+    /// Whether they wait for their turn.
+    pub fn waits_for_turn(&self) -> bool {
+        self.waits == Waits::ForTurn
+    }
+
+    /// Whether they are few enough to wait for their turn.
+    pub fn may_wait(&self) -> bool {
+        self.waits == Waits::No && !self.is_empty() && self.len() < BULK
+    }
+
+    /// They do.
+    pub fn wait(&mut self) {
+        self.waits = Waits::ForTurn;
+    }
+
+    /// Writes everything.
     ///
     /// # Errors
     /// The peer takes nothing any more.
     pub fn poll_flush(&mut self, io: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.is_empty() && !self.has_waited && self.len() < BULK {
-            self.has_waited = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
+        self.waits = Waits::ForPeer;
         while !self.is_empty() {
             let count = ready!(self.poll_write(io, cx))?;
             if count == 0 {
@@ -133,11 +154,11 @@ impl Out {
             self.wants_flush = true;
             self.advance(count);
         }
-        self.has_waited = false;
         if self.wants_flush {
             ready!(Pin::new(io).poll_flush(cx))?;
             self.wants_flush = false;
         }
+        self.waits = Waits::No;
         Poll::Ready(Ok(()))
     }
 
@@ -220,19 +241,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_small_waits_for_the_others_and_what_is_not_does_not() {
-        let mut io = Trickle { takes: usize::MAX, rests: true, ..Trickle::default() };
+    fn what_is_small_may_wait_for_its_turn_and_what_is_not_does_not() {
+        let mut io = Trickle { takes: 1, rests: true, ..Trickle::default() };
         let mut out = Out::default();
-        assert!(is_flushed(&mut out, &mut io), "there is nothing to write");
+        assert!(!out.may_wait(), "there is nothing to write");
         out.put(Bytes::from_static(b"a"));
-        assert!(!is_flushed(&mut out, &mut io) && out.is_due() && io.all.is_empty());
+        assert!(out.may_wait());
+        out.wait();
+        assert!(!out.may_wait() && out.waits_for_turn(), "it does already");
         out.put(Bytes::from_static(b"b"));
-        assert!(is_flushed(&mut out, &mut io) && !out.is_due());
+        while !is_flushed(&mut out, &mut io) {
+            assert!(out.waits_for_peer() && !out.may_wait());
+        }
         assert_eq!(io.all, b"ab");
-        io.rests = true;
         out.put(Bytes::from(vec![7; BULK]));
-        assert!(is_flushed(&mut out, &mut io));
-        assert_eq!(io.all.len(), 2 + BULK);
+        assert!(!out.may_wait() && !out.waits_for_peer());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncWrite, ReadBuf};
@@ -14,6 +14,7 @@ use crate::proxy::http1::answer::Out;
 use crate::proxy::http1::head::{self, Asked};
 use crate::proxy::plane::Worker;
 use crate::proxy::wire::{Wire, find_empty_line};
+use crate::turn::Leaves;
 use crate::upstream::http1::body::Rest;
 
 /// Bytes that a worker's connections read at once, into room that they share.
@@ -31,6 +32,10 @@ pub struct Intake {
     /// Its client waits to be told to send it.
     expects_continue: bool,
     out: Out,
+    /// Wakes who serves the connection, where something was to be written in its turn and could not be.
+    waker: Option<Waker>,
+    /// That came to nothing: the client takes nothing any more.
+    has_failed: bool,
 }
 
 /// The body of a request, while its connection lives.
@@ -66,10 +71,33 @@ impl Body {
     }
 }
 
+impl Leaves for RefCell<Intake> {
+    fn leave(&self) {
+        let mut intake = self.borrow_mut();
+        let Intake { out, wire, waker: Some(waker), has_failed, .. } = &mut *intake else { return };
+        // It may have been written meanwhile, without its turn.
+        if out.waits_for_turn()
+            && let Poll::Ready(Err(_)) = out.poll_flush(wire, &mut Context::from_waker(waker))
+        {
+            *has_failed = true;
+            waker.wake_by_ref();
+        }
+    }
+}
+
 impl Intake {
     /// Of a connection that nothing was read from.
     pub fn new(wire: Wire<Line>, worker: Rc<Worker>) -> Self {
-        Self { wire, worker, arrived: Bytes::new(), rest: Rest::Over, expects_continue: false, out: Out::default() }
+        Self {
+            wire,
+            worker,
+            arrived: Bytes::new(),
+            rest: Rest::Over,
+            expects_continue: false,
+            out: Out::default(),
+            waker: None,
+            has_failed: false,
+        }
     }
 
     /// The bytes themselves again.
@@ -173,12 +201,38 @@ impl Intake {
         }
     }
 
-    /// Writes what waits.
+    /// Writes what waits, and waits for nobody but the client.
     ///
     /// # Errors
     /// The client takes nothing any more.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_failed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         self.out.poll_flush(&mut self.wire, cx)
+    }
+
+    /// Has what waits leave in its turn, or at once where it is much or the client was waited for.
+    ///
+    /// # Errors
+    /// The client takes nothing any more.
+    pub fn part(this: &Rc<RefCell<Self>>, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut intake = this.borrow_mut();
+        if intake.out.waits_for_turn() {
+            return Ok(());
+        }
+        if intake.out.may_wait() && intake.worker.pool.turn.wait(Rc::downgrade(this) as _) {
+            intake.out.wait();
+            match &mut intake.waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => intake.waker = Some(cx.waker().clone()),
+            }
+            return Ok(());
+        }
+        match intake.poll_flush(cx) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        }
     }
 
     /// Ends the connection; see [`Wire`] for what is read away before.

@@ -71,19 +71,25 @@ fn what_could_be_read_in_two_ways_is_refused() {
 async fn second(meanwhile: impl AsyncFnOnce(DuplexStream) -> Option<DuplexStream>) -> Result<AnswerHead, Unanswered> {
     let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
     let mut connection = Connection::new(Stream::Script(ours), u64::MAX);
-    let (room, request) = (Room::default(), request(b"{}"));
+    let (room, turn, request) = (Room::default(), Turn::default(), request(b"{}"));
+    let mut turns = std::pin::pin!(turn.run());
     let first = async {
         theirs.read_exact(&mut [0; 16]).await.unwrap();
         theirs.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     };
-    let (answered, ()) = tokio::join!(connection.send(&request, THERE, &room), first);
+    let (answered, ()) = tokio::join!(connection.send(&request, THERE, &room, &turn), first);
     answered.expect("answered");
     assert!(connection.is_free());
-    let mut sending = std::pin::pin!(connection.send(&request, THERE, &room));
-    let first = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_pending())).await;
-    assert!(first, "it waits for its turn");
+    let mut sending = std::pin::pin!(connection.send(&request, THERE, &room, &turn));
+    // From here on turns are ended.
+    assert!(poll_fn(|cx| Poll::Ready(turns.as_mut().poll(cx).is_pending())).await);
+    assert!(poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_pending())).await, "it waits for its turn");
     let _open = meanwhile(theirs).await;
-    sending.await
+    tokio::select! {
+        biased;
+        never = turns => match never {},
+        answered = sending => answered,
+    }
 }
 
 #[tokio::test]
@@ -227,7 +233,7 @@ async fn content_of(connection: &mut Connection, room: &Room) -> (io::Result<Vec
 #[tokio::test]
 async fn one_request_after_another_goes_over_it() {
     let (mut connection, mut theirs) = pair(4096);
-    let room = Room::default();
+    let (room, turn) = (Room::default(), Turn::default());
     for _ in 0..3 {
         let backend = async {
             let expected = b"POST /v1/x?y=1 HTTP/1.1\r\nhost: h:1\r\nx-a: b\r\ncontent-length: 2\r\n\r\n{}";
@@ -245,7 +251,7 @@ async fn one_request_after_another_goes_over_it() {
                 .unwrap();
         };
         let request = request(b"{}");
-        let (parts, ()) = tokio::join!(connection.send(&request, THERE, &room), backend);
+        let (parts, ()) = tokio::join!(connection.send(&request, THERE, &room, &turn), backend);
         assert_eq!(parts.unwrap().status, 200);
         let (content, pieces) = content_of(&mut connection, &room).await;
         assert_eq!((content.unwrap().as_slice(), pieces), (&b"abc"[..], 1));
@@ -266,7 +272,7 @@ async fn a_connection_with_something_left_on_it_is_not_used_again() {
         let (mut connection, mut theirs) = pair(4096);
         let room = Room::default();
         theirs.write_all(answer.as_bytes()).await.unwrap();
-        connection.send(&request(b"{}"), THERE, &room).await.unwrap();
+        connection.send(&request(b"{}"), THERE, &room, &Turn::default()).await.unwrap();
         content_of(&mut connection, &room).await.0.unwrap();
         assert!(!connection.is_free(), "{answer:?}");
     }
@@ -278,7 +284,7 @@ async fn an_answer_before_the_request_was_taken_is_one_and_the_rest_is_written_m
     let (mut connection, mut theirs) = pair(64);
     let room = Room::default();
     theirs.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 4\r\n\r\nno").await.unwrap();
-    let parts = connection.send(&request(&BODY), THERE, &room).await.unwrap();
+    let parts = connection.send(&request(&BODY), THERE, &room, &Turn::default()).await.unwrap();
     assert_eq!(parts.status, 413);
     let taking = async {
         let mut taken = vec![0; 5_000];
@@ -293,10 +299,10 @@ async fn an_answer_before_the_request_was_taken_is_one_and_the_rest_is_written_m
 
 #[tokio::test]
 async fn a_request_comes_back_only_where_nothing_of_it_was_taken() {
-    let room = Room::default();
+    let (room, turn) = (Room::default(), Turn::default());
     let (mut connection, theirs) = pair(64);
     drop(theirs);
-    let unanswered = connection.send(&request(b"{}"), THERE, &room).await.unwrap_err();
+    let unanswered = connection.send(&request(b"{}"), THERE, &room, &turn).await.unwrap_err();
     assert!(unanswered.is_unsent, "{unanswered:?}");
     let (mut connection, mut theirs) = pair(64);
     let closing = async {
@@ -304,7 +310,7 @@ async fn a_request_comes_back_only_where_nothing_of_it_was_taken() {
         drop(theirs);
     };
     let request = request(b"{}");
-    let (unanswered, ()) = tokio::join!(connection.send(&request, THERE, &room), closing);
+    let (unanswered, ()) = tokio::join!(connection.send(&request, THERE, &room, &turn), closing);
     assert!(!unanswered.unwrap_err().is_unsent);
 }
 
@@ -316,7 +322,7 @@ async fn an_end_before_the_end_is_no_clean_one() {
         let (mut connection, mut theirs) = pair(4096);
         let room = Room::default();
         theirs.write_all(format!("{HEAD}{headers}\r\n2\r\n").as_bytes()).await.unwrap();
-        connection.send(&request(b"{}"), THERE, &room).await.unwrap();
+        connection.send(&request(b"{}"), THERE, &room, &Turn::default()).await.unwrap();
         drop(theirs);
         assert_eq!(content_of(&mut connection, &room).await.0.is_ok(), is_clean, "{headers}");
         assert!(!connection.is_free());
