@@ -15,6 +15,7 @@ pub mod admission;
 pub mod background;
 pub mod spare;
 pub mod turn;
+pub mod socket;
 pub mod listen;
 pub mod telemetry;
 pub mod tls;

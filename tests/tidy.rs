@@ -14,7 +14,7 @@ const RANKS: &[&[&str]] = &[
     &["dialect", "limits"],
     &["keys"],
     &["admission"],
-    &["background", "spare", "turn", "listen", "telemetry", "tls", "store", "ledger", "upstream"],
+    &["background", "spare", "turn", "socket", "listen", "telemetry", "tls", "store", "ledger", "upstream"],
     &["proxy", "admin"],
     &["config"],
     &["app"],
@@ -33,6 +33,8 @@ const SAME_RANK: &[(&str, &str)] = &[
     ("store", "spare"),
     ("ledger", "spare"),
     ("upstream", "turn"),
+    ("upstream", "socket"),
+    ("listen", "socket"),
 ];
 
 /// Higher modules do not reach past their neighbours: `proxy` never names `store`; only `app` and `cli` import `config`.

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::socket;
+
 /// A connection in a runtime.
 #[derive(Debug)]
 pub struct Stream {
@@ -87,7 +89,7 @@ impl AsyncRead for Stream {
             return Poll::Ready(Ok(()));
         }
         match &mut stream.io {
-            Io::Tcp(io) => Pin::new(io).poll_read(cx, buf),
+            Io::Tcp(io) => socket::poll_recv(io, cx, buf),
             Io::Unix(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
@@ -96,7 +98,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().io {
-            Io::Tcp(io) => Pin::new(io).poll_write(cx, bytes),
+            Io::Tcp(io) => socket::poll_send(io, cx, bytes),
             Io::Unix(io) => Pin::new(io).poll_write(cx, bytes),
         }
     }

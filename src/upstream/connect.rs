@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::socket;
 use crate::upstream::resolve;
 use crate::upstream::route::{Endpoint, Upstream};
 use crate::upstream::settings::{Address, Protocol};
@@ -28,14 +29,11 @@ pub enum Stream {
     Script(tokio::io::DuplexStream),
 }
 
-/// The same call for whichever it is.
+/// The same call for whichever it is; in clear, the one named first.
 macro_rules! whichever {
-    ($this:expr, $stream:ident => $call:expr) => {
+    ($this:expr, $tcp:ident => $own:expr, $stream:ident => $call:expr) => {
         match $this.get_mut() {
-            Stream::Tcp(stream) => {
-                let $stream = Pin::new(stream);
-                $call
-            }
+            Stream::Tcp($tcp) => $own,
             Stream::Tls(stream) => {
                 let $stream = Pin::new(&mut **stream);
                 $call
@@ -65,13 +63,13 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        whichever!(self, stream => stream.poll_read(cx, buf))
+        whichever!(self, tcp => socket::poll_recv(tcp, cx, buf), stream => stream.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        whichever!(self, stream => stream.poll_write(cx, bytes))
+        whichever!(self, tcp => socket::poll_send(tcp, cx, bytes), stream => stream.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -79,7 +77,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        whichever!(self, stream => stream.poll_write_vectored(cx, slices))
+        whichever!(self, tcp => Pin::new(tcp).poll_write_vectored(cx, slices), stream => stream.poll_write_vectored(cx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -87,11 +85,11 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        whichever!(self, stream => stream.poll_flush(cx))
+        whichever!(self, _tcp => Poll::Ready(Ok(())), stream => stream.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        whichever!(self, stream => stream.poll_shutdown(cx))
+        whichever!(self, tcp => Pin::new(tcp).poll_shutdown(cx), stream => stream.poll_shutdown(cx))
     }
 }
 
