@@ -6,7 +6,7 @@ use super::*;
 use crate::limits::QuotaCount;
 
 /// An entry with everything in it.
-pub(in crate::ledger) fn entry(key: u128, units: u64) -> Entry<&'static str> {
+pub(crate) fn entry(key: u128, units: u64) -> Entry<&'static str> {
     Entry {
         request_id: "req_0123456789abcdef0123456789abcdef",
         at_unix_ms: 1_767_225_600_000,
@@ -29,7 +29,7 @@ pub(in crate::ledger) fn entry(key: u128, units: u64) -> Entry<&'static str> {
 }
 
 /// The same, its strings owned.
-pub(in crate::ledger) fn owned(entry: &Entry<&str>) -> Entry {
+pub(crate) fn owned(entry: &Entry<&str>) -> Entry {
     entry.to_owned_text()
 }
 
@@ -83,7 +83,9 @@ proptest! {
         };
         let bytes = framed(&entry, sequence);
         prop_assert_eq!(bytes.len() % STEP, 0);
-        prop_assert_eq!(decode(&bytes), Some((sequence, owned(&entry), bytes.len())));
+        prop_assert_eq!(decode(&bytes), Some((sequence, entry.clone(), bytes.len())));
+        prop_assert_eq!(read(&bytes), Some((sequence, entry, bytes.len())));
+        prop_assert_eq!(&crc32fast::hash(&bytes[8..]).to_le_bytes(), &bytes[4..8]);
     }
 
     #[test]
