@@ -159,7 +159,14 @@ impl Said {
         })
     }
 
-    /// The same, however it is written.
+    /// Of the object that `json` begins with, and how long that is, when it is written plainly and holds no string but names.
+    pub(super) fn first_of(json: &[u8]) -> Option<(Self, usize)> {
+        let mut said = Self::default();
+        let length = plain::read_first(json, &mut said)?;
+        Some((said, length))
+    }
+
+    /// Reads it, however it is written.
     #[inline(never)]
     fn read_any(&mut self, json: &[u8]) -> Option<()> {
         let mut json = serde_json::Deserializer::from_slice(json);
