@@ -164,7 +164,7 @@ impl Journal {
         let from = frames.end;
         let (mut at, end) = (from, from + length);
         while let Some(rest) = bytes.get(at..end).filter(|rest| !rest.is_empty()) {
-            match frame::decode(rest).map(|(sequence, _, length)| (sequence, length)) {
+            match frame::check(rest) {
                 Some((sequence, length)) => {
                     if frames.end != at {
                         bytes.copy_within(at..at + length, frames.end);

@@ -17,7 +17,7 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Of `count` frames that `bytes` hold up to `end`, each of which [`frame::decode`] has read; the number of the last is `last`.
+    /// Of `count` frames that `bytes` hold up to `end`, each of which passes [`frame::check`]; the number of the last is `last`.
     pub(crate) fn of_frames(bytes: Vec<u8>, end: usize, count: usize, last: u64) -> Self {
         Self { bytes: Arc::new(bytes), end, count, last }
     }
@@ -33,6 +33,19 @@ impl Entries {
         }
         let end = frames.len();
         Self::of_frames(frames, end, count, last)
+    }
+
+    /// Gives each of them to `each`, with its number, as long as that is well.
+    ///
+    /// # Errors
+    /// The first of `each`.
+    pub fn try_each<'a, E>(&'a self, mut each: impl FnMut(u64, &Entry<&'a str>) -> Result<(), E>) -> Result<(), E> {
+        let mut rest = self.frames();
+        while let Some((sequence, entry, length)) = &frame::read(rest) {
+            each(*sequence, entry)?;
+            rest = rest.get(*length..).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Each of them.

@@ -116,15 +116,37 @@ fn turn_over(out: &mut [u8]) {
 
 /// The frame that `bytes` begin with: its sequence number, its entry, and how many bytes it takes. `None` when there is no whole one.
 pub(crate) fn decode(bytes: &[u8]) -> Option<(u64, Entry<&str>, usize)> {
+    seal_of(bytes)?;
+    read(bytes)
+}
+
+/// Whether [`decode`] gives something, and what of it but the entry.
+pub(crate) fn check(bytes: &[u8]) -> Option<(u64, usize)> {
+    let head = seal_of(bytes)?;
+    let [outcome, dialect, endpoint, _, reason, request_id] = field::<6>(head, 11).map(usize::from);
+    let text_end = usize::from(u16::from_le_bytes(field(head, 8)));
+    let model = usize::from(u16::from_le_bytes(field(head, 18)));
+    let texts = bytes.get(HEAD..text_end)?;
+    if !texts.is_ascii() {
+        return read(bytes).map(|(sequence, _, length)| (sequence, length));
+    }
+    let is_known = outcome < Outcome::ALL.len() && dialect < DialectName::ALL.len() && endpoint < Endpoint::ALL.len();
+    let length = text_end.next_multiple_of(STEP);
+    (is_known && reason + request_id + model == texts.len()).then(|| (u64::from_le_bytes(field(head, 24)), length))
+}
+
+/// The head of the frame that `bytes` begin with, if it is there whole and as it was written, by a version that is known.
+fn seal_of(bytes: &[u8]) -> Option<&[u8; HEAD]> {
     let head = bytes.first_chunk::<HEAD>()?;
     let length = usize::from(u16::from_le_bytes(field(head, 8))).next_multiple_of(STEP);
     let is_whole = field(head, 0) == MARK
         && crc32fast::hash(bytes.get(8..length)?) == u32::from_le_bytes(field(head, 4))
         && head.get(10) == Some(&VERSION);
-    if is_whole { read(bytes) } else { None }
+    is_whole.then_some(head)
 }
 
-/// The same of bytes that [`decode`] has found to begin with a whole one: they are not summed up again.
+/// The same of bytes that [`check`] has found to begin with a whole one: they are not summed up again.
+#[inline]
 pub(crate) fn read(bytes: &[u8]) -> Option<(u64, Entry<&str>, usize)> {
     let head = bytes.first_chunk::<HEAD>()?;
     let number = |at| u64::from_le_bytes(field(head, at));

@@ -71,14 +71,14 @@ impl<'a> Drain<'a> {
     fn slice(&mut self, slice: &'a JournalSlice) -> Result<usize, StoreFault> {
         let before = mark(self.connection, slice.journal)?;
         let (mut last, mut new) = (before, 0);
-        for (sequence, entry) in slice.entries.iter() {
+        slice.entries.try_each(|sequence, entry| {
             if last.is_some_and(|last| sequence <= last) {
-                continue;
+                return Ok(());
             }
             last = Some(sequence);
             new += 1;
-            self.entry(&entry)?;
-        }
+            self.entry(entry)
+        })?;
         if slice.is_last {
             forget_mark(self.connection, slice.journal)?;
         } else if let Some(last) = last.filter(|_| last != before) {

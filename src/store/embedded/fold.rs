@@ -4,6 +4,7 @@
 use foldhash::HashMap;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
+use crate::limits::QuotaCount;
 use crate::policy::QuotaRule;
 use crate::store::embedded::histogram::Histogram;
 use crate::store::embedded::sheet::marks::spent_until;
@@ -263,9 +264,19 @@ impl Fold {
     /// The store cannot be written.
     pub(super) fn write(&mut self, connection: &Connection) -> Result<(), StoreFault> {
         let mut edits = Edits::default();
+        // Statements are made once for all of them, and not for each.
+        let mut write_state = connection.prepare_cached(WRITE_STATE)?;
         for account in self.changed_accounts.drain(..) {
             let Some(counted) = self.accounts.get_mut(account) else { continue };
-            write_state(connection, counted.holder.key, &counted.state)?;
+            let QuotaCount { used, since_day, touched_day } = counted.state.counted;
+            let last_used_ms = counted.state.last_used_ms;
+            write_state.execute(params![
+                counted.holder.key,
+                integer::kept(used),
+                since_day,
+                touched_day,
+                last_used_ms
+            ])?;
             let is_spent_until = spent_until(counted.rule, counted.state.counted);
             if is_spent_until != counted.was_spent_until {
                 edits.add(counted.holder.key, Edit::Spend(is_spent_until));
@@ -277,7 +288,6 @@ impl Fold {
         for ((key, tag), (uses, last)) in self.old_secrets.drain() {
             count_old_secret(connection, key, &tag, uses, last)?;
         }
-        // Made once for all of them, and not for each.
         let sql = format!("UPDATE hourly SET ({SUMS}) = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) WHERE number = ?1");
         let mut update = connection.prepare_cached(&sql)?;
         for at in self.changed_hours.drain(..) {
@@ -311,19 +321,9 @@ pub(super) fn state_of(connection: &Connection, key: i64) -> Result<KeyState, St
     rows.next()?.map_or_else(|| Ok(KeyState::default()), |found| row::state(found, 0))
 }
 
-fn write_state(connection: &Connection, key: i64, state: &KeyState) -> Result<(), StoreFault> {
-    let sql = "INSERT INTO states (key_number, used, since_day, touched_day, last_used_ms) VALUES (?1, ?2, ?3, ?4, ?5) \
-        ON CONFLICT (key_number) DO UPDATE SET used = ?2, since_day = ?3, touched_day = ?4, last_used_ms = ?5";
-    let counted = state.counted;
-    connection.prepare_cached(sql)?.execute(params![
-        key,
-        integer::kept(counted.used),
-        counted.since_day,
-        counted.touched_day,
-        state.last_used_ms
-    ])?;
-    Ok(())
-}
+/// Writes what is counted of a key.
+const WRITE_STATE: &str = "INSERT INTO states (key_number, used, since_day, touched_day, last_used_ms) VALUES (?1, ?2, ?3, ?4, ?5) \
+    ON CONFLICT (key_number) DO UPDATE SET used = ?2, since_day = ?3, touched_day = ?4, last_used_ms = ?5";
 
 /// Counts the use of a secret that its key still lists; of any other nobody asks.
 fn count_old_secret(

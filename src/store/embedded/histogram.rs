@@ -129,8 +129,14 @@ impl Histogram {
         let mut bytes = Vec::with_capacity(self.counts.len() * 3);
         let mut last = 0;
         for (bucket, count) in self.pairs() {
-            varint::write(&mut bytes, u64::from(bucket - last));
-            varint::write(&mut bytes, count);
+            match (u8::try_from(bucket - last), u8::try_from(count)) {
+                // Most are of one byte, and written together.
+                (Ok(gap @ 0..0x80), Ok(count @ 0..0x80)) => bytes.extend_from_slice(&[gap, count]),
+                _ => {
+                    varint::write(&mut bytes, u64::from(bucket - last));
+                    varint::write(&mut bytes, count);
+                }
+            }
             last = bucket;
         }
         bytes
