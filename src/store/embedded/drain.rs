@@ -103,7 +103,7 @@ impl<'a> Drain<'a> {
         };
         let (key, at) = self.fold.add(self.connection, account, (model, endpoint), entry)?;
         if is_refused {
-            self.fold.refuse(at, reason, entry.requests.into());
+            self.fold.refuse(at, reason, entry.requests);
         }
         if entry.outcome.is_recorded() {
             let dialect = number(numbers.dialects.get_mut(entry.dialect as usize), || name(entry.dialect.as_str()))?;

@@ -386,8 +386,8 @@ fn put_sums(statement: &mut CachedStatement<'_>, place: &[i64], sums: &mut Sums)
         at += 1;
         statement.raw_bind_parameter(at, number)?;
     }
-    statement.raw_bind_parameter(at + 1, sums.first_byte.to_bytes())?;
-    statement.raw_bind_parameter(at + 2, sums.duration.to_bytes())?;
+    statement.raw_bind_parameter(at + 1, sums.first_byte.bytes())?;
+    statement.raw_bind_parameter(at + 2, sums.duration.bytes())?;
     statement.raw_execute()?;
     Ok(())
 }

@@ -124,7 +124,7 @@ impl Histogram {
     }
 
     /// As it is kept.
-    pub(super) fn to_bytes(&mut self) -> Vec<u8> {
+    pub(super) fn bytes(&mut self) -> Vec<u8> {
         self.settle();
         let mut bytes = Vec::with_capacity(self.counts.len() * 3);
         let mut last = 0;
@@ -235,7 +235,7 @@ mod tests {
                 halves[at % 2].add(*value, 1);
             }
             let [mut one, mut other] = halves;
-            one.merge(Histogram::from_bytes(&other.to_bytes()).unwrap());
+            one.merge(Histogram::from_bytes(&other.bytes()).unwrap());
             prop_assert!((one.quantile(percent).unwrap() - exact).abs() <= exact * 0.07);
         }
 
@@ -243,7 +243,7 @@ mod tests {
         fn bytes_give_the_same_back(values in prop::collection::vec((any::<u64>(), any::<u64>()), 0..20)) {
             let mut histogram = Histogram::default();
             values.iter().for_each(|(value, times)| histogram.add(*value, *times));
-            prop_assert_eq!(Histogram::from_bytes(&histogram.to_bytes()), Ok(histogram));
+            prop_assert_eq!(Histogram::from_bytes(&histogram.bytes()), Ok(histogram));
         }
 
         #[test]
