@@ -65,7 +65,8 @@ impl<'a> Cursor<'a> {
             return Err(BodyFlaw::NotUtf8 { offset: 0 });
         }
         // Most bodies are ASCII, which is seen faster than that they are UTF-8.
-        let (is_smooth, is_ascii) = text::survey(body);
+        let (least, bits) = text::survey(body);
+        let (is_smooth, is_ascii) = (least >= 0x20, bits < 0x80);
         if !is_ascii {
             std::str::from_utf8(body).map_err(|error| BodyFlaw::NotUtf8 { offset: error.valid_up_to() })?;
         }

@@ -36,12 +36,6 @@ pub(super) fn has_special(blocks: &[u8; 2 * BLOCK]) -> bool {
     blocks.iter().fold(0, |found, byte| found | u8::from(is_special(*byte))) != 0
 }
 
-/// Whether there is a control character.
-#[inline]
-pub(super) fn has_control(block: &[u8; BLOCK]) -> bool {
-    first(block, |word| below(word, b' ')).is_some()
-}
-
 /// Whether there is a quotation mark, a bracket or a brace.
 #[inline]
 pub(in crate::dialect) fn has_bracket(block: &[u8; BLOCK]) -> bool {
@@ -93,7 +87,6 @@ mod tests {
             twice[BLOCK / 2..][..BLOCK].copy_from_slice(block);
             prop_assert_eq!(has_special(&twice), special(block).is_some());
             prop_assert_eq!(ending(block), first(|byte| matches!(byte, b'"' | b'\\')));
-            prop_assert_eq!(has_control(block), first(|byte| *byte < 0x20).is_some());
             let bracket = first(|byte| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']'));
             prop_assert_eq!(has_bracket(block), bracket.is_some());
         }

@@ -40,8 +40,10 @@ fn far_end(body: &[u8], mut at: usize, is_smooth: bool) -> Result<(usize, bool),
     }
 }
 
-/// Whether `body` holds no control character, and whether it is ASCII: one look at all of it. Those at its strings are for fewer bytes then.
-pub(super) fn survey(body: &[u8]) -> (bool, bool) {
+/// The lowest byte, and all bits that any byte has: one look at all of a body, which tells whether it is ASCII and holds no control
+/// character. Those at its strings are for fewer bytes then.
+pub(super) fn survey(body: &[u8]) -> (u8, u8) {
+    let add = |(least, bits): (u8, u8), byte: &u8| (least.min(*byte), bits | byte);
     let (blocks, tail) = body.as_chunks::<{ 4 * BLOCK }>();
     let (mut least, mut bits) = ([u8::MAX; BLOCK], [0; BLOCK]);
     // Nothing changes when a byte is looked at twice, so the last block may overlap the one before.
@@ -49,14 +51,12 @@ pub(super) fn survey(body: &[u8]) -> (bool, bool) {
     for block in blocks.iter().chain(last) {
         for lane in block.as_chunks::<BLOCK>().0 {
             for ((least, bits), byte) in least.iter_mut().zip(&mut bits).zip(lane) {
-                (*least, *bits) = ((*least).min(*byte), *bits | byte);
+                (*least, *bits) = add((*least, *bits), byte);
             }
         }
     }
-    let is_short = blocks.is_empty();
-    let rest = if is_short { tail } else { &[] };
-    let is_smooth = !block::has_control(&least) && rest.iter().all(|byte| *byte >= b' ');
-    (is_smooth, bits.is_ascii() && rest.is_ascii())
+    let found = least.into_iter().zip(bits).fold((u8::MAX, 0), |all, one| (all.0.min(one.0), all.1 | one.1));
+    if blocks.is_empty() { tail.iter().fold(found, add) } else { found }
 }
 
 /// The first quotation mark, backslash or control character from `at` on; the length of `body` when there is none. What is farther
@@ -229,14 +229,15 @@ mod tests {
             prop_assert_eq!(next_special(&plain, from, NEAR, false), plain.len());
             prop_assert_eq!(next_special(&plain, from, NEAR, true), plain.len());
             let is_control = special < 0x20;
-            prop_assert_eq!(survey(&plain), (true, plain.is_ascii()));
-            prop_assert_eq!(survey(&body), (body.iter().all(|byte| *byte >= 0x20), body.is_ascii()));
+            prop_assert_eq!(survey(&plain).0 >= 0x20, true);
+            prop_assert_eq!(survey(&body).1 < 0x80, body.is_ascii());
+            prop_assert_eq!(survey(&body).0, body.iter().copied().min().unwrap());
             if !is_control {
                 prop_assert_eq!(next_special(&body, from, NEAR, true), plain.len());
             }
             if special == b'"' {
                 prop_assert_eq!(end(&body, from, false), Ok((plain.len(), false)));
-                prop_assert_eq!(end(&body, from, survey(&body).0), Ok((plain.len(), false)));
+                prop_assert_eq!(end(&body, from, survey(&body).0 >= 0x20), Ok((plain.len(), false)));
             }
             let ending = body.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(body.len());
             prop_assert_eq!(plain_length(&body), ending);

@@ -159,11 +159,9 @@ impl Said {
         })
     }
 
-    /// Of the object that `json` begins with, and how long that is, when it is written plainly and holds no string but names.
-    pub(super) fn first_of(json: &[u8]) -> Option<(Self, usize)> {
-        let mut said = Self::default();
-        let length = plain::read_first(json, &mut said)?;
-        Some((said, length))
+    /// Reads the object that `json` begins with, and says how long it is, when it is written plainly and no value in it is a string.
+    pub(super) fn read_first(&mut self, json: &[u8]) -> Option<usize> {
+        plain::read_first(json, self)
     }
 
     /// Reads it, however it is written.

@@ -221,7 +221,8 @@ impl Scan {
     #[inline(never)]
     fn whole_usage(&mut self, json: &[u8], tally: &mut Tally) -> Option<usize> {
         let Slot::Usage(source) = self.slot else { return None };
-        let (said, length) = Said::first_of(json)?;
+        let mut said = Said::default();
+        let length = said.read_first(json)?;
         if length > LONGEST_USAGE || !matches!(json.get(length), Some(b',' | b'}')) {
             return None;
         }
