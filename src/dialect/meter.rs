@@ -12,6 +12,7 @@ mod count;
 mod decode;
 mod events;
 mod glance;
+mod marks;
 mod name;
 mod plain;
 mod report;

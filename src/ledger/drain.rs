@@ -12,13 +12,13 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::ledger::Counted;
 use crate::ledger::Settings;
-use crate::ledger::journal::{self, Entries, Journal};
+use crate::ledger::journal::{self, Journal};
 use crate::ledger::others::{News, Others};
 use crate::ledger::sums::Sums;
-use crate::ledger::{Counted, frame};
 use crate::spare::{self, Ebb};
-use crate::store::{Entry, JournalSlice, Store, StoreFault, UsageBatch, Write, Written};
+use crate::store::{Entries, Entry, JournalSlice, Store, StoreFault, UsageBatch, Write, Written, frame};
 use crate::telemetry::metrics::{LedgerMetrics, Reason};
 
 /// Entries with which a step is large enough to be written; it has up to what is read of one journal at once more. So many that what they add up
@@ -66,6 +66,8 @@ pub(super) struct Drain {
     pub(super) metrics: LedgerMetrics,
     /// Of what was pending before each round.
     pub(super) ebb: Ebb,
+    /// What journals are read into.
+    pub(super) rooms: Vec<Vec<u8>>,
 }
 
 /// Sums that were taken out and are not in the store yet, as a journal of their own, so that none is written twice.
@@ -136,6 +138,7 @@ impl Drain {
         }
         self.metrics.pending_bytes.set(i64::try_from(self.pending()).unwrap_or(i64::MAX));
         if self.ebb.has_come(was_pending / ENTRY_BYTES) {
+            self.rooms.clear();
             spare::give_back();
         }
         let was_behind = self.metrics.behind.set(i64::from(drained.is_err())) != 0;
@@ -161,8 +164,9 @@ impl Drain {
     fn drain_all(&mut self) -> Result<(), StoreFault> {
         let mut of_files = self.look_at_others();
         of_files = of_files.and(self.drain_others()?);
-        of_files =
-            of_files.and(drain_journals(&*self.store, self.journals().iter().map(AsRef::as_ref), &self.metrics)?);
+        let journals = self.journals();
+        let journals = journals.iter().map(AsRef::as_ref);
+        of_files = of_files.and(drain_journals(&*self.store, journals, &self.metrics, &mut self.rooms)?);
         self.drain_sums()?;
         of_files.map_err(unavailable)
     }
@@ -186,9 +190,7 @@ impl Drain {
         let (mut of_files, mut at) = (Ok(()), 0);
         while let Some(other) = self.others.known.get_mut(at) {
             while !other.entries.is_empty() {
-                let batch = other.entries.iter().take(BATCH).cloned().collect::<Vec<_>>();
-                let count = batch.len();
-                write_some(&*self.store, other.id, batch, &self.metrics)?;
+                let count = write_some(&*self.store, other.id, &other.entries, &self.metrics)?;
                 other.entries.drain(..count);
             }
             if !other.is_left {
@@ -240,9 +242,7 @@ impl Drain {
             }
         }
         while !summed.entries.is_empty() {
-            let batch = summed.entries.iter().take(BATCH).cloned().collect::<Vec<_>>();
-            let count = batch.len();
-            write_some(&*self.store, summed.id, batch, &self.metrics)?;
+            let count = write_some(&*self.store, summed.id, &summed.entries, &self.metrics)?;
             summed.entries.drain(..count);
         }
         Ok(())
@@ -254,7 +254,7 @@ impl Drain {
         let journals = std::mem::take(&mut *self.journals.lock().unwrap_or_else(PoisonError::into_inner));
         for journal in journals.into_iter().filter_map(Arc::into_inner) {
             // What its worker settled after the last round.
-            drain_journals(&*self.store, [&journal], &self.metrics)?.map_err(unavailable)?;
+            drain_journals(&*self.store, [&journal], &self.metrics, &mut self.rooms)?.map_err(unavailable)?;
             journal.remove().map_err(unavailable)?;
             forget(&*self.store, journal.id())?;
         }
@@ -286,30 +286,31 @@ fn drain_journals<'a>(
     store: &dyn Store,
     journals: impl IntoIterator<Item = &'a Journal>,
     metrics: &LedgerMetrics,
+    rooms: &mut Vec<Vec<u8>>,
 ) -> Result<io::Result<()>, StoreFault> {
     let mut of_files = Ok(());
     let mut step = Step::default();
     for journal in journals {
         let through = journal.last();
         loop {
-            let (entries, place) = match journal.oldest() {
+            let (entries, place) = match journal.oldest(rooms.pop().unwrap_or_default()) {
                 Ok(found) => found,
                 Err(error) => {
                     of_files = of_files.and(Err(error));
                     break;
                 }
             };
-            let is_all = entries.last().is_none_or(|(last, _)| *last >= through);
+            let is_all = entries.last().is_none_or(|last| last >= through);
             step.add(journal, entries, place);
             if !is_all || step.entries >= BATCH {
-                std::mem::take(&mut step).write(store, metrics)?;
+                std::mem::take(&mut step).write(store, metrics, rooms)?;
             }
             if is_all {
                 break;
             }
         }
     }
-    step.write(store, metrics)?;
+    step.write(store, metrics, rooms)?;
     Ok(of_files)
 }
 
@@ -317,7 +318,7 @@ fn drain_journals<'a>(
 #[derive(Default)]
 struct Step<'a> {
     slices: Vec<JournalSlice>,
-    places: Vec<(&'a Journal, Range<usize>)>,
+    places: Vec<(&'a Journal, Range<usize>, Entries)>,
     entries: usize,
 }
 
@@ -325,17 +326,20 @@ impl<'a> Step<'a> {
     fn add(&mut self, journal: &'a Journal, entries: Entries, place: Range<usize>) {
         self.entries += entries.len();
         if !entries.is_empty() {
-            self.slices.push(JournalSlice { journal: journal.id(), entries, is_last: false });
+            self.slices.push(JournalSlice { journal: journal.id(), entries: entries.clone(), is_last: false });
         }
-        self.places.push((journal, place));
+        self.places.push((journal, place, entries));
     }
 
     /// Once the store has it, the journals need it no more.
-    fn write(self, store: &dyn Store, metrics: &LedgerMetrics) -> Result<(), StoreFault> {
+    fn write(self, store: &dyn Store, metrics: &LedgerMetrics, rooms: &mut Vec<Vec<u8>>) -> Result<(), StoreFault> {
         if !self.slices.is_empty() {
             write(store, self.slices, metrics)?;
         }
-        self.places.into_iter().for_each(|(journal, place)| journal.advance(place));
+        for (journal, place, entries) in self.places {
+            journal.advance(place);
+            rooms.extend(entries.into_room());
+        }
         Ok(())
     }
 }
@@ -347,13 +351,22 @@ fn write(store: &dyn Store, slices: Vec<JournalSlice>, metrics: &LedgerMetrics) 
     Ok(())
 }
 
-fn write_some(store: &dyn Store, journal: Uuid, entries: Entries, metrics: &LedgerMetrics) -> Result<(), StoreFault> {
-    write(store, vec![JournalSlice { journal, entries, is_last: false }], metrics)
+/// Writes the first of these, as many as make a step, and says how many those are.
+fn write_some(
+    store: &dyn Store,
+    journal: Uuid,
+    entries: &[(u64, Entry)],
+    metrics: &LedgerMetrics,
+) -> Result<usize, StoreFault> {
+    let entries = entries.get(..BATCH).unwrap_or(entries);
+    let written = Entries::of(entries.iter().map(|(sequence, entry)| (*sequence, entry.as_text())));
+    write(store, vec![JournalSlice { journal, entries: written, is_last: false }], metrics)?;
+    Ok(entries.len())
 }
 
 /// The store need not know any more how far a journal was drained.
 fn forget(store: &dyn Store, journal: Uuid) -> Result<(), StoreFault> {
-    let slice = JournalSlice { journal, entries: Vec::new(), is_last: true };
+    let slice = JournalSlice { journal, entries: Entries::default(), is_last: true };
     store.write(Write::Usage(UsageBatch { slices: vec![slice] })).map(drop)
 }
 

@@ -44,7 +44,7 @@ impl Extent {
         let is_worth_it = is_single && free_in_front >= EAGER && free_in_front > end - start;
         if is_worth_it && length <= free_in_front {
             self.pieces.push_back(FIRST..FIRST);
-        } else if length > self.room(end) {
+        } else if length > if is_single { self.capacity - end } else { self.room(end) } {
             let ends = self.pieces.iter().map(|piece| piece.end).chain([FIRST]);
             let at = ends.max_by_key(|end| self.room(*end)).filter(|end| length <= self.room(*end))?;
             self.pieces.push_back(at..at);

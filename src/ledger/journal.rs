@@ -14,9 +14,9 @@ use memmap2::MmapMut;
 use uuid::Uuid;
 
 use crate::ledger::extent::{Extent, FIRST};
+use crate::ledger::mapping;
 use crate::ledger::sums::Sums;
-use crate::ledger::{frame, mapping};
-use crate::store::Entry;
+use crate::store::{Entries, Entry, frame};
 use crate::telemetry::metrics::LedgerMetrics;
 
 /// How a journal's file is told from any other.
@@ -27,9 +27,6 @@ const MOST_READ: usize = 1 << 20;
 
 /// Bytes that are read at once: they are still in the processor's cache when they are looked at.
 const PIECE: usize = 64 << 10;
-
-/// What most frames take, bytes.
-const USUAL: usize = 256;
 
 /// The end of the name of a journal's file.
 pub(super) const EXTENSION: &str = "journal";
@@ -53,6 +50,14 @@ struct Writer {
     extent: Extent,
     /// The sequence number of the next entry; the first is 1.
     next: u64,
+}
+
+/// Frames that were read: where they end, how many they are, the number of the last.
+#[derive(Default)]
+struct Frames {
+    end: usize,
+    count: usize,
+    last: u64,
 }
 
 impl Journal {
@@ -127,48 +132,56 @@ impl Journal {
         self.writer().extent.pending()
     }
 
-    /// The oldest entries that are not in the store yet, some thousands at most, and where they stand.
+    /// The oldest entries that are not in the store yet, some thousands at most, and where they stand. They are read into `room`, whatever is in it.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn oldest(&self) -> io::Result<(Entries, Range<usize>)> {
+    pub(super) fn oldest(&self, room: Vec<u8>) -> io::Result<(Entries, Range<usize>)> {
         let Range { start, end } = self.writer().extent.oldest();
-        let most = (end - start).min(MOST_READ);
-        let mut entries = Vec::with_capacity(most / USUAL);
-        let mut piece = vec![0; most.min(PIECE)];
-        let mut at = start;
-        while let Some(bytes) = piece.get_mut(..PIECE.min(start + most - at)).filter(|bytes| !bytes.is_empty()) {
+        let until = end.min(start + MOST_READ);
+        let mut bytes = room;
+        if bytes.len() < until - start {
+            bytes.resize(until - start, 0);
+        }
+        let (mut at, mut frames) = (start, Frames::default());
+        while at < until {
+            let length = PIECE.min(until - at);
+            let Some(piece) = bytes.get_mut(frames.end..frames.end + length) else { break };
             // Read as a file and not through the mapping, which the worker writes to meanwhile.
-            self.file.read_exact_at(bytes, at as u64)?;
-            let done = self.decode(bytes, at, at + bytes.len() == end, &mut entries);
+            self.file.read_exact_at(piece, at as u64)?;
+            let done = self.look(&mut bytes, &mut frames, length, at, at + length == end);
             if done == 0 {
                 break;
             }
             at += done;
         }
-        Ok((entries, start..at))
+        Ok((Entries::of_frames(bytes, frames.end, frames.count, frames.last), start..at))
     }
 
-    /// Adds what is in these bytes, which stand at `place`, to `entries`, and says how many bytes that was. Where they are not the last, the
-    /// end of them may be half a frame, which is left.
-    fn decode(&self, bytes: &[u8], place: usize, are_last: bool, entries: &mut Entries) -> usize {
-        let mut at = 0;
-        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            match frame::decode(rest) {
-                Some((sequence, entry, length)) => {
-                    entries.push((sequence, entry));
+    /// Looks at so many bytes behind `frames`, which stand at `place`, and says at how many it has looked. Where they are not the last, the
+    /// end of them may be half a frame, which is left. What is none is written over by what follows.
+    fn look(&self, bytes: &mut [u8], frames: &mut Frames, length: usize, place: usize, are_last: bool) -> usize {
+        let from = frames.end;
+        let (mut at, end) = (from, from + length);
+        while let Some(rest) = bytes.get(at..end).filter(|rest| !rest.is_empty()) {
+            match frame::check(rest) {
+                Some((sequence, length)) => {
+                    if frames.end != at {
+                        bytes.copy_within(at..at + length, frames.end);
+                    }
+                    *frames = Frames { end: frames.end + length, count: frames.count + 1, last: sequence };
                     at += length;
                 }
                 None if rest.len() < frame::LONGEST && !are_last => break,
                 // Memory or disk have changed it. What lies beyond is to be drained all the same.
                 None => {
-                    tracing::error!(journal = %self.id, place = place + at, "a damaged entry is left out");
+                    tracing::error!(journal = %self.id, place = place + at - from, "a damaged entry is left out");
                     self.metrics.lost.inc();
                     at += frame::STEP;
                 }
             }
         }
-        at
+        at - from
     }
 
     /// What [`Journal::oldest`] found there is in the store now.
@@ -211,12 +224,12 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
 }
 
 /// Entries with their sequence numbers, ascending.
-pub(super) type Entries = Vec<(u64, Entry)>;
+pub(super) type Numbered = Vec<(u64, Entry)>;
 
 /// What a file that was left behind turns out to be.
 pub(super) enum Found {
     /// A journal: its identity and its entries in their order.
-    Journal(Uuid, Entries),
+    Journal(Uuid, Numbered),
     /// One that was never made whole.
     Blank,
     /// Something else.
@@ -283,7 +296,7 @@ pub(super) fn parse(bytes: &[u8]) -> Found {
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         match frame::decode(rest) {
             Some((sequence, entry, length)) => {
-                entries.push((sequence, entry));
+                entries.push((sequence, entry.to_owned_text()));
                 at += length;
             }
             None => at += frame::STEP,

@@ -13,7 +13,6 @@
 
 mod drain;
 mod extent;
-mod frame;
 mod journal;
 mod mapping;
 mod others;
@@ -41,7 +40,7 @@ pub use settings::Settings;
 use crate::background;
 use crate::clock::Clock;
 use crate::spare::Ebb;
-use crate::store::{Store, StoreFault};
+use crate::store::{Store, StoreFault, frame};
 use crate::telemetry::metrics::LedgerMetrics;
 use drain::{Drain, Order, Summed, Told};
 use journal::Found;
@@ -191,6 +190,7 @@ impl Ledger {
             clock,
             metrics: metrics.clone(),
             ebb: Ebb::default(),
+            rooms: Vec::new(),
         };
         // Half of the window, so that with the time a commit takes the whole is not passed.
         let rest = (settings.window / 2).max(Duration::from_millis(1));

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::ledger::journal::{self, EXTENSION, Entries, Found};
-use crate::ledger::{extent, frame};
+use crate::ledger::extent;
+use crate::ledger::journal::{self, EXTENSION, Found, Numbered};
+use crate::store::frame;
 
 /// Looks after which a journal that is read along is searched whole, if what comes next does not stand where it is expected.
 const LOOKS_BETWEEN_SEARCHES: u32 = 10;
@@ -22,7 +23,7 @@ pub(super) struct Other {
     pub(super) id: Uuid,
     pub(super) path: PathBuf,
     /// What is not in the store yet.
-    pub(super) entries: Entries,
+    pub(super) entries: Numbered,
     /// Whether its process is gone, so that nothing more will be in it.
     pub(super) is_left: bool,
     /// The last entry that was taken out of it.
@@ -67,7 +68,7 @@ impl Other {
         Ok(news)
     }
 
-    fn read_along(&mut self, file: &File) -> io::Result<Entries> {
+    fn read_along(&mut self, file: &File) -> io::Result<Numbered> {
         let mut entries = Vec::new();
         let mut through = self.through;
         while let Some((entry, end)) = next(file, through + 1, [self.at, extent::FIRST])? {
@@ -98,7 +99,7 @@ fn next(file: &File, sequence: u64, places: [usize; 2]) -> io::Result<Option<(cr
         if let Some((found, entry, length)) = frame::decode(&bytes[..count])
             && found == sequence
         {
-            return Ok(Some((entry, at + length)));
+            return Ok(Some((entry.to_owned_text(), at + length)));
         }
     }
     Ok(None)

@@ -114,7 +114,7 @@ fn add(sum: &mut Entry, entry: &Entry<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::frame::tests::entry;
+    use crate::store::frame::tests::entry;
     use crate::telemetry::Metrics;
 
     #[test]

@@ -6,9 +6,9 @@ mod unwell;
 use std::collections::HashMap;
 
 use super::*;
-use crate::ledger::frame::tests::entry;
 use crate::limits::QuotaCount;
 use crate::store::embedded::{Embedded, Options};
+use crate::store::frame::tests::entry;
 use crate::store::{KeyState, StoreFault};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Reason;

@@ -4,7 +4,9 @@
 
 pub mod audit;
 pub mod embedded;
+pub mod entries;
 pub mod fault;
+pub(crate) mod frame;
 pub mod key;
 pub mod operator;
 pub mod remembered;
@@ -17,6 +19,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 pub use audit::{AuditEntry, AuditPage, AuditQuery};
+pub use entries::Entries;
 pub use fault::StoreFault;
 pub use key::{
     KeyDetails, KeyFilter, KeyPage, KeyRef, KeyState, Mask, NewApiFields, OldSecret, Order, PageFrom, SecretUse,

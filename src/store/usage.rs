@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::limits::QuotaCount;
 use crate::policy::{DialectName, Endpoint, Usage};
+use crate::store::Entries;
 use crate::units::{KeyId, Units};
 
 /// What became of one request of a known key. `S` is borrowed where an entry is made, owned where it was read back.
@@ -94,8 +95,8 @@ pub struct UsageBatch {
 pub struct JournalSlice {
     /// Which journal.
     pub journal: Uuid,
-    /// Each with its sequence number, ascending.
-    pub entries: Vec<(u64, Entry)>,
+    /// What it holds of them.
+    pub entries: Entries,
     /// Whether the journal's file is gone, so that its number need not be kept any more.
     pub is_last: bool,
 }

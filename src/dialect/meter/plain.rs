@@ -12,43 +12,59 @@ const MOST: u64 = 999_999_999_999_999;
 
 /// Reads `json` into `said`, which says nothing yet. `None`, with anything in `said`, when it is written otherwise.
 pub(super) fn read(json: &[u8], said: &mut Said) -> Option<()> {
-    let mut rest = Rest(json);
-    rest.object(|rest, member| {
-        match member {
-            Member::Number(number) => *said.counts.get_mut(number as usize)? = rest.count(number)?,
-            Member::Part(part) => rest.part(said.parts.get_mut(part as usize)?)?,
-            Member::Other => rest.pass(0)?,
-        }
-        Some(())
-    })?;
+    let mut rest = Rest { bytes: json, had_string: false };
+    rest.usage(said)?;
     rest.space();
-    rest.0.is_empty().then_some(())
+    rest.bytes.is_empty().then_some(())
+}
+
+/// Reads the object that `json` begins with, in which no value is a string, and says how long it is; otherwise the same.
+pub(super) fn read_first(json: &[u8], said: &mut Said) -> Option<usize> {
+    let mut rest = Rest { bytes: json, had_string: false };
+    rest.usage(said)?;
+    (!rest.had_string).then_some(json.len() - rest.bytes.len())
 }
 
 /// What is still to be read.
-struct Rest<'a>(&'a [u8]);
+struct Rest<'a> {
+    bytes: &'a [u8],
+    /// Whether a value was a string.
+    had_string: bool,
+}
 
 impl<'a> Rest<'a> {
     #[inline]
+    fn usage(&mut self, said: &mut Said) -> Option<()> {
+        self.object(|rest, member| {
+            match member {
+                Member::Number(number) => *said.counts.get_mut(number as usize)? = rest.count(number)?,
+                Member::Part(part) => rest.part(said.parts.get_mut(part as usize)?)?,
+                Member::Other => rest.pass(0)?,
+            }
+            Some(())
+        })
+    }
+
+    #[inline]
     fn space(&mut self) {
         // Mostly there is none.
-        while let [byte @ 0..=b' ', rest @ ..] = self.0 {
+        while let [byte @ 0..=b' ', rest @ ..] = self.bytes {
             if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
                 return;
             }
-            self.0 = rest;
+            self.bytes = rest;
         }
     }
 
     /// Whether `byte` comes next, white space aside, and passes it.
     #[inline]
     fn take(&mut self, byte: u8) -> bool {
-        match self.0 {
-            [first, rest @ ..] if *first == byte => self.0 = rest,
+        match self.bytes {
+            [first, rest @ ..] if *first == byte => self.bytes = rest,
             [0..=b' ', ..] => {
                 self.space();
-                let Some(rest) = self.0.strip_prefix(&[byte]) else { return false };
-                self.0 = rest;
+                let Some(rest) = self.bytes.strip_prefix(&[byte]) else { return false };
+                self.bytes = rest;
             }
             _ => return false,
         }
@@ -57,7 +73,7 @@ impl<'a> Rest<'a> {
 
     #[inline]
     fn word(&mut self, word: &[u8]) -> Option<()> {
-        self.0 = self.0.strip_prefix(word)?;
+        self.bytes = self.bytes.strip_prefix(word)?;
         Some(())
     }
 
@@ -94,14 +110,14 @@ impl<'a> Rest<'a> {
     #[inline]
     fn string(&mut self) -> Option<&'a [u8]> {
         self.take(b'"').then_some(())?;
-        let (text, behind) = self.0.split_at_checked(plain_length(self.0))?;
-        self.0 = behind.strip_prefix(b"\"")?;
+        let (text, behind) = self.bytes.split_at_checked(plain_length(self.bytes))?;
+        self.bytes = behind.strip_prefix(b"\"")?;
         Some(text)
     }
 
     #[inline]
     fn whole(&mut self) -> Option<u64> {
-        let (mut rest, mut value) = (self.0, 0);
+        let (mut rest, mut value) = (self.bytes, 0);
         while let [digit @ b'0'..=b'9', behind @ ..] = rest {
             value = value * 10 + u64::from(digit - b'0');
             rest = behind;
@@ -109,18 +125,18 @@ impl<'a> Rest<'a> {
                 return None;
             }
         }
-        let is_whole = match self.0 {
-            [b'0', ..] => self.0.len() - rest.len() == 1,
-            _ => rest.len() < self.0.len(),
+        let is_whole = match self.bytes {
+            [b'0', ..] => self.bytes.len() - rest.len() == 1,
+            _ => rest.len() < self.bytes.len(),
         };
-        self.0 = rest;
+        self.bytes = rest;
         is_whole.then_some(value)
     }
 
     /// A whole number, or null.
     #[inline]
     fn count(&mut self, number: Number) -> Option<Option<Count>> {
-        if self.0.starts_with(b"n") {
+        if self.bytes.starts_with(b"n") {
             return self.word(b"null").map(|()| None);
         }
         let scale = if number == Number::Seconds { Scaled::MILLI } else { Scaled::ONE };
@@ -129,7 +145,7 @@ impl<'a> Rest<'a> {
 
     /// An object of numbers, or null, into its place.
     fn part(&mut self, place: &mut Inside) -> Option<()> {
-        if self.0.starts_with(b"n") {
+        if self.bytes.starts_with(b"n") {
             *place = Inside::Absent;
             return self.word(b"null");
         }
@@ -150,8 +166,11 @@ impl<'a> Rest<'a> {
 
     /// A value that says nothing.
     fn pass(&mut self, depth: u32) -> Option<()> {
-        match self.0 {
-            [b'"', ..] => self.string().filter(|text| is_plain(text)).map(drop),
+        match self.bytes {
+            [b'"', ..] => {
+                self.had_string = true;
+                self.string().filter(|text| is_plain(text)).map(drop)
+            }
             [b'n', ..] => self.word(b"null"),
             [b't', ..] => self.word(b"true"),
             [b'f', ..] => self.word(b"false"),

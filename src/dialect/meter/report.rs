@@ -51,11 +51,16 @@ impl Report {
     pub(super) fn parse(source: Source, adds_cache: bool, has_output: bool, json: &[u8]) -> Option<Self> {
         let mut said = Said::default();
         said.read(json)?;
+        Self::of(source, adds_cache, has_output, &said)
+    }
+
+    /// Of what a usage object said. `None` when that is nothing.
+    pub(super) fn of(source: Source, adds_cache: bool, has_output: bool, said: &Said) -> Option<Self> {
         let report = match source {
-            Source::UsageMetadata => Self::gemini(&said),
-            Source::Meta => Self::rerank(&said),
-            Source::Usage | Source::MessageStart if adds_cache => Self::anthropic(source, &said),
-            Source::Usage | Source::MessageStart => Self::openai(&said, has_output),
+            Source::UsageMetadata => Self::gemini(said),
+            Source::Meta => Self::rerank(said),
+            Source::Usage | Source::MessageStart if adds_cache => Self::anthropic(source, said),
+            Source::Usage | Source::MessageStart => Self::openai(said, has_output),
         };
         let says = report.input.or(report.output).or(report.audio_ms).or(report.cached).or(report.written);
         says.map(|_| report)

@@ -159,7 +159,12 @@ impl Said {
         })
     }
 
-    /// The same, however it is written.
+    /// Reads the object that `json` begins with, and says how long it is, when it is written plainly and no value in it is a string.
+    pub(super) fn read_first(&mut self, json: &[u8]) -> Option<usize> {
+        plain::read_first(json, self)
+    }
+
+    /// Reads it, however it is written.
     #[inline(never)]
     fn read_any(&mut self, json: &[u8]) -> Option<()> {
         let mut json = serde_json::Deserializer::from_slice(json);

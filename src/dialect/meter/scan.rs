@@ -6,9 +6,11 @@
 
 use std::mem;
 
-use crate::dialect::json::{block, plain_length};
+use crate::dialect::json::plain_length;
+use crate::dialect::meter::marks::{MARKS, Mark, plain_elements, plain_value};
 use crate::dialect::meter::name::{Name, Texts};
 use crate::dialect::meter::report::Source;
+use crate::dialect::meter::said::Said;
 use crate::dialect::meter::tally::Tally;
 
 /// The longest usage object that is read, in bytes; real ones have under 2,000.
@@ -158,11 +160,7 @@ impl Scan {
                 Mark::Object => self.open(true),
                 Mark::Array => self.open(false),
                 Mark::End => self.close(piece, at - 1, tally),
-                Mark::Comma if self.in_object => {
-                    self.end_value(piece, at - 1, tally);
-                    self.expects_name = true;
-                    self.expects_text = false;
-                }
+                Mark::Comma if self.in_object => self.end_member(piece, at - 1, tally),
                 Mark::Colon if self.in_object && self.is_name => self.colon(self.named, at, tally),
                 Mark::Comma | Mark::Colon => {}
             }
@@ -172,30 +170,70 @@ impl Scan {
         }
     }
 
-    /// Reads the string that begins at `at`, to behind its end or that of the piece.
+    /// Reads the string that begins at `at`, to behind its end or that of the piece; and what follows it, as long as that is a member with a plain
+    /// value, and another one behind it.
     #[inline]
-    fn quote(&mut self, piece: &[u8], at: usize, tally: &mut Tally) -> usize {
-        let inside = piece.get(at..).unwrap_or_default();
-        let length = plain_length(inside);
-        // Most strings are whole and plain, and most names have their colon right behind them.
-        if let Some((text, [b'"', behind @ ..])) = inside.split_at_checked(length) {
-            let at = at + length + 1;
+    fn quote(&mut self, piece: &[u8], mut at: usize, tally: &mut Tally) -> usize {
+        loop {
+            let inside = piece.get(at..).unwrap_or_default();
+            let length = plain_length(inside);
+            // Most strings are whole and plain, and most names have their colon right behind them.
+            let Some((text, [b'"', behind @ ..])) = inside.split_at_checked(length) else {
+                return self.any_string(piece, at, tally);
+            };
+            at += length + 1;
             self.is_name = mem::take(&mut self.expects_name);
-            if !self.is_name {
-                if mem::take(&mut self.expects_text) {
-                    tally.text(length as u64);
+            if self.is_name {
+                let name = Name::of(text);
+                let [b':', value @ ..] = behind else {
+                    self.named = name;
+                    self.expects_text = false;
+                    return at;
+                };
+                at += 1;
+                self.colon(name, at, tally);
+                match value {
+                    [b'"', ..] => {
+                        at += 1;
+                        continue;
+                    }
+                    [b'0'..=b'9' | b'n' | b't' | b'f', ..] => at = plain_value(piece, at + 1),
+                    [b'{', ..] if self.slot_depth == self.depth && self.copy_from == at => {
+                        let Some(length) = self.whole_usage(value, tally) else { return at };
+                        at += length;
+                    }
+                    _ => return at,
                 }
+            } else if mem::take(&mut self.expects_text) {
+                tally.text(length as u64);
+            }
+            let is_next = self.in_object && matches!(piece.get(at..), Some([b',', b'"', ..]));
+            if !is_next {
                 return at;
             }
-            let name = Name::of(text);
-            if behind.starts_with(b":") {
-                self.colon(name, at + 1, tally);
-                return at + 1;
-            }
-            self.named = name;
-            self.expects_text = false;
-            return at;
+            self.end_member(piece, at, tally);
+            at += 2;
         }
+    }
+
+    /// Reads the usage object that `json` begins with, if it is written plainly, and says how long it is: what is inside need not be gone through
+    /// a second time then.
+    #[inline(never)]
+    fn whole_usage(&mut self, json: &[u8], tally: &mut Tally) -> Option<usize> {
+        let Slot::Usage(source) = self.slot else { return None };
+        let mut said = Said::default();
+        let length = said.read_first(json)?;
+        if length > LONGEST_USAGE || !matches!(json.get(length), Some(b',' | b'}')) {
+            return None;
+        }
+        self.slot_depth = 0;
+        self.usages = self.usages.saturating_add(1);
+        tally.said(source, &said);
+        Some(length)
+    }
+
+    /// Reads the string that begins at `at`, however it goes on.
+    fn any_string(&mut self, piece: &[u8], at: usize, tally: &mut Tally) -> usize {
         self.is_name = self.expects_name;
         self.is_text = mem::take(&mut self.expects_text) && !self.is_name;
         self.quoted = Quoted::Yes;
@@ -296,6 +334,14 @@ impl Scan {
             (Name::Message, Name::Usage) if self.members.usage => Some(Slot::Usage(Source::MessageStart)),
             _ => None,
         }
+    }
+
+    /// At the comma behind a member.
+    #[inline]
+    fn end_member(&mut self, piece: &[u8], at: usize, tally: &mut Tally) {
+        self.end_value(piece, at, tally);
+        self.expects_name = true;
+        self.expects_text = false;
     }
 
     /// The value being copied ends here when it is a member of the innermost container.
@@ -417,45 +463,4 @@ impl Slot {
     fn longest(self) -> usize {
         if matches!(self, Self::Usage(_)) { LONGEST_USAGE } else { LONGEST_SCALAR }
     }
-}
-
-/// What a byte outside of strings is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mark {
-    None,
-    Quote,
-    Object,
-    Array,
-    End,
-    Comma,
-    Colon,
-}
-
-static MARKS: [Mark; 256] = {
-    let mut marks = [Mark::None; 256];
-    marks[b'"' as usize] = Mark::Quote;
-    marks[b'{' as usize] = Mark::Object;
-    marks[b'[' as usize] = Mark::Array;
-    marks[b'}' as usize] = Mark::End;
-    marks[b']' as usize] = Mark::End;
-    marks[b',' as usize] = Mark::Comma;
-    marks[b':' as usize] = Mark::Colon;
-    marks
-};
-
-/// Behind the number or word of `piece` that goes on at `at`.
-#[inline]
-fn plain_value(piece: &[u8], at: usize) -> usize {
-    let rest = piece.get(at..).unwrap_or_default();
-    let length = rest.iter().position(|byte| MARKS[usize::from(*byte)] != Mark::None);
-    length.map_or(piece.len(), |length| at + length)
-}
-
-/// Behind what of `piece` from `at` on is neither a string nor a container, block by block: an array may hold thousands of numbers.
-#[inline]
-fn plain_elements(piece: &[u8], mut at: usize) -> usize {
-    while block::at(piece, at).is_some_and(|block| !block::has_bracket(block)) {
-        at += block::BLOCK;
-    }
-    at
 }

@@ -1,6 +1,7 @@
 //! What was found in an answer so far.
 
 use crate::dialect::meter::report::{Report, Source};
+use crate::dialect::meter::said::Said;
 use crate::policy::Usage;
 use crate::units::Tokens;
 
@@ -41,7 +42,15 @@ impl Tally {
 
     /// Takes up a usage object.
     pub(super) fn report(&mut self, source: Source, json: &[u8]) {
-        let Some(new) = Report::parse(source, self.adds_cache, self.has_output, json) else { return };
+        let mut said = Said::default();
+        if said.read(json).is_some() {
+            self.said(source, &said);
+        }
+    }
+
+    /// Takes up what a usage object said.
+    pub(super) fn said(&mut self, source: Source, said: &Said) {
+        let Some(new) = Report::of(source, self.adds_cache, self.has_output, said) else { return };
         match &mut self.report {
             Some(report) => report.update(new),
             None => self.report = Some(new),

@@ -1,9 +1,9 @@
 //! What is appended is there after the process is not, and what does not fit is summed up.
 
 use super::*;
-use crate::ledger::frame::tests::{entry, owned};
 use crate::ledger::others::{self, Other, Others};
 use crate::store::Outcome;
+use crate::store::frame::tests::{entry, owned};
 use crate::telemetry::Metrics;
 
 fn journal(folder: &Path, frames: usize) -> (Journal, Arc<Sums>, LedgerMetrics) {
@@ -47,11 +47,11 @@ fn entries_come_out_in_order_however_often_the_front_is_written_again() {
         }
         let mut last = 0;
         loop {
-            let (entries, place) = journal.oldest().unwrap();
-            let Some((sequence, _)) = entries.last() else { break };
-            assert!(entries.iter().all(|(sequence, entry)| *sequence == entry.units));
-            assert!(*sequence > last);
-            last = *sequence;
+            let (entries, place) = journal.oldest(Vec::new()).unwrap();
+            let Some(sequence) = entries.last() else { break };
+            assert!(entries.iter().all(|(sequence, entry)| sequence == entry.units));
+            assert!(sequence > last);
+            last = sequence;
             journal.advance(place);
         }
         assert_eq!((last, journal.last(), journal.pending()), (next - 1, next - 1, 0));
@@ -64,16 +64,16 @@ fn what_is_appended_while_the_drain_looks_at_an_empty_journal_stays_pending() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, ..) = journal(folder.path(), 10);
     (1..=3).for_each(|units| journal.append(&entry(1, units)));
-    let (_, place) = journal.oldest().unwrap();
+    let (_, place) = journal.oldest(Vec::new()).unwrap();
     journal.advance(place);
-    let (none, place) = journal.oldest().unwrap();
+    let (none, place) = journal.oldest(Vec::new()).unwrap();
     assert!(none.is_empty());
     // It begins anew at the front, before what the drain has seen.
     journal.append(&entry(1, 4));
     journal.advance(place);
     assert_eq!(journal.pending(), frame::length(&entry(1, 4)));
-    let (entries, _) = journal.oldest().unwrap();
-    assert_eq!(entries.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [4]);
+    let (entries, _) = journal.oldest(Vec::new()).unwrap();
+    assert_eq!(entries.iter().map(|(sequence, _)| sequence).collect::<Vec<_>>(), [4]);
 }
 
 #[test]
@@ -98,8 +98,8 @@ fn a_damaged_entry_costs_itself_alone() {
     (1..=5).for_each(|units| journal.append(&entry(1, units)));
     let length = frame::length(&entry(1, 1));
     journal.file.write_all_at(&[0xee; 20], (FIRST + length + 100) as u64).unwrap();
-    let (entries, place) = journal.oldest().unwrap();
-    assert_eq!(entries.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [1, 3, 4, 5]);
+    let (entries, place) = journal.oldest(Vec::new()).unwrap();
+    assert_eq!(entries.iter().map(|(sequence, _)| sequence).collect::<Vec<_>>(), [1, 3, 4, 5]);
     assert!(metrics.lost.get() > 0);
     journal.advance(place);
     assert_eq!(journal.pending(), 0);

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! block    FORM, records
-//! record   bits: which numbers differ, in the order of NUMBERS, and SECRET; the differences; 8 bytes of the secret, if there is one;
-//!          the request id's length, the request id
+//! record   bits: which numbers differ, in the order of NUMBERS, SECRET and OURS; the differences; 8 bytes of the secret, if there is one;
+//!          the request id: 16 bytes of one of ours, of any other its length and its text
 //! ```
 //!
 //! Everything but bytes and text is a number of variable length; differences have a sign. Before the first record all numbers are 0.
@@ -45,6 +45,9 @@ pub(super) const NUMBERS: [&str; 21] = [
 /// The bit that says that a secret follows.
 const SECRET: u64 = 1 << NUMBERS.len();
 
+/// The bit that says that the request id is one of ours.
+const OURS: u64 = SECRET << 1;
+
 /// Bytes that a record takes at most without its request id: bits, numbers, secret, length.
 const MOST_BYTES: usize = 10 * (NUMBERS.len() + 2) + 8;
 
@@ -54,9 +57,57 @@ pub(super) struct Record<'a> {
     /// In the order of [`NUMBERS`]; those without a sign as [`integer`](super::integer) keeps them.
     pub numbers: [i64; NUMBERS.len()],
     /// As the client was told.
-    pub request_id: &'a str,
+    pub request_id: Id<'a>,
     /// The beginning of the digest of a secret that another had taken the place of.
     pub previous_secret: Option<[u8; 8]>,
+}
+
+/// A request id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Id<'a> {
+    /// As the program makes them: [`PREFIX`] and these bytes as hexadecimal digits. So it takes less than half of its text.
+    Ours([u8; 16]),
+    /// Any other.
+    Text(&'a str),
+}
+
+/// What those that the program makes begin with.
+const PREFIX: &str = "req_";
+
+impl Default for Id<'_> {
+    fn default() -> Self {
+        Self::Text("")
+    }
+}
+
+impl<'a> Id<'a> {
+    /// Of its text.
+    pub(super) fn new(text: &'a str) -> Self {
+        let digits = text.strip_prefix(PREFIX).and_then(|digits| digits.as_bytes().as_array::<32>());
+        digits.and_then(bytes_of).map_or(Self::Text(text), Self::Ours)
+    }
+
+    /// Its text.
+    pub(super) fn to_text(self) -> Box<str> {
+        match self {
+            Self::Ours(bytes) => format!("{PREFIX}{:032x}", u128::from_be_bytes(bytes)).into(),
+            Self::Text(text) => text.into(),
+        }
+    }
+}
+
+/// What hexadecimal digits in lower case stand for.
+fn bytes_of(digits: &[u8; 32]) -> Option<[u8; 16]> {
+    let is_digit = |byte: u8| byte.wrapping_sub(b'0') < 10;
+    let is_letter = |byte: u8| byte.wrapping_sub(b'a') < 6;
+    let are_all = digits.iter().fold(true, |all, byte| all & (is_digit(*byte) | is_letter(*byte)));
+    // Of a letter the low bits are one more than what it exceeds nine by.
+    let values = digits.map(|byte| (byte & 0xf) + 9 * (byte >> 6));
+    let mut bytes = [0; 16];
+    for (byte, pair) in bytes.iter_mut().zip(values.as_chunks::<2>().0) {
+        *byte = pair[0] << 4 | pair[1];
+    }
+    are_all.then_some(bytes)
 }
 
 /// Numbers of the names in an entry.
@@ -76,7 +127,7 @@ pub(super) struct Names {
 
 impl<'a> Record<'a> {
     /// Of an entry, with the numbers of its key and its names.
-    pub(super) fn new(key: i64, names: Names, entry: &'a Entry) -> Self {
+    pub(super) fn new(key: i64, names: Names, entry: &Entry<&'a str>) -> Self {
         let kept = u64::cast_signed;
         let usage = &entry.usage;
         let numbers = [
@@ -102,7 +153,7 @@ impl<'a> Record<'a> {
             entry.touched_day.into(),
             entry.requests.into(),
         ];
-        Self { numbers, request_id: &entry.request_id, previous_secret: entry.previous_secret }
+        Self { numbers, request_id: Id::new(entry.request_id), previous_secret: entry.previous_secret }
     }
 
     /// When it was settled.
@@ -139,8 +190,12 @@ impl Block {
     /// Adds one.
     pub(super) fn add(&mut self, record: &Record<'_>) {
         // Once, and not for each byte.
-        self.bytes.reserve(MOST_BYTES + record.request_id.len());
-        let mut bits = record.previous_secret.map_or(0, |_| SECRET);
+        let (ours, text) = match &record.request_id {
+            Id::Ours(bytes) => (OURS, bytes.as_slice()),
+            Id::Text(text) => (0, text.as_bytes()),
+        };
+        self.bytes.reserve(MOST_BYTES + text.len());
+        let mut bits = record.previous_secret.map_or(0, |_| SECRET) | ours;
         for (at, (number, before)) in record.numbers.iter().zip(&self.before).enumerate() {
             bits |= u64::from(number != before) << at;
         }
@@ -152,8 +207,10 @@ impl Block {
         }
         self.before = record.numbers;
         self.bytes.extend_from_slice(record.previous_secret.as_ref().map_or(&[], |secret| secret));
-        varint::write(&mut self.bytes, record.request_id.len() as u64);
-        self.bytes.extend_from_slice(record.request_id.as_bytes());
+        if ours == 0 {
+            varint::write(&mut self.bytes, text.len() as u64);
+        }
+        self.bytes.extend_from_slice(text);
         self.records += 1;
         self.oldest_ms = self.oldest_ms.min(record.at_ms());
         self.newest_ms = self.newest_ms.max(record.at_ms());
@@ -218,7 +275,7 @@ impl<'a> Records<'a> {
 
     fn read(&mut self) -> Option<Record<'a>> {
         let bits = varint::read(&mut self.rest)?;
-        let mut differing = bits & !SECRET;
+        let mut differing = bits & !(SECRET | OURS);
         while differing != 0 {
             let number = self.numbers.get_mut(differing.trailing_zeros() as usize)?;
             *number = number.wrapping_add(varint::unfolded(varint::read(&mut self.rest)?));
@@ -232,10 +289,16 @@ impl<'a> Records<'a> {
                 Some(*secret)
             }
         };
-        let length = usize::try_from(varint::read(&mut self.rest)?).ok()?;
-        let (request_id, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
-        let request_id = std::str::from_utf8(request_id).ok()?;
+        let request_id = if bits & OURS != 0 {
+            let (bytes, rest) = self.rest.split_first_chunk()?;
+            self.rest = rest;
+            Id::Ours(*bytes)
+        } else {
+            let length = usize::try_from(varint::read(&mut self.rest)?).ok()?;
+            let (text, rest) = self.rest.split_at_checked(length)?;
+            self.rest = rest;
+            Id::Text(std::str::from_utf8(text).ok()?)
+        };
         Some(Record { numbers: self.numbers, request_id, previous_secret })
     }
 }
@@ -258,16 +321,16 @@ mod tests {
     proptest! {
         #[test]
         fn records_come_back(
-            made in prop::collection::vec((prop::array::uniform21(number()), ".{0,40}", any::<Option<[u8; 8]>>()), 0..40),
+            made in prop::collection::vec((prop::array::uniform21(number()), prop_oneof!["req_[0-9a-f]{32}", "req_[0-9a-g]{31,33}", ".{0,40}"], any::<Option<[u8; 8]>>()), 0..40),
         ) {
             let record = |(numbers, request_id, secret): &'_ ([i64; 21], String, Option<[u8; 8]>)| {
                 (*numbers, request_id.clone(), *secret)
             };
             let mut block = Block::default();
-            block.add(&Record { request_id: "left over", ..Record::default() });
+            block.add(&Record { request_id: Id::new("left over"), ..Record::default() });
             block.clear();
             for (numbers, request_id, previous_secret) in &made {
-                block.add(&Record { numbers: *numbers, request_id, previous_secret: *previous_secret });
+                block.add(&Record { numbers: *numbers, request_id: Id::new(request_id), previous_secret: *previous_secret });
             }
             prop_assert_eq!(block.records, made.len());
             prop_assert_eq!(block.oldest_ms, made.iter().map(|one| one.0[0]).min().unwrap_or(i64::MAX));
@@ -275,7 +338,7 @@ mod tests {
             let mut records = Records::of(block.as_bytes()).unwrap();
             let mut read = Vec::new();
             while let Some(one) = records.next().unwrap() {
-                read.push((one.numbers, one.request_id.to_owned(), one.previous_secret));
+                read.push((one.numbers, one.request_id.to_text().into_string(), one.previous_secret));
             }
             prop_assert_eq!(read, made.iter().map(record).collect::<Vec<_>>());
         }
@@ -293,19 +356,35 @@ mod tests {
     }
 
     #[test]
+    fn an_id_of_ours_takes_sixteen_bytes_and_no_other_is_taken_for_one() {
+        let ours = "req_0123456789abcdef0f1e2d3c4b5a6978";
+        assert!(
+            matches!(Id::new(ours), Id::Ours(bytes) if bytes[..9] == [1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0x0f])
+        );
+        for byte in 0..=127_u8 {
+            let text = ours.replace('3', char::from(byte).encode_utf8(&mut [0; 4]));
+            assert_eq!(*Id::new(&text).to_text(), text);
+            assert_eq!(matches!(Id::new(&text), Id::Ours(_)), matches!(byte, b'0'..=b'9' | b'a'..=b'f'), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_block_is_not_read_as_one() {
         assert!(Records::of(&[]).is_err() && Records::of(&[FORM + 1]).is_err());
         let mut block = Block::default();
         let numbers = std::array::from_fn(|at| at as i64 + 1);
-        block.add(&Record { numbers, request_id: "req", previous_secret: Some([7; 8]) });
-        let bytes = block.as_bytes();
-        assert!(Records::of(bytes).unwrap().next().is_ok());
-        for end in 2..bytes.len() {
-            assert_eq!(Records::of(&bytes[..end]).unwrap().next(), Err(damaged()), "{end}");
+        for id in ["req", "req_0123456789abcdef0123456789abcdef"] {
+            block.clear();
+            block.add(&Record { numbers, request_id: Id::new(id), previous_secret: Some([7; 8]) });
+            let bytes = block.as_bytes();
+            assert!(Records::of(bytes).unwrap().next().is_ok());
+            for end in 2..bytes.len() {
+                assert_eq!(Records::of(&bytes[..end]).unwrap().next(), Err(damaged()), "{end}");
+            }
         }
         // A bit of a number that there is not.
         let mut beyond = vec![FORM];
-        varint::write(&mut beyond, SECRET << 1);
+        varint::write(&mut beyond, OURS << 1);
         beyond.extend([1, 0, 0]);
         assert_eq!(Records::of(&beyond).unwrap().next(), Err(damaged()));
     }

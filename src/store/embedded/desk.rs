@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::store::embedded::file::Standing;
+use crate::store::embedded::fold::Fold;
 use crate::store::embedded::intern::Interned;
 use crate::store::embedded::readers::Readers;
 use crate::store::embedded::writer::{Job, Outcome};
@@ -18,13 +19,29 @@ pub(super) struct Desk {
     connection: Option<Connection>,
     /// Pages the file may have, as the connection was told.
     told_pages: u32,
-    interned: Interned,
+    known: Known,
+}
+
+/// What it knows without looking it up. After anything was taken back it is to be emptied.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Names and owners.
+    pub interned: Interned,
+    /// What is counted of keys and hours.
+    pub fold: Fold,
+}
+
+impl Known {
+    fn clear(&mut self) {
+        self.interned.clear();
+        self.fold.clear();
+    }
 }
 
 impl Desk {
     /// With a connection that was just opened.
     pub(super) fn new(readers: Arc<Readers>, connection: Connection) -> Self {
-        Self { readers, connection: Some(connection), told_pages: 0, interned: Interned::default() }
+        Self { readers, connection: Some(connection), told_pages: 0, known: Known::default() }
     }
 
     /// Does the jobs in one commit. Each has its own result once that is done; a job that fails takes back what it did and leaves
@@ -40,7 +57,7 @@ impl Desk {
         };
         if !faults.is_empty() {
             // What was looked up may have been written by what is taken back.
-            self.interned.clear();
+            self.known.clear();
         }
         let is_broken =
             |fault: &&StoreFault| !fault.is_conflict() && !matches!(fault, StoreFault::Full(_) | StoreFault::Locked(_));
@@ -52,15 +69,17 @@ impl Desk {
 
     /// Gives the connection up; the next write opens another.
     pub(super) fn reset(&mut self) {
-        self.interned.clear();
+        self.known.clear();
         // Not while it is the only one that still has a log which is gone from the disk.
         if self.readers.files().standing() != Standing::LogGone {
             self.connection = None;
         }
     }
 
-    /// Lets go of the statements it has prepared, of which some are for many rows, and of the pages it has read: the system has those too.
-    pub(super) fn give_back(&self) {
+    /// Lets go of what it has counted, of the statements it has prepared, of which some are for many rows, and of the pages it has read: the system
+    /// has those too.
+    pub(super) fn give_back(&mut self) {
+        self.known.fold.clear();
         let Some(connection) = &self.connection else { return };
         connection.flush_prepared_statement_cache();
         if let Err(error) = connection.release_memory() {
@@ -69,11 +88,11 @@ impl Desk {
     }
 
     fn try_commit(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome>, StoreFault> {
-        let (connection, interned) = self.ready()?;
+        let (connection, known) = self.ready()?;
         let mut step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let [job] = jobs {
             // A large job is alone, and taken back with the whole: a savepoint would remember every page it touches.
-            let outcome = perform(&step, interned, job);
+            let outcome = perform(&step, known, job);
             if outcome.is_ok() {
                 step.commit()?;
                 self.readers.note_committed();
@@ -83,12 +102,12 @@ impl Desk {
         let mut outcomes = Vec::with_capacity(jobs.len());
         for job in jobs {
             let part = step.savepoint()?;
-            let outcome = perform(&part, interned, job);
+            let outcome = perform(&part, known, job);
             match &outcome {
                 Ok(_) => part.commit()?,
                 Err(fault) => {
                     drop(part);
-                    interned.clear();
+                    known.clear();
                     // SQLite takes the whole of it back after some accidents.
                     if step.is_autocommit() {
                         return Err(fault.clone());
@@ -105,7 +124,7 @@ impl Desk {
     }
 
     /// The connection, in order.
-    fn ready(&mut self) -> Result<(&mut Connection, &mut Interned), StoreFault> {
+    fn ready(&mut self) -> Result<(&mut Connection, &mut Known), StoreFault> {
         match self.readers.files().standing() {
             Standing::Same => {}
             Standing::LogGone => self.mend()?,
@@ -127,7 +146,7 @@ impl Desk {
             connect::limit_pages(connection, pages)?;
             self.told_pages = pages;
         }
-        Ok((connection, &mut self.interned))
+        Ok((connection, &mut self.known))
     }
 
     /// The log was removed from the disk, but the open connections still have it: what is in it goes into the database, then all
@@ -141,7 +160,7 @@ impl Desk {
             }
             connect::empty_log(connection)?;
         }
-        self.interned.clear();
+        self.known.clear();
         self.connection = None;
         self.told_pages = 0;
         self.connection = Some(connect::writer(readers.files(), readers.options())?);
@@ -152,29 +171,34 @@ impl Desk {
 }
 
 /// Does one job; an error means that it is to be taken back.
-fn perform(connection: &Connection, interned: &mut Interned, job: &Job) -> Outcome {
+fn perform(connection: &Connection, known: &mut Known, job: &Job) -> Outcome {
     match job {
-        Job::Write(write) => apply(connection, interned, write),
+        Job::Write(write) => apply(connection, known, write),
         Job::Mend => Ok(Written::Done),
         #[cfg(test)]
         Job::Run(run) => {
             run(connection);
+            known.fold.clear();
             Ok(Written::Done)
         }
     }
 }
 
-fn apply(connection: &Connection, interned: &mut Interned, write: &Write) -> Outcome {
+fn apply(connection: &Connection, known: &mut Known, write: &Write) -> Outcome {
     match write {
         Write::Keys { changes, audit, remember } => {
-            let numbers = change::apply(connection, interned, changes)?;
+            let numbers = change::apply(connection, &mut known.interned, changes)?;
+            if !changes.is_empty() {
+                // Quotas and owners may be others from here on.
+                known.fold.clear();
+            }
             audit::append(connection, audit)?;
             if let Some(remember) = remember {
                 remembered::write(connection, remember, remembered::moment(changes, audit))?;
             }
             Ok(Written::Keys(numbers))
         }
-        Write::Usage(batch) => Ok(Written::Usage(drain::drain(connection, interned, batch)?)),
+        Write::Usage(batch) => Ok(Written::Usage(drain::drain(connection, known, batch)?)),
         Write::Operator(operator) => {
             remembered::write_operator(connection, operator)?;
             Ok(Written::Done)

@@ -1,12 +1,12 @@
 //! Settled requests: each once, as a record of its own and in the sums.
 
-use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use crate::policy::QuotaRule;
+use crate::policy::{DialectName, Endpoint, QuotaRule};
 use crate::store::embedded::block::{Names, Record};
-use crate::store::embedded::fold::{Fold, Group, MS_PER_HOUR};
+use crate::store::embedded::desk::Known;
+use crate::store::embedded::fold::{Fold, Holder};
 use crate::store::embedded::intern::Interned;
 use crate::store::embedded::records::Insert;
 use crate::store::embedded::{integer, row};
@@ -17,34 +17,21 @@ use crate::units::KeyId;
 /// store with names.
 const MOST_NAMES: i64 = 10_000;
 
-/// Where the entries of a key belong.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    key: i64,
-    owner: i64,
-    /// Its account in the fold.
-    account: usize,
-}
-
 /// Writes what of the batch was not drained before, and says how many entries that was.
 ///
 /// # Errors
-/// The store cannot be read or written; the caller rolls back.
-pub(super) fn drain(connection: &Connection, interned: &mut Interned, batch: &UsageBatch) -> Result<usize, StoreFault> {
-    let mut drain = Drain {
-        connection,
-        interned,
-        words: Words::default(),
-        places: HashMap::default(),
-        fold: Fold::default(),
-        records: Insert::new(connection),
-    };
+/// The store cannot be read or written; the caller rolls back, and `known` is not to be used again before it was emptied.
+pub(super) fn drain(connection: &Connection, known: &mut Known, batch: &UsageBatch) -> Result<usize, StoreFault> {
+    let Known { interned, fold } = known;
+    fold.begin(connection)?;
+    let numbers = Numbers::default();
+    let mut drain = Drain { connection, interned, numbers, fold, records: Insert::new(connection) };
     let mut new = 0;
     for slice in &batch.slices {
         new += drain.slice(slice)?;
     }
     drain.records.finish()?;
-    drain.fold.write(connection)?;
+    fold.write(connection)?;
     Ok(new)
 }
 
@@ -52,33 +39,31 @@ pub(super) fn drain(connection: &Connection, interned: &mut Interned, batch: &Us
 struct Drain<'a> {
     connection: &'a Connection,
     interned: &'a mut Interned,
-    words: Words<'a>,
-    places: HashMap<KeyId, Place>,
-    fold: Fold,
+    numbers: Numbers<'a>,
+    fold: &'a mut Fold,
     records: Insert<'a>,
 }
 
-/// What a name stands for in an entry.
-#[derive(Debug, Clone, Copy)]
-enum Role {
-    Dialect,
-    Endpoint,
-    Model,
-    Outcome,
-    Reason,
+/// Numbers of names that this batch has had.
+#[derive(Debug, Default)]
+struct Numbers<'a> {
+    dialects: [Option<i64>; DialectName::ALL.len()],
+    endpoints: [Option<i64>; Endpoint::ALL.len()],
+    outcomes: [Option<i64>; Outcome::ALL.len()],
+    /// Of the entry before: most have the same.
+    model: Option<(&'a str, i64)>,
+    reason: Option<(&'a str, i64)>,
 }
 
-/// The names of the entry before, by [`Role`]: most entries have the same.
-#[derive(Debug, Default)]
-struct Words<'a>([Option<(&'a str, i64)>; 5]);
-
-impl<'a> Words<'a> {
-    fn known(&self, role: Role, name: &str) -> Option<i64> {
-        self.0[role as usize].filter(|(known, _)| *known == name).map(|(_, number)| number)
-    }
-
-    fn remember(&mut self, role: Role, name: &'a str, number: i64) {
-        self.0[role as usize] = Some((name, number));
+/// The number that is `kept` for a name; if there is none, it is looked up.
+fn number(
+    kept: Option<&mut Option<i64>>,
+    look_up: impl FnOnce() -> Result<i64, StoreFault>,
+) -> Result<i64, StoreFault> {
+    match kept {
+        Some(Some(number)) => Ok(*number),
+        Some(none) => Ok(*none.insert(look_up()?)),
+        None => look_up(),
     }
 }
 
@@ -86,14 +71,14 @@ impl<'a> Drain<'a> {
     fn slice(&mut self, slice: &'a JournalSlice) -> Result<usize, StoreFault> {
         let before = mark(self.connection, slice.journal)?;
         let (mut last, mut new) = (before, 0);
-        for (sequence, entry) in &slice.entries {
-            if last.is_some_and(|last| *sequence <= last) {
-                continue;
+        slice.entries.try_each(|sequence, entry| {
+            if last.is_some_and(|last| sequence <= last) {
+                return Ok(());
             }
-            last = Some(*sequence);
+            last = Some(sequence);
             new += 1;
-            self.entry(entry)?;
-        }
+            self.entry(entry)
+        })?;
         if slice.is_last {
             forget_mark(self.connection, slice.journal)?;
         } else if let Some(last) = last.filter(|_| last != before) {
@@ -102,31 +87,37 @@ impl<'a> Drain<'a> {
         Ok(new)
     }
 
-    fn entry(&mut self, entry: &'a Entry) -> Result<(), StoreFault> {
-        let place = self.place(entry)?;
+    fn entry(&mut self, entry: &Entry<&'a str>) -> Result<(), StoreFault> {
+        let account = self.account(entry)?;
         let model = self.model(entry)?;
-        let endpoint = self.name(Role::Endpoint, entry.endpoint.as_str())?;
-        if entry.outcome.is_recorded() {
-            let dialect = self.name(Role::Dialect, entry.dialect.as_str())?;
-            let outcome = self.name(Role::Outcome, entry.outcome.as_str())?;
-            let reason = self.name(Role::Reason, &entry.reason)?;
-            let names = Names { dialect, endpoint, model, outcome, reason };
-            self.records.add(&Record::new(place.key, names, entry))?;
-        }
-        let reason = match entry.outcome {
-            Outcome::Refused => Some(self.name(Role::Reason, &entry.reason)?),
-            _ => None,
+        let (interned, connection, numbers) = (&mut *self.interned, self.connection, &mut self.numbers);
+        let mut name = |name| interned.name(connection, name);
+        let endpoint = number(numbers.endpoints.get_mut(entry.endpoint as usize), || name(entry.endpoint.as_str()))?;
+        let is_refused = entry.outcome == Outcome::Refused;
+        let reason = match numbers.reason.filter(|(known, _)| *known == entry.reason) {
+            Some((_, number)) => number,
+            None if entry.outcome.is_recorded() || is_refused => {
+                numbers.reason.insert((entry.reason, name(entry.reason)?)).1
+            }
+            None => 0,
         };
-        let hour = entry.at_unix_ms.div_euclid(MS_PER_HOUR);
-        let group = Group { hour, key: place.key, owner: place.owner, model, endpoint };
-        self.fold.add(place.account, group, reason, entry);
+        let (key, at) = self.fold.add(self.connection, account, (model, endpoint), entry)?;
+        if is_refused {
+            self.fold.refuse(at, reason, entry.requests);
+        }
+        if entry.outcome.is_recorded() {
+            let dialect = number(numbers.dialects.get_mut(entry.dialect as usize), || name(entry.dialect.as_str()))?;
+            let outcome = number(numbers.outcomes.get_mut(entry.outcome as usize), || name(entry.outcome.as_str()))?;
+            let names = Names { dialect, endpoint, model, outcome, reason };
+            self.records.add(&Record::new(key, names, entry))?;
+        }
         Ok(())
     }
 
-    /// The key's number, and its owner and account now. A key that is not known gets a number all the same: what it used is not lost.
-    fn place(&mut self, entry: &Entry) -> Result<Place, StoreFault> {
-        if let Some(place) = self.places.get(&entry.key) {
-            return Ok(*place);
+    /// The account of the key. A key that is not known gets a number all the same: what it used is not lost.
+    fn account(&mut self, entry: &Entry<&str>) -> Result<usize, StoreFault> {
+        if let Some(account) = self.fold.account(entry.key) {
+            return Ok(account);
         }
         let (key, owner, quota) = match self.known_place(entry.key)? {
             Some(known) => known,
@@ -141,9 +132,7 @@ impl<'a> Drain<'a> {
                 (self.connection.last_insert_rowid(), owner, None)
             }
         };
-        let place = Place { key, owner, account: self.fold.open(self.connection, key, quota)? };
-        self.places.insert(entry.key, place);
-        Ok(place)
+        self.fold.open(self.connection, entry.key, Holder { key, owner }, quota)
     }
 
     fn known_place(&self, key: KeyId) -> Result<Option<(i64, i64, Option<QuotaRule>)>, StoreFault> {
@@ -154,25 +143,24 @@ impl<'a> Drain<'a> {
         Ok(Some((found.get(0)?, found.get(1)?, row::quota(found, 2)?)))
     }
 
-    fn model(&mut self, entry: &'a Entry) -> Result<i64, StoreFault> {
-        if entry.outcome.is_recorded() {
-            return self.name(Role::Model, &entry.model);
-        }
-        if let Some(number) = self.interned.known_name(self.connection, &entry.model)? {
+    fn model(&mut self, entry: &Entry<&'a str>) -> Result<i64, StoreFault> {
+        if let Some((_, number)) = self.numbers.model.filter(|(known, _)| *known == entry.model) {
             return Ok(number);
         }
-        let sql = "SELECT ifnull(max(number), 0) FROM names";
-        let names: i64 = self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-        let name = if names < MOST_NAMES { &*entry.model } else { "" };
-        self.interned.name(self.connection, name)
-    }
-
-    fn name(&mut self, role: Role, name: &'a str) -> Result<i64, StoreFault> {
-        if let Some(number) = self.words.known(role, name) {
-            return Ok(number);
-        }
-        let number = self.interned.name(self.connection, name)?;
-        self.words.remember(role, name, number);
+        let known = self.interned.known_name(self.connection, entry.model)?;
+        let number = match known {
+            Some(number) => number,
+            None if entry.outcome.is_recorded() => self.interned.name(self.connection, entry.model)?,
+            None => {
+                let sql = "SELECT ifnull(max(number), 0) FROM names";
+                let names: i64 = self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+                if names >= MOST_NAMES {
+                    return self.interned.name(self.connection, "");
+                }
+                self.interned.name(self.connection, entry.model)?
+            }
+        };
+        self.numbers.model = Some((entry.model, number));
         Ok(number)
     }
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::policy::{DialectName, Endpoint, Usage};
-use crate::store::embedded::block::{self, Block, NUMBERS, Record, Records};
+use crate::store::embedded::block::{self, Block, Id, NUMBERS, Record, Records};
 use crate::store::{Entry, Outcome, StoreFault};
 use crate::units::KeyId;
 
@@ -184,7 +184,7 @@ fn single(
     for (at, number) in record.numbers.iter_mut().enumerate() {
         *number = row.get(at)?;
     }
-    record.request_id = row.get_ref(NUMBERS.len())?.as_str().map_err(rusqlite::Error::from)?;
+    record.request_id = Id::new(row.get_ref(NUMBERS.len())?.as_str().map_err(rusqlite::Error::from)?);
     record.previous_secret = row.get(NUMBERS.len() + 1)?;
     keep(&record)
 }
@@ -223,7 +223,7 @@ impl Reader<'_> {
         ] = record.numbers;
         let read = i64::cast_unsigned;
         Ok(Entry {
-            request_id: record.request_id.into(),
+            request_id: record.request_id.to_text(),
             at_unix_ms,
             key: self.key(key)?,
             previous_secret: record.previous_secret,

@@ -96,8 +96,8 @@ impl Sheet<'_> {
 
 impl Sum {
     fn into_row(self, group: String) -> UsageRow {
-        let sums = self.sums;
-        let ms = |histogram: &Histogram, percent| histogram.quantile(percent).map(|us| us / 1_000.0);
+        let mut sums = self.sums;
+        let ms = |histogram: &mut Histogram, percent| histogram.quantile(percent).map(|us| us / 1_000.0);
         UsageRow {
             group,
             name: self.name,
@@ -109,10 +109,10 @@ impl Sum {
             cached_input_tokens: sums.cached_input_tokens,
             output_tokens: sums.output_tokens,
             units: sums.units,
-            first_byte_p50_ms: ms(&sums.first_byte, 50),
-            first_byte_p99_ms: ms(&sums.first_byte, 99),
-            duration_p50_ms: ms(&sums.duration, 50),
-            duration_p99_ms: ms(&sums.duration, 99),
+            first_byte_p50_ms: ms(&mut sums.first_byte, 50),
+            first_byte_p99_ms: ms(&mut sums.first_byte, 99),
+            duration_p50_ms: ms(&mut sums.duration, 50),
+            duration_p99_ms: ms(&mut sums.duration, 99),
         }
     }
 }

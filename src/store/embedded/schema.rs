@@ -8,7 +8,7 @@ use crate::store::StoreFault;
 const APPLICATION: i64 = 0x4b65_7957;
 
 /// Each leads from the version before it to the next; the first makes version 1 of an empty file. Never changed once released.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// The version this program writes.
 pub(super) fn known() -> i64 {

@@ -96,7 +96,7 @@ fn work(queue: &Receiver<Asked>, mut desk: Desk) {
     let (mut waiting, mut written) = (Waiting::default(), 0);
     loop {
         if waiting.is_empty() {
-            let Some(job) = next(queue, &desk, &mut written) else { return };
+            let Some(job) = next(queue, &mut desk, &mut written) else { return };
             waiting.sort_in(job);
         }
         while let Ok(job) = queue.try_recv() {
@@ -115,7 +115,7 @@ fn work(queue: &Receiver<Asked>, mut desk: Desk) {
 }
 
 /// Waits for a job; `None` when nobody can ask any more. `written` are the rows since memory went back last.
-fn next(queue: &Receiver<Asked>, desk: &Desk, written: &mut usize) -> Option<Asked> {
+fn next(queue: &Receiver<Asked>, desk: &mut Desk, written: &mut usize) -> Option<Asked> {
     if *written > LITTLE {
         match queue.recv_timeout(REST) {
             Ok(job) => return Some(job),
@@ -133,12 +133,14 @@ fn next(queue: &Receiver<Asked>, desk: &Desk, written: &mut usize) -> Option<Ask
 /// Gives every job its own result, or all the same fault.
 fn answer(jobs: Vec<Asked>, answers: Result<Vec<Outcome>, StoreFault>) {
     match answers {
-        Ok(answers) => jobs.into_iter().zip(answers).for_each(|(asked, answer)| reply(&asked, answer)),
-        Err(fault) => jobs.iter().for_each(|asked| reply(asked, Err(fault.clone()))),
+        Ok(answers) => jobs.into_iter().zip(answers).for_each(|(asked, answer)| reply(asked, answer)),
+        Err(fault) => jobs.into_iter().for_each(|asked| reply(asked, Err(fault.clone()))),
     }
 }
 
-fn reply(asked: &Asked, answer: Outcome) {
+fn reply(asked: Asked, answer: Outcome) {
+    // Gone before it is answered: whoever asked uses the memory again.
+    drop(asked.job);
     // Whoever asked waits for it; there is room for the one answer.
     let _received = asked.answer.try_send(answer);
 }

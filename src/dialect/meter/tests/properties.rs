@@ -47,6 +47,8 @@ proptest! {
         parts in prop::collection::vec(prop::sample::select(vec![
             "{", "}", "[", "]", ",", ":", "\"", " ", "null", "\"usage\":", "\"usageMetadata\":", "\"response\":{", "\"message\":{",
             "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}", "\"usageMetadata\":{\"promptTokenCount\":3}", "\"choices\":[", "\"choices\":[]",
+            "\"usage\":{\"prompt_tokens\":7,\"text\":\"abc\"}", "\"usage\":{\"input_tokens\":7,\"x\":{\"content\":[1,\"abc\"]},\"type\":null}", "\"usage\":{},\"type\":\"message_stop\"",
+            "\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1.5}", "\"usage\":{\"output_tokens\":9} ", "\"id\":true,\"content\":\"x\",", "\"content\":7,",
             "\"candidates\":[{", "\"finishReason\":\"STOP\"", "\"type\":\"message_stop\"", "\"content\":\"abc\"", "\"content\":", "\"text\"", "\"a\\n\\u00e9\"",
             "\"a string that is longer than two blocks of sixteen\"", "-0.0069292834,0.0001,-7,1e5,12345678901234567890", "\"x\\\"", "\"\"", "1700000000",
         ]), 0..40),

@@ -210,6 +210,29 @@ fn records(store: &Embedded) -> Vec<Entry> {
 }
 
 #[test]
+fn what_another_program_has_written_meanwhile_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = Embedded::open(&path).unwrap();
+    let used = || store.books().unwrap().counts.iter().map(|(_, count)| count.used).sum::<u64>();
+    assert_eq!(drain(&store, vec![slice(1, 1, &[entry(id(1)), entry(id(1))])]), 2);
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute_batch("UPDATE states SET used = used + 5; UPDATE hourly SET units = units + 5, requests = 7")
+        .unwrap();
+    assert_eq!(drain(&store, vec![slice(1, 3, &[entry(id(1))])]), 1);
+    assert_eq!((used(), total(&store).units, total(&store).requests), (35, 35, 8));
+    // And without anybody else, one batch after the other.
+    for sequence in 4..20 {
+        assert_eq!(
+            drain(&store, vec![slice(1, sequence, &[entry(id(1)), entry(id(2))])]),
+            if sequence == 4 { 2 } else { 1 }
+        );
+    }
+    assert_eq!((used(), total(&store).requests), (35 + 17 * 10, 8 + 17));
+}
+
+#[test]
 fn what_version_1_wrote_is_kept_read_and_folded_away_like_all_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");

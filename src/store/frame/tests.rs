@@ -6,7 +6,7 @@ use super::*;
 use crate::limits::QuotaCount;
 
 /// An entry with everything in it.
-pub(in crate::ledger) fn entry(key: u128, units: u64) -> Entry<&'static str> {
+pub(crate) fn entry(key: u128, units: u64) -> Entry<&'static str> {
     Entry {
         request_id: "req_0123456789abcdef0123456789abcdef",
         at_unix_ms: 1_767_225_600_000,
@@ -29,7 +29,7 @@ pub(in crate::ledger) fn entry(key: u128, units: u64) -> Entry<&'static str> {
 }
 
 /// The same, its strings owned.
-pub(in crate::ledger) fn owned(entry: &Entry<&str>) -> Entry {
+pub(crate) fn owned(entry: &Entry<&str>) -> Entry {
     entry.to_owned_text()
 }
 
@@ -69,7 +69,7 @@ fn a_long_name_is_cut_and_the_frame_stays_within_its_bound() {
 proptest! {
     #[test]
     fn every_entry_is_read_back_as_it_was_written(
-        texts in ("[ -~]{0,128}", "[ -~]{0,256}", "[a-z_]{0,30}"),
+        texts in ("[ -~]{0,128}", "[ -~]{0,250}|[a-zé]{0,100}", "[a-z_]{0,30}"),
         codes in (0_usize..5, 0_usize..4, 0_usize..23),
         numbers: [u64; 10], at: i64, key: u128, previous: Option<[u8; 8]>, days: (i32, i32), status: u16, requests: u32, estimated: bool,
     ) {
@@ -83,7 +83,10 @@ proptest! {
         };
         let bytes = framed(&entry, sequence);
         prop_assert_eq!(bytes.len() % STEP, 0);
-        prop_assert_eq!(decode(&bytes), Some((sequence, owned(&entry), bytes.len())));
+        prop_assert_eq!(decode(&bytes), Some((sequence, entry.clone(), bytes.len())));
+        prop_assert_eq!(check(&bytes), Some((sequence, bytes.len())));
+        prop_assert_eq!(read(&bytes), Some((sequence, entry, bytes.len())));
+        prop_assert_eq!(&crc32fast::hash(&bytes[8..]).to_le_bytes(), &bytes[4..8]);
     }
 
     #[test]
@@ -94,6 +97,19 @@ proptest! {
         changed[at] ^= other;
         prop_assert_eq!(decode(&changed), None, "byte {}", at);
         prop_assert_eq!(decode(&whole[..cut.index(whole.len())]), None);
+    }
+
+    #[test]
+    fn what_is_checked_is_what_can_be_read(
+        text in "[a-zé]{0,40}", at in prop::sample::select(vec![8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 152, 153, 160]), other: u8,
+    ) {
+        let mut bytes = framed(&Entry { model: &*text, reason: &text, ..entry(7, 8) }, 3);
+        bytes[at] = other;
+        let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]])).next_multiple_of(STEP);
+        if let Some(sum) = bytes.get(8..length).map(crc32fast::hash) {
+            bytes[4..8].copy_from_slice(&sum.to_le_bytes());
+        }
+        prop_assert_eq!(check(&bytes), decode(&bytes).map(|(sequence, _, length)| (sequence, length)));
     }
 
     #[test]

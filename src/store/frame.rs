@@ -1,4 +1,4 @@
-//! An entry as bytes of a journal.
+//! An entry as bytes: as it stands in a journal, and as it goes from there into the store.
 //!
 //! A frame is a head of fixed size, three strings and zeros up to a multiple of [`STEP`]. It begins with a mark that no string can
 //! hold and a checksum over all that follows, so each is found and judged by itself, whatever became of those around it.
@@ -16,13 +16,13 @@ use crate::store::{Entry, Outcome};
 use crate::units::KeyId;
 
 /// Every frame begins at a multiple of so many bytes.
-pub(super) const STEP: usize = 64;
+pub(crate) const STEP: usize = 64;
 
 /// Bytes of a frame before its strings.
 const HEAD: usize = 152;
 
 /// The longest frame.
-pub(super) const LONGEST: usize = (HEAD + MOST_REASON + MOST_REQUEST_ID + MOST_MODEL).next_multiple_of(STEP);
+pub(crate) const LONGEST: usize = (HEAD + MOST_REASON + MOST_REQUEST_ID + MOST_MODEL).next_multiple_of(STEP);
 
 const MOST_REASON: usize = 64;
 const MOST_REQUEST_ID: usize = 128;
@@ -42,20 +42,23 @@ fn strings<'a>(entry: &Entry<&'a str>) -> [&'a str; 3] {
 }
 
 /// How many bytes the frame of `entry` takes: a multiple of [`STEP`], at most [`LONGEST`].
-pub(super) fn length(entry: &Entry<&str>) -> usize {
+pub(crate) fn length(entry: &Entry<&str>) -> usize {
     let text: usize = strings(entry).iter().map(|text| text.len()).sum();
     (HEAD + text).next_multiple_of(STEP)
 }
 
 /// Writes the frame of `entry` over `out`, which is [`length`] bytes long. The mark is written last: half a frame has none.
-pub(super) fn encode(entry: &Entry<&str>, sequence: u64, out: &mut [u8]) {
+pub(crate) fn encode(entry: &Entry<&str>, sequence: u64, out: &mut [u8]) {
     let texts = strings(entry);
     let text_length: usize = texts.iter().map(|text| text.len()).sum();
-    let mut head = Cursor { bytes: [0; HEAD], at: 8 };
     let usage = &entry.usage;
     let flags = if usage.estimated { ESTIMATED } else { 0 }
         | if entry.previous_secret.is_some() { BY_PREVIOUS_SECRET } else { 0 };
     let [reason, request_id, model] = texts.map(str::len);
+    let Some((head, rest)) = out.split_first_chunk_mut::<HEAD>() else { return };
+    let mut head = Cursor { head, at: 0 };
+    // Mark and checksum.
+    head.put([0; 8]);
     head.put(short(HEAD + text_length).to_le_bytes());
     head.put([VERSION, entry.outcome as u8, entry.dialect as u8, entry.endpoint as u8, flags]);
     head.put([small(reason), small(request_id), 0]);
@@ -75,8 +78,7 @@ pub(super) fn encode(entry: &Entry<&str>, sequence: u64, out: &mut [u8]) {
     head.put(entry.first_byte_us.to_le_bytes());
     head.put(entry.duration_us.to_le_bytes());
     head.put(entry.requests.to_le_bytes());
-    let (fixed, rest) = out.split_at_mut(HEAD.min(out.len()));
-    fixed.copy_from_slice(&head.bytes[..fixed.len()]);
+    head.put([0; 4]);
     let mut at = 0;
     for text in texts {
         if let Some(place) = rest.get_mut(at..at + text.len()) {
@@ -87,73 +89,108 @@ pub(super) fn encode(entry: &Entry<&str>, sequence: u64, out: &mut [u8]) {
     if let Some(zeros) = rest.get_mut(at..) {
         zeros.fill(0);
     }
-    let sum = crc32fast::hash(out.get(8..).unwrap_or_default());
+    seal(out);
+}
+
+/// Puts checksum and mark in front.
+fn seal(out: &mut [u8]) {
+    // The same as that of what follows them: zeros in front change nothing of a checksum that begins at zero, and one that does not begins with its
+    // first four bytes turned over. So it is that of a multiple of 64 bytes, which have no rest to be gone through one by one.
+    turn_over(out);
+    let mut sum = crc32fast::Hasher::new_with_initial(u32::MAX);
+    sum.update(out);
+    turn_over(out);
     if let Some((mark, rest)) = out.split_first_chunk_mut::<4>() {
         if let Some(place) = rest.first_chunk_mut::<4>() {
-            *place = sum.to_le_bytes();
+            *place = sum.finalize().to_le_bytes();
         }
         *mark = MARK;
     }
 }
 
+fn turn_over(out: &mut [u8]) {
+    if let Some(first) = out.get_mut(8..12).and_then(|rest| rest.first_chunk_mut::<4>()) {
+        *first = first.map(|byte| !byte);
+    }
+}
+
 /// The frame that `bytes` begin with: its sequence number, its entry, and how many bytes it takes. `None` when there is no whole one.
-pub(super) fn decode(bytes: &[u8]) -> Option<(u64, Entry, usize)> {
-    let mut head = Reader(bytes);
-    if head.take::<4>()? != MARK {
-        return None;
+pub(crate) fn decode(bytes: &[u8]) -> Option<(u64, Entry<&str>, usize)> {
+    seal_of(bytes)?;
+    read(bytes)
+}
+
+/// Whether [`decode`] gives something, and what of it but the entry.
+pub(crate) fn check(bytes: &[u8]) -> Option<(u64, usize)> {
+    let head = seal_of(bytes)?;
+    let [outcome, dialect, endpoint, _, reason, request_id] = field::<6>(head, 11).map(usize::from);
+    let text_end = usize::from(u16::from_le_bytes(field(head, 8)));
+    let model = usize::from(u16::from_le_bytes(field(head, 18)));
+    let texts = bytes.get(HEAD..text_end)?;
+    if !texts.is_ascii() {
+        return read(bytes).map(|(sequence, _, length)| (sequence, length));
     }
-    let sum = u32::from_le_bytes(head.take()?);
-    let text_end = usize::from(u16::from_le_bytes(head.take()?));
+    let is_known = outcome < Outcome::ALL.len() && dialect < DialectName::ALL.len() && endpoint < Endpoint::ALL.len();
     let length = text_end.next_multiple_of(STEP);
-    if text_end < HEAD || crc32fast::hash(bytes.get(8..length)?) != sum {
-        return None;
-    }
-    let [version, outcome, dialect, endpoint, flags] = head.take()?;
-    let [reason, request_id, _] = head.take()?;
-    let model = usize::from(u16::from_le_bytes(head.take()?));
-    let status = u16::from_le_bytes(head.take()?);
-    head.take::<2>()?;
-    let sequence = head.number()?;
-    let at_unix_ms = i64::from_le_bytes(head.take()?);
-    let key = KeyId(Uuid::from_bytes(head.take()?));
-    let previous = head.take::<8>()?;
-    let usage = Usage {
-        input: head.number()?,
-        cached_input: head.number()?,
-        cache_write: head.number()?,
-        output: head.number()?,
-        reasoning: head.number()?,
-        audio_ms: head.number()?,
-        estimated: flags & ESTIMATED != 0,
-    };
-    let units = head.number()?;
-    let (since_day, touched_day) = (i32::from_le_bytes(head.take()?), i32::from_le_bytes(head.take()?));
-    let (first_byte_us, duration_us) = (head.number()?, head.number()?);
-    let requests = u32::from_le_bytes(head.take()?);
+    (is_known && reason + request_id + model == texts.len()).then(|| (u64::from_le_bytes(field(head, 24)), length))
+}
+
+/// The head of the frame that `bytes` begin with, if it is there whole and as it was written, by a version that is known.
+fn seal_of(bytes: &[u8]) -> Option<&[u8; HEAD]> {
+    let head = bytes.first_chunk::<HEAD>()?;
+    let length = usize::from(u16::from_le_bytes(field(head, 8))).next_multiple_of(STEP);
+    let is_whole = field(head, 0) == MARK
+        && crc32fast::hash(bytes.get(8..length)?) == u32::from_le_bytes(field(head, 4))
+        && head.get(10) == Some(&VERSION);
+    is_whole.then_some(head)
+}
+
+/// The same of bytes that [`check`] has found to begin with a whole one: they are not summed up again.
+#[inline]
+pub(crate) fn read(bytes: &[u8]) -> Option<(u64, Entry<&str>, usize)> {
+    let head = bytes.first_chunk::<HEAD>()?;
+    let number = |at| u64::from_le_bytes(field(head, at));
+    let text_end = usize::from(u16::from_le_bytes(field(head, 8)));
+    let [outcome, dialect, endpoint, flags, reason, request_id] = field(head, 11);
+    let model = usize::from(u16::from_le_bytes(field(head, 18)));
     // Looked at as one text, which costs less than one after the other; none of them ends within a character.
     let texts = std::str::from_utf8(bytes.get(HEAD..text_end)?).ok()?;
     let (reason, texts) = texts.split_at_checked(usize::from(reason))?;
     let (request_id, texts) = texts.split_at_checked(usize::from(request_id))?;
     let entry = Entry {
-        reason: reason.into(),
-        request_id: request_id.into(),
-        model: texts.into(),
-        at_unix_ms,
-        key,
-        previous_secret: (flags & BY_PREVIOUS_SECRET != 0).then_some(previous),
+        reason,
+        request_id,
+        model: texts,
+        at_unix_ms: i64::from_le_bytes(field(head, 32)),
+        key: KeyId(Uuid::from_bytes(field(head, 40))),
+        previous_secret: (flags & BY_PREVIOUS_SECRET != 0).then(|| field(head, 56)),
         dialect: *DialectName::ALL.get(usize::from(dialect))?,
         endpoint: *Endpoint::ALL.get(usize::from(endpoint))?,
         outcome: *Outcome::ALL.get(usize::from(outcome))?,
-        status,
-        usage,
-        units,
-        since_day,
-        touched_day,
-        first_byte_us,
-        duration_us,
-        requests,
+        status: u16::from_le_bytes(field(head, 20)),
+        usage: Usage {
+            input: number(64),
+            cached_input: number(72),
+            cache_write: number(80),
+            output: number(88),
+            reasoning: number(96),
+            audio_ms: number(104),
+            estimated: flags & ESTIMATED != 0,
+        },
+        units: number(112),
+        since_day: i32::from_le_bytes(field(head, 120)),
+        touched_day: i32::from_le_bytes(field(head, 124)),
+        first_byte_us: number(128),
+        duration_us: number(136),
+        requests: u32::from_le_bytes(field(head, 144)),
     };
-    (version == VERSION && texts.len() == model).then_some((sequence, entry, length))
+    (texts.len() == model).then_some((number(24), entry, text_end.next_multiple_of(STEP)))
+}
+
+/// The bytes of a head that stand at `at`.
+#[inline(always)]
+fn field<const N: usize>(head: &[u8; HEAD], at: usize) -> [u8; N] {
+    head.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }
 
 fn short(length: usize) -> u16 {
@@ -164,33 +201,20 @@ fn small(length: usize) -> u8 {
     u8::try_from(length).unwrap_or(u8::MAX)
 }
 
-struct Cursor {
-    bytes: [u8; HEAD],
+struct Cursor<'a> {
+    head: &'a mut [u8; HEAD],
     at: usize,
 }
 
-impl Cursor {
+impl Cursor<'_> {
+    #[inline(always)]
     fn put<const N: usize>(&mut self, field: [u8; N]) {
-        if let Some(place) = self.bytes.get_mut(self.at..self.at + N) {
+        if let Some(place) = self.head.get_mut(self.at..self.at + N) {
             place.copy_from_slice(&field);
         }
         self.at += N;
     }
 }
 
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (field, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*field)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        self.take().map(u64::from_le_bytes)
-    }
-}
-
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

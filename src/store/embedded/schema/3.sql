@@ -1,0 +1,2 @@
+-- Nothing is another, but a request id of ours takes sixteen bytes in the blocks of records that are written from here on, see block.rs: an older
+-- program cannot read these.
