@@ -96,7 +96,7 @@ mod tests {
     fn headers(pairs: &[(&'static str, &str)]) -> Headers {
         let mut headers = Headers::new();
         for (name, value) in pairs {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+            headers.append(HeaderName::from_static(name), &HeaderValue::from_str(value).unwrap());
         }
         headers
     }
@@ -164,7 +164,7 @@ mod tests {
             assert_eq!(read(&[], Some(query)), Err(Refusal::InvalidKey), "{query}");
         }
         let mut opaque = Headers::new();
-        opaque.insert(HeaderName::from_static("x-api-key"), HeaderValue::from_bytes(b"\xff\xfe").unwrap());
+        opaque.insert(HeaderName::from_static("x-api-key"), &HeaderValue::from_bytes(b"\xff\xfe").unwrap());
         assert_eq!(credential(&opaque, None), Ok(Some(Cow::Borrowed(&b"\xff\xfe"[..]))));
     }
 }
