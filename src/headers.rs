@@ -94,6 +94,8 @@ pub struct Reading {
 
 /// What stands between a name and its value.
 const COLON: &[u8] = b": ";
+/// Letters of a name at most: what the library's type holds.
+const MOST_LETTERS: usize = u16::MAX as usize;
 /// What ends a line.
 const END: &[u8] = b"\r\n";
 
@@ -118,7 +120,7 @@ pub fn is_token(byte: u8) -> bool {
 }
 
 impl Mark {
-    #[inline]
+    #[inline(always)]
     fn of(name: &[u8]) -> Self {
         let [first, last] = [name.first(), name.last()].map(|letter| letter.map_or(0, u8::to_ascii_lowercase));
         Self((name.len() as u32) << 16 | u32::from(first) << 8 | u32::from(last))
@@ -129,7 +131,7 @@ impl Mark {
         (self.0 >> 16) as usize
     }
 
-    #[inline]
+    #[inline(always)]
     fn bit(self) -> u64 {
         1 << (self.0.wrapping_mul(0x9e37_79b1) >> 26)
     }
@@ -176,8 +178,9 @@ impl Headers {
     }
 
     /// The first value of `name`.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, name: impl AsRef<str>) -> Option<Value<'_>> {
+        // So much where it is asked, so that of a name that is known there nothing is to be worked out.
         let mark = Mark::of(name.as_ref().as_bytes());
         if self.names & mark.bit() == 0 {
             return None;
@@ -196,7 +199,7 @@ impl Headers {
     }
 
     /// Whether there is a line of `name`.
-    #[inline]
+    #[inline(always)]
     pub fn contains_key(&self, name: impl AsRef<str>) -> bool {
         self.get(name).is_some()
     }
@@ -235,66 +238,67 @@ impl Headers {
         let mut headers = Self::with_capacity(reading.usual.0, room + reading.added);
         let is_whole = loop {
             let rest = bytes.get(*at..).unwrap_or_default();
-            let Some(end) = memchr(b'\n', rest) else { break false };
-            let line = rest.get(..end).unwrap_or_default();
-            let (line, end_length) = match line.strip_suffix(b"\r") {
-                Some(line) => (line, END.len()),
-                None if reading.takes_lf => (line, 1),
-                None => return Err(NoHeader),
-            };
-            ends += end_length;
-            *at += line.len() + end_length;
-            if line.is_empty() {
+            let Some(line) = memchr(b'\n', rest).and_then(|end| rest.get(..=end)) else { break false };
+            let end_length = if line.ends_with(END) { END.len() } else { 1 };
+            if end_length < END.len() && !reading.takes_lf {
+                return Err(NoHeader);
+            }
+            (ends, *at) = (ends + end_length, *at + line.len());
+            if line.len() == end_length {
                 break true;
             }
             if headers.len() == reading.most {
                 return Err(NoHeader);
             }
-            headers.take_line(line).ok_or(NoHeader)?;
+            headers.take_line(line, end_length).ok_or(NoHeader)?;
         };
         // All values at once, which is many bytes at once: there may be no controls but those that ended the lines.
         let is_sound = controls(bytes.get(start..*at).unwrap_or_default()) == ends;
         if is_sound { Ok(is_whole.then_some(headers)) } else { Err(NoHeader) }
     }
 
-    /// Puts a line behind all others as a peer has sent it, without its end. What it has of controls is still to be looked for.
-    fn take_line(&mut self, line: &[u8]) -> Option<()> {
-        let length = memchr(b':', line).filter(|length| (1..=usize::from(u16::MAX)).contains(length))?;
-        let value = Value::read(line.get(length + 1..)?);
+    /// Puts a line behind all others as a peer has sent it, with its end. What it has of controls is still to be looked for.
+    fn take_line(&mut self, line: &[u8], end_length: usize) -> Option<()> {
         let start = self.text.len();
-        self.text.reserve(line.len() + COLON.len() + END.len());
-        // Most are written as they came.
-        let is_plain = length + COLON.len() + value.len() == line.len() && line.get(length + 1) == Some(&b' ');
-        if is_plain {
-            self.text.extend_from_slice(line);
-        } else {
-            self.text.extend_from_slice(line.get(..length)?);
-            self.text.extend_from_slice(COLON);
-            self.text.extend_from_slice(value.as_bytes());
+        self.text.extend_from_slice(line);
+        let mut length = 0;
+        for letter in self.text.get_mut(start..)? {
+            let lower = LOWER[usize::from(*letter)];
+            if lower == 0 {
+                break;
+            }
+            *letter = lower;
+            length += 1;
         }
-        let (name, mut is_token) = (self.text.get_mut(start..start + length)?, true);
-        for letter in name.iter_mut() {
-            *letter = LOWER[usize::from(*letter)];
-            is_token &= *letter != 0;
+        let (name, value) = line.get(..line.len() - end_length)?.split_at_checked(length)?;
+        let value = value.strip_prefix(b":")?;
+        let mark = Mark::of(self.text.get(start..start + length).filter(|_| length <= MOST_LETTERS)?);
+        let is_blank = |byte: Option<&u8>| byte.is_some_and(|byte| matches!(byte, b' ' | b'\t'));
+        // Most are to be written as they came.
+        match value.split_first() {
+            Some((b' ', text)) if !is_blank(text.first()) && !is_blank(text.last()) && end_length == END.len() => {}
+            _ => {
+                self.text.truncate(start + name.len());
+                self.text.extend_from_slice(COLON);
+                self.text.extend_from_slice(Value::read(value).as_bytes());
+                self.text.extend_from_slice(END);
+            }
         }
-        let mark = Mark::of(name);
-        self.end_line(start, mark, false);
-        is_token.then_some(())
+        self.keep(start, mark, false);
+        (!name.is_empty()).then_some(())
     }
 
     /// `name` is a token in lower case.
     fn push(&mut self, name: &str, value: Value<'_>) {
         let start = self.text.len();
-        self.text.reserve(name.len() + value.len() + COLON.len() + END.len());
-        self.text.extend_from_slice(name.as_bytes());
-        self.text.extend_from_slice(COLON);
-        self.text.extend_from_slice(value.as_bytes());
-        self.end_line(start, Mark::of(name.as_bytes()), value.is_sensitive());
+        for piece in [name.as_bytes(), COLON, value.as_bytes(), END] {
+            self.text.extend_from_slice(piece);
+        }
+        self.keep(start, Mark::of(name.as_bytes()), value.is_sensitive());
     }
 
-    /// The line's text stands from `start` on.
-    fn end_line(&mut self, start: usize, mark: Mark, is_sensitive: bool) {
-        self.text.extend_from_slice(END);
+    /// Keeps the line that stands from `start` on.
+    fn keep(&mut self, start: usize, mark: Mark, is_sensitive: bool) {
         match (u32::try_from(start), u32::try_from(self.text.len())) {
             (Ok(start), Ok(end)) => {
                 self.names |= mark.bit();
@@ -306,10 +310,18 @@ impl Headers {
     }
 
     /// Takes out all lines of `name`.
+    #[inline(always)]
     pub fn remove(&mut self, name: impl AsRef<str>) {
         let mark = Mark::of(name.as_ref().as_bytes());
         if self.names & mark.bit() != 0 {
-            let text = &self.text;
+            self.take_out(mark, name.as_ref());
+        }
+    }
+
+    fn take_out(&mut self, mark: Mark, name: &str) {
+        let text = &self.text;
+        // Most are not there, and what is not moved need not be looked at twice.
+        if self.lines.iter().any(|line| is_of(text, *line, mark, &name)) {
             self.lines.retain(|line| !is_of(text, *line, mark, &name));
         }
     }

@@ -2,7 +2,7 @@
 
 use http::header::{ACCEPT_ENCODING, CONNECTION, TRANSFER_ENCODING};
 
-use crate::dialect::credential::CREDENTIAL_HEADERS;
+use crate::dialect::credential::is_credential;
 use crate::headers::{Headers, Value};
 
 /// Whether a header of this name, in lower case, is about one connection (RFC 9110 7.6.1 and the usual ones that were never registered).
@@ -74,13 +74,13 @@ pub fn request_headers(from_client: Headers) -> Headers {
     let mut passed = from_client;
     passed.retain(|name| {
         let is_ours = is_of_the_hop(name)
+            || is_credential(name)
             || is_never_upstream(name)
             || STEERING.iter().any(|start| name.starts_with(start))
             || name.contains(&b'_')
             || named.iter().any(|n| n.as_bytes() == name);
         !is_ours
     });
-    CREDENTIAL_HEADERS.iter().for_each(|name| passed.remove(name));
     passed
 }
 

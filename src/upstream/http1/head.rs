@@ -163,11 +163,11 @@ fn rest(answer: &AnswerHead, is_1_1: bool, method: &Method) -> Result<Rest, Malf
 }
 
 fn keeps_alive(headers: &Headers, is_1_1: bool) -> bool {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let mut options = values.flat_map(|value| value.split(',')).map(str::trim);
+    let values = headers.get_all(CONNECTION).iter().map(Value::as_bytes).filter(|value| value.is_ascii());
+    let mut options = values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     match is_1_1 {
-        true => !options.any(|option| option.eq_ignore_ascii_case("close")),
-        false => options.any(|option| option.eq_ignore_ascii_case("keep-alive")),
+        true => !options.any(|option| option.eq_ignore_ascii_case(b"close")),
+        false => options.any(|option| option.eq_ignore_ascii_case(b"keep-alive")),
     }
 }
 
