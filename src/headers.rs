@@ -1,15 +1,50 @@
-//! The headers of a message as the data plane has them: a list, in the order in which they came or were put. A message has a dozen; to look
+//! The head of a message as the data plane has it. Its headers are one text, whose lines stand in it as they go over the wire, in the order in which
+//! they came or were put: to read one is to copy it once, and to write it is to copy it again. A message has a dozen; to look
 //! through so few costs less than to hash one name, and the bound on how many there may be (`proxy::wire::head::MAX_HEADERS`) keeps
 //! it so when a client would rather have it otherwise.
+//!
+//! Nothing gets into the text that could end a line early: a name is a token and a value has no controls, by its type or by a check here.
 
+mod target;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::borrow::Borrow;
 use std::fmt;
+use std::ops::Range;
 
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
+use memchr::memchr;
+
+pub use self::target::{Target, is_target};
+pub use self::value::{NotText, Value};
 
 /// Header lines. A name may stand in several; it is compared without regard to case, as RFC 9110 5.1 has it.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(HeaderName, HeaderValue)>);
+#[derive(Default)]
+pub struct Headers {
+    /// `name: value\r\n`, one after the other, the names in lower case. What was taken out still stands here.
+    text: Vec<u8>,
+    lines: Vec<Line>,
+    /// A bit for each name that was put. Most names that are asked for are not there, and need not be looked for.
+    names: u64,
+}
+
+/// Where a line stands.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    start: u32,
+    /// Behind the line's own end.
+    end: u32,
+    mark: Mark,
+    is_sensitive: bool,
+}
+
+/// What of a name is compared first: its length, its first and its last letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark(u32);
 
 /// What a request says before its body.
 #[derive(Debug, Clone)]
@@ -17,7 +52,7 @@ pub struct RequestHead {
     /// The method.
     pub method: Method,
     /// The target.
-    pub uri: Uri,
+    pub target: Target,
     /// The protocol's version.
     pub version: Version,
     /// The headers.
@@ -40,90 +75,352 @@ pub struct All<'a, N> {
     name: N,
 }
 
+/// Lines that are no headers, or too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoHeader;
+
+/// How the lines of a head are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// So many at most.
+    pub most: usize,
+    /// Whether a line may end with a bare LF (RFC 9112 2.2).
+    pub takes_lf: bool,
+    /// Lines that most heads have at most, with those that are put beside them later, and bytes as they come.
+    pub usual: (usize, usize),
+    /// Bytes of what is put beside them later.
+    pub added: usize,
+}
+
+/// What stands between a name and its value.
+const COLON: &[u8] = b": ";
+/// Letters of a name at most: what the library's type holds.
+const MOST_LETTERS: usize = u16::MAX as usize;
+/// What ends a line.
+const END: &[u8] = b"\r\n";
+
+/// Each letter of a token (RFC 9110 5.6.2) in lower case, and 0 for what is none.
+const LOWER: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        if matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'z' | b'|' | b'~')
+            || byte.is_ascii_alphanumeric()
+        {
+            table[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// Whether `byte` may stand in a token.
+pub fn is_token(byte: u8) -> bool {
+    LOWER[usize::from(byte)] != 0
+}
+
+impl Mark {
+    #[inline(always)]
+    fn of(name: &[u8]) -> Self {
+        let [first, last] = [name.first(), name.last()].map(|letter| letter.map_or(0, u8::to_ascii_lowercase));
+        Self((name.len() as u32) << 16 | u32::from(first) << 8 | u32::from(last))
+    }
+
+    /// The length of the name.
+    fn length(self) -> usize {
+        (self.0 >> 16) as usize
+    }
+
+    #[inline(always)]
+    fn bit(self) -> u64 {
+        1 << (self.0.wrapping_mul(0x9e37_79b1) >> 26)
+    }
+}
+
+/// How many controls there are that may not stand in a value.
+fn controls(bytes: &[u8]) -> usize {
+    // So few at once that a byte counts them.
+    let chunks = bytes.chunks(usize::from(u8::MAX));
+    let count = |chunk: &[u8]| chunk.iter().fold(0_u8, |count, byte| count + u8::from(is_control(*byte)));
+    chunks.map(|chunk| usize::from(count(chunk))).sum()
+}
+
+/// Whether `byte` may not stand in a value.
+fn is_control(byte: u8) -> bool {
+    ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f)
+}
+
+impl Line {
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
 impl Headers {
     /// None.
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self { text: Vec::new(), lines: Vec::new(), names: 0 }
     }
 
-    /// None yet, with room for `lines`.
-    pub fn with_capacity(lines: usize) -> Self {
-        Self(Vec::with_capacity(lines))
+    /// None yet, with room for `lines` of so many bytes together.
+    pub fn with_capacity(lines: usize, bytes: usize) -> Self {
+        Self { text: Vec::with_capacity(bytes), lines: Vec::with_capacity(lines), names: 0 }
     }
 
     /// How many lines.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.lines.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.lines.is_empty()
     }
 
     /// The first value of `name`.
-    pub fn get(&self, name: impl PartialEq<HeaderName>) -> Option<&HeaderValue> {
-        self.0.iter().find(|line| name == line.0).map(|line| &line.1)
+    #[inline(always)]
+    pub fn get(&self, name: impl AsRef<str>) -> Option<Value<'_>> {
+        // So much where it is asked, so that of a name that is known there nothing is to be worked out.
+        let mark = Mark::of(name.as_ref().as_bytes());
+        if self.names & mark.bit() == 0 {
+            return None;
+        }
+        self.search(mark, name.as_ref())
+    }
+
+    fn search(&self, mark: Mark, name: &str) -> Option<Value<'_>> {
+        let line = self.lines.iter().find(|line| is_of(&self.text, **line, mark, &name))?;
+        Some(value(&self.text, *line))
     }
 
     /// All values of `name`.
-    pub fn get_all<N: PartialEq<HeaderName>>(&self, name: N) -> All<'_, N> {
+    pub fn get_all<N: AsRef<str>>(&self, name: N) -> All<'_, N> {
         All { headers: self, name }
     }
 
     /// Whether there is a line of `name`.
-    pub fn contains_key(&self, name: impl PartialEq<HeaderName>) -> bool {
+    #[inline(always)]
+    pub fn contains_key(&self, name: impl AsRef<str>) -> bool {
         self.get(name).is_some()
     }
 
     /// Puts a line in the place of all that `name` has.
-    pub fn insert(&mut self, name: impl Into<HeaderName>, value: HeaderValue) {
-        let name = name.into();
-        self.remove(&name);
-        self.0.push((name, value));
+    pub fn insert<'v>(&mut self, name: impl Borrow<HeaderName>, value: impl Into<Value<'v>>) {
+        let name = name.borrow().as_str();
+        self.remove(name);
+        self.push(name, value.into());
     }
 
     /// Puts a line behind all others.
-    pub fn append(&mut self, name: impl Into<HeaderName>, value: HeaderValue) {
-        self.0.push((name.into(), value));
+    pub fn append<'v>(&mut self, name: impl Borrow<HeaderName>, value: impl Into<Value<'v>>) {
+        self.push(name.borrow().as_str(), value.into());
     }
 
-    /// Takes out all lines of `name`.
-    pub fn remove(&mut self, name: impl PartialEq<HeaderName>) {
-        // Most are not there, and what is not moved need not be looked at twice.
-        if self.0.iter().any(|line| name == line.0) {
-            self.0.retain(|line| name != line.0);
+    /// [`Headers::insert`] of a number.
+    pub fn insert_number(&mut self, name: impl Borrow<HeaderName>, number: u64) {
+        self.remove(name.borrow());
+        self.append_number(name, number);
+    }
+
+    /// [`Headers::append`] of a number.
+    pub fn append_number(&mut self, name: impl Borrow<HeaderName>, number: u64) {
+        self.push(name.borrow().as_str(), Value::digits(itoa::Buffer::new().format(number)));
+    }
+
+    /// Reads the lines that stand in `bytes` from `at` on, up to the empty one, and moves `at` behind that: names, a colon right behind each, and
+    /// values with or without blanks around them. `None` where there is no empty line; then `at` is where the line begins that has no end.
+    ///
+    /// # Errors
+    /// A line is none of that, or there are too many.
+    pub fn read(bytes: &[u8], at: &mut usize, reading: Reading) -> Result<Option<Self>, NoHeader> {
+        let (start, mut ends) = (*at, 0);
+        let room = (bytes.len().saturating_sub(start)).min(reading.usual.1);
+        let mut headers = Self::with_capacity(reading.usual.0, room + reading.added);
+        let is_whole = loop {
+            let rest = bytes.get(*at..).unwrap_or_default();
+            let Some(line) = memchr(b'\n', rest).and_then(|end| rest.get(..=end)) else { break false };
+            let end_length = if line.ends_with(END) { END.len() } else { 1 };
+            if end_length < END.len() && !reading.takes_lf {
+                return Err(NoHeader);
+            }
+            (ends, *at) = (ends + end_length, *at + line.len());
+            if line.len() == end_length {
+                break true;
+            }
+            if headers.len() == reading.most {
+                return Err(NoHeader);
+            }
+            headers.take_line(line, end_length).ok_or(NoHeader)?;
+        };
+        // All values at once, which is many bytes at once: there may be no controls but those that ended the lines.
+        let is_sound = controls(bytes.get(start..*at).unwrap_or_default()) == ends;
+        if is_sound { Ok(is_whole.then_some(headers)) } else { Err(NoHeader) }
+    }
+
+    /// Puts a line behind all others as a peer has sent it, with its end. What it has of controls is still to be looked for.
+    fn take_line(&mut self, line: &[u8], end_length: usize) -> Option<()> {
+        let start = self.text.len();
+        self.text.extend_from_slice(line);
+        let mut length = 0;
+        for letter in self.text.get_mut(start..)? {
+            let lower = LOWER[usize::from(*letter)];
+            if lower == 0 {
+                break;
+            }
+            *letter = lower;
+            length += 1;
+        }
+        let (name, value) = line.get(..line.len() - end_length)?.split_at_checked(length)?;
+        let value = value.strip_prefix(b":")?;
+        let mark = Mark::of(self.text.get(start..start + length).filter(|_| length <= MOST_LETTERS)?);
+        let is_blank = |byte: Option<&u8>| byte.is_some_and(|byte| matches!(byte, b' ' | b'\t'));
+        // Most are to be written as they came.
+        match value.split_first() {
+            Some((b' ', text)) if !is_blank(text.first()) && !is_blank(text.last()) && end_length == END.len() => {}
+            _ => {
+                self.text.truncate(start + name.len());
+                self.text.extend_from_slice(COLON);
+                self.text.extend_from_slice(Value::read(value).as_bytes());
+                self.text.extend_from_slice(END);
+            }
+        }
+        self.keep(start, mark, false);
+        (!name.is_empty()).then_some(())
+    }
+
+    /// `name` is a token in lower case.
+    fn push(&mut self, name: &str, value: Value<'_>) {
+        let start = self.text.len();
+        for piece in [name.as_bytes(), COLON, value.as_bytes(), END] {
+            self.text.extend_from_slice(piece);
+        }
+        self.keep(start, Mark::of(name.as_bytes()), value.is_sensitive());
+    }
+
+    /// Keeps the line that stands from `start` on.
+    fn keep(&mut self, start: usize, mark: Mark, is_sensitive: bool) {
+        match (u32::try_from(start), u32::try_from(self.text.len())) {
+            (Ok(start), Ok(end)) => {
+                self.names |= mark.bit();
+                self.lines.push(Line { start, end, mark, is_sensitive });
+            }
+            // No message has gigabytes of them.
+            _ => self.text.truncate(start),
         }
     }
 
-    /// Keeps the lines whose name is `wanted`.
-    pub fn retain(&mut self, mut wanted: impl FnMut(&HeaderName) -> bool) {
-        self.0.retain(|line| wanted(&line.0));
+    /// Takes out all lines of `name`.
+    #[inline(always)]
+    pub fn remove(&mut self, name: impl AsRef<str>) {
+        let mark = Mark::of(name.as_ref().as_bytes());
+        if self.names & mark.bit() != 0 {
+            self.take_out(mark, name.as_ref());
+        }
     }
 
-    /// The lines.
+    fn take_out(&mut self, mark: Mark, name: &str) {
+        let text = &self.text;
+        // Most are not there, and what is not moved need not be looked at twice.
+        if self.lines.iter().any(|line| is_of(text, *line, mark, &name)) {
+            self.lines.retain(|line| !is_of(text, *line, mark, &name));
+        }
+    }
+
+    /// Keeps the lines whose name, in lower case, is `wanted`.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&[u8]) -> bool) {
+        let text = &self.text;
+        self.lines.retain(|line| wanted(name(text, *line)));
+    }
+
+    /// The lines: a name in lower case, and its value.
     pub fn iter(&self) -> Lines<'_> {
-        self.0.iter().map(pair)
+        Lines { text: &self.text, lines: self.lines.iter() }
     }
 
     /// The names of the lines.
-    pub fn keys(&self) -> impl Iterator<Item = &HeaderName> {
-        self.0.iter().map(|line| &line.0)
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.iter().map(|(name, _)| name)
+    }
+
+    /// Bytes of all lines as they are written.
+    pub fn wire_length(&self) -> usize {
+        self.lines.iter().map(|line| line.range().len()).sum()
+    }
+
+    /// Writes all lines.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        self.write(out, |_| true);
+    }
+
+    /// Writes all lines but those of `name`.
+    pub fn write_without(&self, out: &mut Vec<u8>, name: impl AsRef<str>) {
+        let mark = Mark::of(name.as_ref().as_bytes());
+        if self.names & mark.bit() == 0 {
+            return self.write_to(out);
+        }
+        self.write(out, |line| !is_of(&self.text, line, mark, &name));
+    }
+
+    /// What stands together is copied together.
+    fn write(&self, out: &mut Vec<u8>, wanted: impl Fn(Line) -> bool) {
+        let mut run = 0..0;
+        for line in self.lines.iter().filter(|line| wanted(**line)).map(|line| line.range()) {
+            if line.start != run.end {
+                out.extend_from_slice(self.text.get(run).unwrap_or_default());
+                run = line.start..line.start;
+            }
+            run.end = line.end;
+        }
+        out.extend_from_slice(self.text.get(run).unwrap_or_default());
+    }
+
+    fn find<'a, N: AsRef<str>>(&'a self, name: N) -> impl Iterator<Item = Value<'a>> + use<'a, N> {
+        let mark = Mark::of(name.as_ref().as_bytes());
+        let lines = if self.names & mark.bit() == 0 { &[] } else { &self.lines[..] };
+        let lines = lines.iter().filter(move |line| is_of(&self.text, **line, mark, &name));
+        lines.map(|line| value(&self.text, *line))
     }
 }
 
-fn pair(line: &(HeaderName, HeaderValue)) -> (&HeaderName, &HeaderValue) {
-    (&line.0, &line.1)
+fn name(text: &[u8], line: Line) -> &[u8] {
+    let start = line.start as usize;
+    text.get(start..start + line.mark.length()).unwrap_or_default()
+}
+
+fn value(text: &[u8], line: Line) -> Value<'_> {
+    let start = line.start as usize + line.mark.length() + COLON.len();
+    let end = (line.end as usize).saturating_sub(END.len());
+    Value::known(text.get(start..end).unwrap_or_default(), line.is_sensitive)
+}
+
+fn is_of(text: &[u8], line: Line, mark: Mark, wanted: &impl AsRef<str>) -> bool {
+    if line.mark != mark {
+        return false;
+    }
+    // Whoever asks has it in lower case, but for some.
+    let (name, wanted) = (name(text, line), wanted.as_ref().as_bytes());
+    name == wanted || name.eq_ignore_ascii_case(wanted)
 }
 
 /// An iterator over lines.
-pub type Lines<'a> = std::iter::Map<
-    std::slice::Iter<'a, (HeaderName, HeaderValue)>,
-    fn(&'a (HeaderName, HeaderValue)) -> (&'a HeaderName, &'a HeaderValue),
->;
+#[derive(Debug, Clone)]
+pub struct Lines<'a> {
+    text: &'a [u8],
+    lines: std::slice::Iter<'a, Line>,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (&'a str, Value<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let line = *self.lines.next()?;
+        // A token is ASCII.
+        Some((std::str::from_utf8(name(self.text, line)).unwrap_or_default(), value(self.text, line)))
+    }
+}
 
 impl<'a> IntoIterator for &'a Headers {
-    type Item = (&'a HeaderName, &'a HeaderValue);
+    type Item = (&'a str, Value<'a>);
     type IntoIter = Lines<'a>;
 
     fn into_iter(self) -> Lines<'a> {
@@ -131,52 +428,82 @@ impl<'a> IntoIterator for &'a Headers {
     }
 }
 
-impl<'a, N: PartialEq<HeaderName>> All<'a, N> {
+impl<'a, N: AsRef<str>> All<'a, N> {
     /// The values, one after the other.
-    pub fn iter(self) -> impl Iterator<Item = &'a HeaderValue> {
-        self.headers.0.iter().filter(move |line| self.name == line.0).map(|line| &line.1)
+    pub fn iter(self) -> impl Iterator<Item = Value<'a>> {
+        self.headers.find(self.name)
     }
 }
 
-#[cfg(test)]
-impl<N: PartialEq<HeaderName>> std::ops::Index<N> for Headers {
-    type Output = HeaderValue;
+/// Without what was taken out, which may be a secret.
+impl Clone for Headers {
+    fn clone(&self) -> Self {
+        let mut copy = Self::with_capacity(self.lines.len(), self.wire_length());
+        self.write_to(&mut copy.text);
+        copy.names = self.names;
+        let mut end = 0;
+        copy.lines.extend(self.lines.iter().map(|line| {
+            let start = end;
+            end += line.end - line.start;
+            Line { start, end, ..*line }
+        }));
+        copy
+    }
+}
 
-    fn index(&self, name: N) -> &HeaderValue {
-        self.get(name).expect("no line of that name")
+impl PartialEq for Headers {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Headers {}
+
+#[cfg(test)]
+impl<N: AsRef<str>> std::ops::Index<N> for Headers {
+    type Output = str;
+
+    fn index(&self, name: N) -> &str {
+        self.get(name).expect("no line of that name").to_str().expect("no text")
     }
 }
 
 impl FromIterator<(HeaderName, HeaderValue)> for Headers {
     fn from_iter<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(lines: I) -> Self {
-        Self(lines.into_iter().collect())
+        let mut headers = Self::new();
+        headers.extend(lines);
+        headers
     }
 }
 
 impl Extend<(HeaderName, HeaderValue)> for Headers {
     fn extend<I: IntoIterator<Item = (HeaderName, HeaderValue)>>(&mut self, lines: I) {
-        self.0.extend(lines);
+        lines.into_iter().for_each(|(name, value)| self.append(name, &value));
     }
 }
 
 impl From<HeaderMap> for Headers {
     fn from(map: HeaderMap) -> Self {
-        let mut headers = Self::with_capacity(map.len());
-        let mut last = None;
-        for (name, value) in map {
-            // A name that is left out is that of the line before.
-            last = name.or(last);
-            headers.0.extend(last.clone().map(|name| (name, value)));
-        }
+        let bytes = map.iter().map(|(name, value)| name.as_str().len() + value.len() + COLON.len() + END.len()).sum();
+        let mut headers = Self::with_capacity(map.len(), bytes);
+        map.iter().for_each(|(name, value)| headers.append(name, value));
         headers
     }
 }
 
 impl From<Headers> for HeaderMap {
     fn from(headers: Headers) -> Self {
-        let mut map = Self::with_capacity(headers.len());
-        for (name, value) in headers.0 {
-            map.append(name, value);
+        let Headers { text, lines, .. } = headers;
+        let text = Bytes::from(text);
+        let mut map = Self::with_capacity(lines.len());
+        for line in lines {
+            let value = value(&text, line).as_bytes();
+            let value = HeaderValue::from_maybe_shared(text.slice_ref(value));
+            // What a line is made of, these types take.
+            if let (Ok(name), Ok(mut value)) = (HeaderName::from_lowercase(name(&text, line)), value) {
+                value.set_sensitive(line.is_sensitive);
+                map.append(name, value);
+            }
         }
         map
     }
@@ -186,74 +513,5 @@ impl From<Headers> for HeaderMap {
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.keys()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::header::{ACCEPT, VIA};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const NAMES: [&str; 4] = ["via", "accept", "x-a", "x-b"];
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Insert(usize, u8),
-        Append(usize, u8),
-        Remove(usize),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            (0..4_usize, any::<u8>()).prop_map(|(name, value)| Step::Insert(name, value)),
-            (0..4_usize, any::<u8>()).prop_map(|(name, value)| Step::Append(name, value)),
-            (0..4_usize).prop_map(Step::Remove),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn a_list_is_what_a_map_is(steps in prop::collection::vec(step(), 0..20)) {
-            let (mut list, mut map) = (Headers::new(), HeaderMap::new());
-            for step in steps {
-                match step {
-                    Step::Insert(name, value) => {
-                        list.insert(HeaderName::from_static(NAMES[name]), HeaderValue::from(u16::from(value)));
-                        map.insert(NAMES[name], HeaderValue::from(u16::from(value)));
-                    }
-                    Step::Append(name, value) => {
-                        list.append(HeaderName::from_static(NAMES[name]), HeaderValue::from(u16::from(value)));
-                        map.append(NAMES[name], HeaderValue::from(u16::from(value)));
-                    }
-                    Step::Remove(name) => {
-                        list.remove(NAMES[name]);
-                        map.remove(NAMES[name]);
-                    }
-                }
-            }
-            prop_assert_eq!(list.len(), map.len());
-            for name in NAMES {
-                prop_assert_eq!(list.get(name), map.get(name));
-                prop_assert_eq!(list.contains_key(name), map.contains_key(name));
-                prop_assert!(list.get_all(name).iter().eq(map.get_all(name).iter()));
-            }
-            let again = Headers::from(map.clone());
-            prop_assert_eq!(HeaderMap::from(list), map.clone());
-            prop_assert_eq!(HeaderMap::from(again), map);
-        }
-    }
-
-    #[test]
-    fn lines_keep_their_order_and_no_value_is_printed() {
-        let headers: Headers = [(VIA, "1"), (ACCEPT, "secret"), (VIA, "2")]
-            .map(|(name, value)| (name, HeaderValue::from_static(value)))
-            .into_iter()
-            .collect();
-        assert_eq!(headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["via", "accept", "via"]);
-        assert_eq!(headers.get_all(VIA).iter().collect::<Vec<_>>(), ["1", "2"]);
-        assert_eq!(format!("{headers:?}"), r#"["via", "accept", "via"]"#);
-        assert!(headers.contains_key("Accept"), "a name is compared without regard to case");
     }
 }

@@ -20,7 +20,7 @@ pub fn check(input: &[u8]) {
     let headers = |before: &[&'static str]| {
         let mut headers = Headers::new();
         for value in before.iter().map(|value| HeaderValue::from_static(value)).chain(values.iter().cloned()) {
-            headers.append(&name, value);
+            headers.append(&name, &value);
         }
         headers
     };

@@ -138,7 +138,7 @@ fn means(head: &RequestHead, settings: &Settings) {
         let clock = Clock::manual(Now { monotonic_ns: NS_PER_SECOND, unix_ms: 0 });
         WireNotes::new(Deadlines::new(clock).register(), TIMES)
     };
-    let query = head.uri.query();
+    let query = head.target.query();
     let id = RequestIds::new().expect("a source of random numbers").of(&head.headers);
     assert!((1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
     // Whether it errs or not is for tests by exact bytes to say; here, that it does not fail.
@@ -156,7 +156,7 @@ fn means(head: &RequestHead, settings: &Settings) {
 }
 
 fn is_in_the_head(received: &Received, head: &RequestHead, settings: &Settings) {
-    let (path, route) = (head.uri.path(), &received.route);
+    let (path, route) = (head.target.path(), &received.route);
     if let (Some(model), Some(range)) = (&route.model, &route.model_range) {
         assert_eq!(path.get(range.clone()), Some(model.as_str()), "the model is where it is said to be");
     }
@@ -164,7 +164,7 @@ fn is_in_the_head(received: &Received, head: &RequestHead, settings: &Settings) 
     assert_eq!(route.model.is_some(), is_told_where);
     if let Some(parameter) = route.model_parameter {
         // Another name in its place is the one a form parser finds, and the only one.
-        let query = query_with_model(head.uri.query().unwrap_or_default(), parameter, "renamed");
+        let query = query_with_model(head.target.query().unwrap_or_default(), parameter, "renamed");
         assert_eq!(query.split('&').filter(|part| part.starts_with(&format!("{parameter}="))).count(), 1, "{query}");
         assert!(query.contains("=renamed"), "{query}");
     }
@@ -178,7 +178,7 @@ fn is_in_the_head(received: &Received, head: &RequestHead, settings: &Settings) 
             .iter()
             .filter_map(|name| head.headers.get(name))
             .any(|value| value.as_bytes().ends_with(secret));
-        let is_in_query = head.uri.query().is_some_and(|query| query.contains("key=") || query.contains('%'));
+        let is_in_query = head.target.query().is_some_and(|query| query.contains("key=") || query.contains('%'));
         let is_offered = received.offer.is_some()
             && head
                 .headers

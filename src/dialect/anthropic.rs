@@ -9,6 +9,7 @@ use crate::clock::Now;
 use crate::dialect::openai::event;
 use crate::dialect::wording::{self, Class, Words, times};
 use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes, models};
+use crate::headers::{Headers, Value};
 use crate::policy::{CutReason, Endpoint, Fault, Rates, Refusal};
 
 /// Anthropic's Messages API.
@@ -40,20 +41,21 @@ impl Dialect for Anthropic {
         )
     }
 
-    fn tell_limits(&self, rates: &Rates, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {
+    fn limit_headers(&self, rates: &Rates, now: Now, headers: &mut Headers) {
         for ([limit, remaining, reset], gauge) in [(&REQUESTS, rates.requests), (&TOKENS, rates.tokens)] {
             let Some(gauge) = gauge else { continue };
-            tell(limit, itoa::Buffer::new().format(gauge.limit).as_bytes());
-            tell(remaining, itoa::Buffer::new().format(gauge.remaining).as_bytes());
-            tell(reset, times::rfc3339_in(now, gauge.reset_ns).as_bytes());
+            headers.append_number(limit, gauge.limit);
+            headers.append_number(remaining, gauge.remaining);
+            if let Some(moment) = Value::of(&times::rfc3339_in(now, gauge.reset_ns)) {
+                headers.append(reset, moment);
+            }
         }
     }
 
-    fn limit_header_kind(&self, name: &HeaderName) -> Option<LimitKind> {
-        let name = name.as_str();
-        let what = name.strip_prefix("anthropic-ratelimit-").or_else(|| name.strip_prefix("anthropic-priority-"))?;
+    fn limit_header_kind(&self, name: &[u8]) -> Option<LimitKind> {
+        let what = name.strip_prefix(b"anthropic-ratelimit-").or_else(|| name.strip_prefix(b"anthropic-priority-"))?;
         // What is not counted in requests is counted in tokens: input, output, priority and unified (a subscription's) alike.
-        Some(if what.starts_with("requests-") { LimitKind::Requests } else { LimitKind::Tokens })
+        Some(if what.starts_with(b"requests-") { LimitKind::Requests } else { LimitKind::Tokens })
     }
 
     fn models(&self, models: &[ModelEntry]) -> Answer {
@@ -64,12 +66,12 @@ impl Dialect for Anthropic {
         Answer::json(StatusCode::OK, &models::anthropic_model(model))
     }
 
-    fn request_id_header(&self) -> HeaderName {
-        REQUEST_ID
+    fn request_id_header(&self) -> &'static HeaderName {
+        &REQUEST_ID
     }
 }
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 static REQUESTS: [HeaderName; 3] = [
     HeaderName::from_static("anthropic-ratelimit-requests-limit"),
@@ -142,12 +144,11 @@ fn answer(mut words: Words, notes: &Notes<'_>, id_in_body: Option<&str>) -> Answ
         words.status = overloaded();
     }
     let body = Body { request_id: id_in_body, ..Body::of(&words) };
-    wording::answer(&words, (REQUEST_ID, notes.request_id), &body)
+    wording::answer(&words, (&REQUEST_ID, notes.request_id), &body)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::headers::Headers;
 
     use super::*;
     use crate::policy::Gauge;
@@ -159,9 +160,9 @@ mod tests {
         let rates = Rates { requests: Some(gauge), tokens: Some(gauge) };
         Anthropic.limit_headers(&rates, Now { monotonic_ns: 0, unix_ms: 1_767_225_600_000 }, &mut headers);
         assert_eq!(headers.len(), 6);
-        assert_eq!(headers["anthropic-ratelimit-requests-limit"], "10");
-        assert_eq!(headers["anthropic-ratelimit-tokens-remaining"], "3");
-        assert_eq!(headers["anthropic-ratelimit-tokens-reset"], "2026-01-01T00:00:02Z");
+        assert_eq!(&headers["anthropic-ratelimit-requests-limit"], "10");
+        assert_eq!(&headers["anthropic-ratelimit-tokens-remaining"], "3");
+        assert_eq!(&headers["anthropic-ratelimit-tokens-reset"], "2026-01-01T00:00:02Z");
     }
 
     #[test]
@@ -175,7 +176,7 @@ mod tests {
             ("anthropic-organization-id", None),
             ("request-id", None),
         ] {
-            assert_eq!(Anthropic.limit_header_kind(&HeaderName::from_static(name)), kind, "{name}");
+            assert_eq!(Anthropic.limit_header_kind(name.as_bytes()), kind, "{name}");
         }
     }
 }

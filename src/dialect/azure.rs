@@ -6,6 +6,7 @@ use http::header::HeaderName;
 use crate::clock::Now;
 use crate::dialect::openai::OpenAi;
 use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes};
+use crate::headers::Headers;
 use crate::policy::{CutReason, Endpoint, Fault, Rates, Refusal};
 
 /// Azure OpenAI.
@@ -28,11 +29,11 @@ impl Dialect for Azure {
         OpenAi.cut_event(endpoint, reason)
     }
 
-    fn tell_limits(&self, rates: &Rates, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {
-        OpenAi.tell_limits(rates, now, tell);
+    fn limit_headers(&self, rates: &Rates, now: Now, headers: &mut Headers) {
+        OpenAi.limit_headers(rates, now, headers);
     }
 
-    fn limit_header_kind(&self, name: &HeaderName) -> Option<LimitKind> {
+    fn limit_header_kind(&self, name: &[u8]) -> Option<LimitKind> {
         OpenAi.limit_header_kind(name)
     }
 
@@ -44,7 +45,7 @@ impl Dialect for Azure {
         OpenAi.model(model)
     }
 
-    fn request_id_header(&self) -> HeaderName {
+    fn request_id_header(&self) -> &'static HeaderName {
         OpenAi.request_id_header()
     }
 }

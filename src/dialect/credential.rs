@@ -17,6 +17,11 @@ pub static CREDENTIAL_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("x-goog-api-key"),
 ];
 
+/// Whether `name`, in lower case, is one of [`CREDENTIAL_HEADERS`].
+pub fn is_credential(name: &[u8]) -> bool {
+    matches!(name, b"authorization" | b"x-api-key" | b"api-key" | b"x-goog-api-key")
+}
+
 /// The secret of a request: one of [`CREDENTIAL_HEADERS`] or `?key=`. The same value in two different places is one secret.
 /// `None` when there is none at all, which the caller answers with [`Refusal::InvalidKey`]. Allocates only for an escaped
 /// `?key=`.
@@ -96,7 +101,7 @@ mod tests {
     fn headers(pairs: &[(&'static str, &str)]) -> Headers {
         let mut headers = Headers::new();
         for (name, value) in pairs {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+            headers.append(HeaderName::from_static(name), &HeaderValue::from_str(value).unwrap());
         }
         headers
     }
@@ -105,6 +110,14 @@ mod tests {
         let headers = headers(pairs);
         let secret = credential(&headers, query)?;
         Ok(secret.map(|bytes| String::from_utf8(bytes.into_owned()).unwrap()))
+    }
+
+    #[test]
+    fn credentials_are_known_by_name() {
+        assert!(CREDENTIAL_HEADERS.iter().all(|name| is_credential(name.as_str().as_bytes())));
+        for name in ["authorizations", "x-api", "api-keys", "key", ""] {
+            assert!(!is_credential(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]
@@ -164,7 +177,7 @@ mod tests {
             assert_eq!(read(&[], Some(query)), Err(Refusal::InvalidKey), "{query}");
         }
         let mut opaque = Headers::new();
-        opaque.insert(HeaderName::from_static("x-api-key"), HeaderValue::from_bytes(b"\xff\xfe").unwrap());
+        opaque.insert(HeaderName::from_static("x-api-key"), &HeaderValue::from_bytes(b"\xff\xfe").unwrap());
         assert_eq!(credential(&opaque, None), Ok(Some(Cow::Borrowed(&b"\xff\xfe"[..]))));
     }
 }

@@ -9,6 +9,7 @@ use crate::clock::Now;
 use crate::dialect::openai::REQUEST_ID;
 use crate::dialect::wording::{self, Class, LimitWords, Words, times};
 use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes, models};
+use crate::headers::Headers;
 use crate::policy::{CutReason, Endpoint, Fault, Rates, Refusal};
 
 /// Google's Gemini API.
@@ -36,9 +37,9 @@ impl Dialect for Gemini {
     }
 
     /// Gemini has no such headers; a refusal carries `RetryInfo` instead.
-    fn tell_limits(&self, _rates: &Rates, _now: Now, _tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {}
+    fn limit_headers(&self, _rates: &Rates, _now: Now, _headers: &mut Headers) {}
 
-    fn limit_header_kind(&self, _name: &HeaderName) -> Option<LimitKind> {
+    fn limit_header_kind(&self, _name: &[u8]) -> Option<LimitKind> {
         None
     }
 
@@ -50,8 +51,8 @@ impl Dialect for Gemini {
         Answer::json(StatusCode::OK, &models::gemini_model(model))
     }
 
-    fn request_id_header(&self) -> HeaderName {
-        REQUEST_ID
+    fn request_id_header(&self) -> &'static HeaderName {
+        &REQUEST_ID
     }
 }
 
@@ -138,5 +139,5 @@ fn with_own_status(words: Words) -> Words {
 
 fn answer(words: Words, notes: &Notes<'_>) -> Answer {
     let words = with_own_status(words);
-    wording::answer(&words, (REQUEST_ID, notes.request_id), &Body { error: Status::of(&words) })
+    wording::answer(&words, (&REQUEST_ID, notes.request_id), &Body { error: Status::of(&words) })
 }

@@ -1,12 +1,13 @@
 //! `GET /v1/key`: what the holder of a key may know of it. Its own limits and what is left of them; no id, no owner, no secret.
 
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, HeaderValue};
+use http::header::CACHE_CONTROL;
 use serde::Serialize;
 
 use crate::clock::Now;
 use crate::dialect::Answer;
 use crate::dialect::wording::times::{rfc3339, rfc3339_in};
+use crate::headers::Value;
 use crate::policy::{Gauge, KeyPolicy, KeyStatus, Standing};
 use crate::units::Units;
 
@@ -88,7 +89,7 @@ pub fn key_status(policy: &KeyPolicy, standing: &Standing, now: Now) -> Answer {
         quota_resets_at: standing.quota.and_then(|quota| quota.resets_at_ms).map(rfc3339),
     };
     let mut answer = Answer::json(StatusCode::OK, &body);
-    answer.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.headers.insert(CACHE_CONTROL, Value::from_static("no-store"));
     answer
 }
 

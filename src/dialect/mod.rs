@@ -22,15 +22,17 @@ pub mod wording;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName};
 use serde::Serialize;
-use smallvec::SmallVec;
 
 use crate::clock::Now;
-use crate::headers::Headers;
+use crate::headers::{Headers, Value};
 pub use crate::policy::DialectName;
 use crate::policy::{CutReason, Endpoint, Fault, Rates, Refusal};
 use crate::units::ModelName;
+
+/// Lines of most answers of our own, and bytes of them.
+const ROOM: (usize, usize) = (12, 512);
 
 /// An answer made by the proxy itself.
 #[derive(Debug, Clone)]
@@ -48,8 +50,8 @@ impl Answer {
     pub(crate) fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Self {
         // Every body is a plain tree of strings and numbers, whose serialization cannot fail.
         let body = serde_json::to_vec(body).unwrap_or_default();
-        let mut headers = Headers::with_capacity(8);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut headers = Headers::with_capacity(ROOM.0, ROOM.1);
+        headers.insert(CONTENT_TYPE, Value::from_static("application/json"));
         Self { status, headers, body: body.into() }
     }
 }
@@ -85,9 +87,6 @@ pub struct ModelEntry {
     pub created_unix: i64,
 }
 
-/// Bytes of the values of the limits' headers, with some to spare.
-const LIMITS_ROOM: usize = 160;
-
 /// One API's words. What is said is decided in [`wording`]; a dialect gives it the shape its SDKs read.
 pub trait Dialect: Sync {
     /// Which.
@@ -103,31 +102,13 @@ pub trait Dialect: Sync {
     /// may follow it.
     fn cut_event(&self, endpoint: Endpoint, reason: CutReason) -> Bytes;
 
-    /// Tells where the key stands in its rate limits (POLICY 4), a header and its value at a time; nothing for a limit the key does not
+    /// Tells in `headers`, which have none of them, where the key stands in its rate limits (POLICY 4); nothing of a limit the key does not
     /// have.
-    fn tell_limits(&self, rates: &Rates, now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8]));
+    fn limit_headers(&self, rates: &Rates, now: Now, headers: &mut Headers);
 
-    /// Adds the same to `headers`, which have none of them.
-    fn limit_headers(&self, rates: &Rates, now: Now, headers: &mut Headers) {
-        // All values share their room.
-        let mut values = Vec::with_capacity(LIMITS_ROOM);
-        let mut lines = SmallVec::<[_; 6]>::new();
-        self.tell_limits(rates, now, &mut |name, value| {
-            let start = values.len();
-            values.extend_from_slice(value);
-            lines.push((name, start..values.len()));
-        });
-        let values = Bytes::from(values);
-        for (name, range) in lines {
-            if let Ok(value) = HeaderValue::from_maybe_shared(values.slice(range)) {
-                headers.append(name, value);
-            }
-        }
-    }
-
-    /// Whether `name` is one of an upstream's own rate-limit headers, and for which limit: it is passed on only when the key
-    /// has no such limit.
-    fn limit_header_kind(&self, name: &HeaderName) -> Option<LimitKind>;
+    /// Whether `name`, in lower case, is one of an upstream's own rate-limit headers, and for which limit: it is passed on only when the
+    /// key has no such limit.
+    fn limit_header_kind(&self, name: &[u8]) -> Option<LimitKind>;
 
     /// The list of models.
     fn models(&self, models: &[ModelEntry]) -> Answer;
@@ -136,7 +117,7 @@ pub trait Dialect: Sync {
     fn model(&self, model: &ModelEntry) -> Answer;
 
     /// The header that carries the request id, in answers and to upstreams.
-    fn request_id_header(&self) -> HeaderName;
+    fn request_id_header(&self) -> &'static HeaderName;
 }
 
 /// The words of the dialect `name`.
@@ -172,7 +153,7 @@ mod tests {
                 let mut headers = Headers::new();
                 words.limit_headers(rates, now, &mut headers);
                 for name in headers.keys() {
-                    assert_eq!(words.limit_header_kind(name), Some(kind), "{name}");
+                    assert_eq!(words.limit_header_kind(name.as_bytes()), Some(kind), "{name}");
                     assert_eq!(headers.get_all(name).iter().count(), 1, "{name}");
                 }
             }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::clock::Now;
 use crate::dialect::wording::{self, Class, Words, times};
 use crate::dialect::{Answer, Dialect, DialectName, LimitKind, ModelEntry, Notes, models, realtime};
+use crate::headers::{Headers, Value};
 use crate::policy::{CutReason, Endpoint, Fault, Rates, Refusal};
 
 /// OpenAI's HTTP API.
@@ -37,23 +38,25 @@ impl Dialect for OpenAi {
         }
     }
 
-    fn tell_limits(&self, rates: &Rates, _now: Now, tell: &mut dyn FnMut(&'static HeaderName, &[u8])) {
+    fn limit_headers(&self, rates: &Rates, _now: Now, headers: &mut Headers) {
         for ([limit, remaining, reset], gauge) in [(&REQUESTS, rates.requests), (&TOKENS, rates.tokens)] {
             let Some(gauge) = gauge else { continue };
-            tell(limit, itoa::Buffer::new().format(gauge.limit).as_bytes());
-            tell(remaining, itoa::Buffer::new().format(gauge.remaining).as_bytes());
-            tell(reset, times::go(gauge.reset_ns).as_bytes());
+            headers.append_number(limit, gauge.limit);
+            headers.append_number(remaining, gauge.remaining);
+            if let Some(span) = Value::from_bytes(times::go(gauge.reset_ns).as_bytes()) {
+                headers.append(reset, span);
+            }
         }
     }
 
-    fn limit_header_kind(&self, name: &HeaderName) -> Option<LimitKind> {
-        let what = name.as_str().strip_prefix("x-ratelimit-")?;
-        if what.ends_with("tokens") {
+    fn limit_header_kind(&self, name: &[u8]) -> Option<LimitKind> {
+        let what = name.strip_prefix(b"x-ratelimit-")?;
+        if what.ends_with(b"tokens") {
             return Some(LimitKind::Tokens);
         }
         // Compatible backends also send `x-ratelimit-limit` bare; theirs counts requests.
-        let bare = matches!(what, "limit" | "remaining" | "reset");
-        (bare || what.ends_with("requests")).then_some(LimitKind::Requests)
+        let bare = matches!(what, b"limit" | b"remaining" | b"reset");
+        (bare || what.ends_with(b"requests")).then_some(LimitKind::Requests)
     }
 
     fn models(&self, models: &[ModelEntry]) -> Answer {
@@ -64,13 +67,13 @@ impl Dialect for OpenAi {
         Answer::json(StatusCode::OK, &models::openai_model(model))
     }
 
-    fn request_id_header(&self) -> HeaderName {
-        REQUEST_ID
+    fn request_id_header(&self) -> &'static HeaderName {
+        &REQUEST_ID
     }
 }
 
 /// Where the request id stands.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 static REQUESTS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-limit-requests"),
@@ -138,7 +141,7 @@ impl<'a> ResponsesError<'a> {
 }
 
 fn answer(words: &Words, notes: &Notes<'_>) -> Answer {
-    wording::answer(words, (REQUEST_ID, notes.request_id), &Body { error: Error::of(words) })
+    wording::answer(words, (&REQUEST_ID, notes.request_id), &Body { error: Error::of(words) })
 }
 
 /// An event of `data`, and of `name` where it has one.
@@ -152,8 +155,6 @@ pub(super) fn event<T: Serialize>(name: Option<&str>, data: &T) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use crate::headers::Headers;
-
     use super::*;
     use crate::policy::Gauge;
 
@@ -165,13 +166,13 @@ mod tests {
         let mut headers = Headers::new();
         OpenAi.limit_headers(&Rates { requests: Some(requests), ..Rates::default() }, NOW, &mut headers);
         assert_eq!(headers.len(), 3);
-        assert_eq!(headers["x-ratelimit-limit-requests"], "100");
-        assert_eq!(headers["x-ratelimit-remaining-requests"], "99");
-        assert_eq!(headers["x-ratelimit-reset-requests"], "600ms");
+        assert_eq!(&headers["x-ratelimit-limit-requests"], "100");
+        assert_eq!(&headers["x-ratelimit-remaining-requests"], "99");
+        assert_eq!(&headers["x-ratelimit-reset-requests"], "600ms");
         let tokens = Gauge { limit: u64::MAX, remaining: 0, reset_ns: 359_000_000_001 };
         OpenAi.limit_headers(&Rates { tokens: Some(tokens), ..Rates::default() }, NOW, &mut headers);
-        assert_eq!(headers["x-ratelimit-limit-tokens"], "18446744073709551615");
-        assert_eq!(headers["x-ratelimit-reset-tokens"], "6m0s");
+        assert_eq!(&headers["x-ratelimit-limit-tokens"], "18446744073709551615");
+        assert_eq!(&headers["x-ratelimit-reset-tokens"], "6m0s");
     }
 
     #[test]
@@ -185,7 +186,7 @@ mod tests {
             ("x-request-id", None),
             ("retry-after", None),
         ] {
-            assert_eq!(OpenAi.limit_header_kind(&HeaderName::from_static(name)), kind, "{name}");
+            assert_eq!(OpenAi.limit_header_kind(name.as_bytes()), kind, "{name}");
         }
     }
 }

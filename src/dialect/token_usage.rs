@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, HeaderValue};
+use http::header::CACHE_CONTROL;
 use serde::Serialize;
 
 use crate::dialect::Answer;
+use crate::headers::Value;
 use crate::policy::{KeyPolicy, QuotaStanding};
 use crate::units::Units;
 
@@ -52,7 +53,7 @@ pub fn token_usage(policy: &KeyPolicy, quota: Option<&QuotaStanding>, used: Unit
         expires_at: policy.expires_at_ms.map_or(0, |ms| ms.div_euclid(1000)),
     };
     let mut answer = Answer::json(StatusCode::OK, &Body { code: true, message: "ok", data });
-    answer.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.headers.insert(CACHE_CONTROL, Value::from_static("no-store"));
     answer
 }
 

@@ -10,14 +10,13 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use http::header::{
-    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
-    WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderName, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
 };
 use serde::Serialize;
 
 use crate::clock::NS_PER_SECOND;
 use crate::dialect::{Answer, Notes};
-use crate::headers::Headers;
+use crate::headers::{Headers, Value};
 use crate::policy::{CutReason, Fault, HeadFlaw, Refusal};
 
 /// A client is told to wait only up to this long: SDKs sleep whatever they are told (ECOSYSTEM 2).
@@ -219,15 +218,15 @@ pub fn cut(reason: CutReason) -> Words {
 }
 
 /// The answer that says `words` in `body`, with the headers every dialect has: the request id and what to do next.
-pub(super) fn answer<T: Serialize>(words: &Words, id: (HeaderName, &str), body: &T) -> Answer {
+pub(super) fn answer<T: Serialize>(words: &Words, id: (&HeaderName, &str), body: &T) -> Answer {
     let mut answer = Answer::json(words.status, body);
     let headers = &mut answer.headers;
-    if let Ok(value) = HeaderValue::from_str(id.1) {
+    if let Some(value) = Value::of(id.1) {
         headers.insert(id.0, value);
     }
     if words.class == Class::Credential {
         // RFC 9110 15.5.2 asks for a challenge with every 401.
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        headers.insert(WWW_AUTHENTICATE, Value::from_static("Bearer"));
     }
     retry_headers(words.retry, headers);
     answer
@@ -237,24 +236,24 @@ pub(super) fn answer<T: Serialize>(words: &Words, id: (HeaderName, &str), body: 
 pub(super) fn refusal_headers(refusal: &Refusal, headers: &mut Headers) {
     match refusal {
         Refusal::MethodNotAllowed { allowed } => {
-            headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            headers.insert(ALLOW, Value::from_static(allowed));
         }
         Refusal::EncodingNotSupported => {
-            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            headers.insert(ACCEPT_ENCODING, Value::from_static("identity"));
         }
         // An authority is no resource, and has no method (RFC 9110 10.2.1).
         Refusal::Head(HeadFlaw::ConnectNotOffered) => {
-            headers.insert(ALLOW, HeaderValue::from_static(""));
+            headers.insert(ALLOW, Value::from_static(""));
         }
         // RFC 6455 4.4 asks for the version that is spoken.
         Refusal::Head(HeadFlaw::WebsocketOnly) => {
-            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            headers.insert(UPGRADE, Value::from_static("websocket"));
+            headers.insert(CONNECTION, Value::from_static("upgrade"));
+            headers.insert(SEC_WEBSOCKET_VERSION, Value::from_static("13"));
         }
         Refusal::Head(HeadFlaw::UpgradeNotOffered) => {
-            headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, Value::from_static("HTTP/1.1"));
+            headers.insert(CONNECTION, Value::from_static("upgrade"));
         }
         _ => {}
     }
@@ -263,11 +262,11 @@ pub(super) fn refusal_headers(refusal: &Refusal, headers: &mut Headers) {
 fn retry_headers(retry: Retry, headers: &mut Headers) {
     if let Some(ns) = retry.told_ns() {
         // An SDK takes 0 for "not said".
-        headers.insert(RETRY_AFTER, HeaderValue::from(times::seconds(ns).max(1)));
-        headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(times::milliseconds(ns).max(1)));
+        headers.insert_number(RETRY_AFTER, times::seconds(ns).max(1));
+        headers.insert_number(HeaderName::from_static("retry-after-ms"), times::milliseconds(ns).max(1));
     }
     if let Some(should) = retry.should {
-        let value = HeaderValue::from_static(if should { "true" } else { "false" });
+        let value = Value::from_static(if should { "true" } else { "false" });
         headers.insert(HeaderName::from_static("x-should-retry"), value);
     }
 }

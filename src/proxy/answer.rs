@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use http::StatusCode;
-use http::header::{CONNECTION, HeaderValue};
+use http::header::CONNECTION;
 
 use crate::dialect::{self, Answer, Notes};
-use crate::headers::{AnswerHead, Headers};
+use crate::headers::{AnswerHead, Headers, Value};
 use crate::ledger::Outcome;
 use crate::policy::{BodyFlaw, DialectName, Fault, Refusal};
 use crate::proxy::carrier::Carrier;
@@ -95,7 +95,7 @@ pub fn finish(worker: &Worker, trace: Box<Trace>, mut answer: Answer, decision: 
         words.limit_headers(&caller.rates(now), now, &mut answer.headers);
     }
     close_when_draining(worker, &mut answer.headers);
-    if let Ok(id) = HeaderValue::from_str(&line.request_id) {
+    if let Some(id) = Value::of(&line.request_id) {
         answer.headers.insert(words.request_id_header(), id);
     }
     let head = AnswerHead { status: answer.status, headers: answer.headers };
@@ -127,7 +127,7 @@ fn close(headers: &mut Headers) {
         return;
     }
     let value = if others.is_empty() { "close".to_owned() } else { format!("{others}, close") };
-    if let Ok(value) = HeaderValue::from_str(&value) {
+    if let Some(value) = Value::of(&value) {
         headers.insert(CONNECTION, value);
     }
 }
@@ -156,7 +156,7 @@ mod tests {
             [(None, "close"), (Some("upgrade"), "upgrade, close"), (Some("upgrade, close"), "upgrade, close")]
         {
             let mut headers = Headers::new();
-            headers.extend(before.map(|value| (CONNECTION, HeaderValue::from_static(value))));
+            headers.extend(before.map(|value| (CONNECTION, http::HeaderValue::from_static(value))));
             close(&mut headers);
             close(&mut headers);
             assert_eq!(headers.get_all(CONNECTION).iter().collect::<Vec<_>>(), [after]);

@@ -78,7 +78,7 @@ mod tests {
         for value in values {
             headers.append(
                 http::HeaderName::from_bytes(header.as_bytes()).unwrap(),
-                http::HeaderValue::from_static(value),
+                &http::HeaderValue::from_static(value),
             );
         }
         let trusted = AddressRules::compile(trusted).unwrap();
@@ -115,9 +115,9 @@ mod tests {
             let mut headers = Headers::new();
             headers.insert(
                 http::HeaderName::from_static("x-forwarded-for"),
-                http::HeaderValue::from_static(forwarded_for),
+                &http::HeaderValue::from_static(forwarded_for),
             );
-            headers.insert(FORWARDED, http::HeaderValue::from_static(forwarded));
+            headers.insert(FORWARDED, &http::HeaderValue::from_static(forwarded));
             client_address("10.0.0.1".parse().unwrap(), &headers, &trusted).to_string()
         };
         assert_eq!(address("6.6.6.6", "for=1.1.1.1"), "10.0.0.1");

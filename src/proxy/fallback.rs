@@ -7,12 +7,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::{Method, Uri};
+use http::Method;
 
 use crate::admission::{self, Caller};
 use crate::dialect::describe::{Described, Edits};
 use crate::dialect::route::Route;
-use crate::headers::Headers;
+use crate::headers::{Headers, Target};
 use crate::policy::RequestFacts;
 use crate::proxy::account::Account;
 use crate::proxy::answer::Stop;
@@ -37,7 +37,7 @@ pub struct Spare {
     /// The call.
     pub route: Route,
     /// The client's target.
-    pub uri: Uri,
+    pub target: Target,
     /// The client's method.
     pub method: Method,
     /// The headers that any upstream may have.
@@ -76,7 +76,7 @@ impl Spare {
         held.count_both(&self.body, &body);
         let outgoing = Outgoing {
             method: self.method.clone(),
-            path_and_query: forward::target(&self.route, &self.uri, Some(name)),
+            path_and_query: forward::target(&self.route, &self.target, Some(name)),
             headers: self.headers.clone(),
             plain_headers: way.is_followed.then(|| self.headers.clone()),
             body,

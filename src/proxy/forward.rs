@@ -7,13 +7,13 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderName, Method};
 
 use crate::admission::{Admitted, Caller};
 use crate::dialect::describe::{Described, Edits};
 use crate::dialect::estimate::PromptSize;
 use crate::dialect::route::{self, Route};
-use crate::headers::{Headers, RequestHead};
+use crate::headers::{Headers, RequestHead, Target, Value};
 use crate::policy::{CutReason, DialectName, Endpoint, Refusal};
 use crate::proxy::account::Account;
 use crate::proxy::answer::Stop;
@@ -31,7 +31,7 @@ use crate::upstream::route::Way;
 use crate::upstream::sandbox::Ask;
 use crate::upstream::{Kind, play};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the deciding stages hand over.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ pub struct Missed {
 pub struct SandboxAsk {
     model: Option<ModelName>,
     sse: bool,
-    content_type: Option<HeaderValue>,
+    content_type: Option<Box<[u8]>>,
     body: Bytes,
     prompt_tokens: Tokens,
 }
@@ -111,7 +111,7 @@ impl SandboxAsk {
             model: self.model.as_ref().map_or("", ModelName::as_str),
             stream,
             sse: self.sse,
-            content_type: self.content_type.as_ref().map(HeaderValue::as_bytes),
+            content_type: self.content_type.as_deref(),
             body: &self.body,
             prompt_tokens: self.prompt_tokens,
         }
@@ -153,8 +153,8 @@ impl Sending {
         let body = described.splices.render(&held.bytes, &edits);
         let is_sandbox = way.upstream.settings.kind == Kind::Sandbox;
         let limit = Limit::of(&way.upstream);
-        let content_type = is_sandbox.then(|| head.headers.get(CONTENT_TYPE).cloned()).flatten();
-        let RequestHead { method, uri, headers, .. } = head;
+        let content_type = head.headers.get(CONTENT_TYPE).filter(|_| is_sandbox).map(|value| value.as_bytes().into());
+        let RequestHead { method, target: asked, headers, .. } = head;
         let headers = outgoing_headers(headers, &method, asks_usage, request_id);
         let has_fallbacks = Spare::is_wanted(live, route, &described.facts) && !is_sandbox;
         let spare = has_fallbacks.then(|| {
@@ -164,7 +164,7 @@ impl Sending {
                 described: described.clone(),
                 body: held.bytes.clone(),
                 route: route.clone(),
-                uri: uri.clone(),
+                target: asked.clone(),
                 method: method.clone(),
                 headers: headers.clone(),
                 asks_usage,
@@ -177,14 +177,14 @@ impl Sending {
         }
         let sandbox = is_sandbox.then(|| SandboxAsk {
             model: way.rename.clone().or_else(|| described.facts.model.clone()),
-            sse: uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse")),
+            sse: asked.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse")),
             content_type,
             body: body.clone(),
             prompt_tokens: described.size.fixed_tokens(),
         });
         let outgoing = Box::new(Outgoing {
             method,
-            path_and_query: target(route, &uri, rename),
+            path_and_query: target(route, &asked, rename),
             plain_headers: way.is_followed.then(|| headers.clone()),
             headers,
             body,
@@ -330,8 +330,8 @@ pub(super) fn outgoing_headers(
 ) -> Headers {
     let mut passed = headers::request_headers(from_client);
     headers::set_accept_encoding(&mut passed, must_be_identity);
-    if let Ok(id) = HeaderValue::from_str(request_id) {
-        passed.insert(REQUEST_ID, id);
+    if let Some(id) = Value::of(request_id) {
+        passed.insert(&REQUEST_ID, id);
     }
     if *method == Method::GET {
         passed.remove(CONTENT_TYPE);
@@ -340,15 +340,15 @@ pub(super) fn outgoing_headers(
 }
 
 /// Path and query for the upstream: the client's own bytes, but for an alias in the path or the query and the secret in the query.
-pub(super) fn target(route: &Route, uri: &Uri, rename: Option<&str>) -> String {
-    let path = uri.path();
+pub(super) fn target(route: &Route, asked: &Target, rename: Option<&str>) -> String {
+    let path = asked.path();
     let mut target = match (rename, &route.model_range) {
         (Some(name), Some(range)) if path.is_char_boundary(range.start) && path.is_char_boundary(range.end) => {
             format!("{}{name}{}", &path[..range.start], &path[range.end..])
         }
         _ => path.to_owned(),
     };
-    if let Some(query) = uri.query().and_then(route::query_without_key) {
+    if let Some(query) = asked.query().and_then(route::query_without_key) {
         target.push('?');
         match (rename, route.model_parameter) {
             (Some(name), Some(parameter)) => target.push_str(&route::query_with_model(&query, parameter, name)),

@@ -13,7 +13,7 @@ use crate::clock::{NS_PER_SECOND, Now};
 use crate::dialect::Answer;
 use crate::dialect::describe::{self, BodyInput, Described};
 use crate::dialect::route::{self, Route};
-use crate::headers::RequestHead;
+use crate::headers::{RequestHead, Value};
 use crate::ledger::Outcome;
 use crate::policy::{self, Charge, Fault, OnDisconnect, Price, Refusal, RequestFacts};
 use crate::proxy::account::Account;
@@ -162,7 +162,7 @@ fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &RequestHead, now: Now) ->
     let plane = &worker.plane;
     let dialect = match carrier.flaw_of(&head.headers) {
         Some((_, nearest)) => nearest,
-        None => route::nearest(head.uri.path(), &head.headers),
+        None => route::nearest(head.target.path(), &head.headers),
     };
     let line = AccessLine::begin(worker.ids.of(&head.headers), dialect, plane.clock.clone(), now.monotonic_ns);
     // On the heap from the first to the last stage: it is moved from each to the next.
@@ -206,7 +206,7 @@ async fn describe(
         path_model: route.model.as_ref(),
         path_stream: route.streams,
         model_free: passthrough.is_some_and(|entry| entry.model_free),
-        content_type: head.headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes),
+        content_type: head.headers.get(CONTENT_TYPE).map(Value::as_bytes),
         body: &held.bytes,
     };
     let described = describe::describe(&input, &plane.estimator)?;

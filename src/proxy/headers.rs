@@ -1,58 +1,60 @@
 //! Which headers pass, in and out. Framing and credentials are ours to set; what is hop-by-hop ends here.
 
-use http::header;
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, CONNECTION, TRANSFER_ENCODING};
 
-use crate::dialect::credential::CREDENTIAL_HEADERS;
-use crate::headers::Headers;
+use crate::dialect::credential::is_credential;
+use crate::headers::{Headers, Value};
 
-/// Headers about one connection (RFC 9110 7.6.1 and the usual ones that were never registered).
-static HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
-/// Whether by this header a client could tell a backend that it is someone, somewhere or something else (SECURITY 1). In lower case.
-fn is_never_upstream(name: &str) -> bool {
+/// Whether a header of this name, in lower case, is about one connection (RFC 9110 7.6.1 and the usual ones that were never registered).
+fn is_of_the_hop(name: &[u8]) -> bool {
     matches!(
         name,
-        "host"
-            | "content-length"
-            | "expect"
-            | "forwarded"
-            | "http2-settings"
-            | "x-real-ip"
-            | "true-client-ip"
-            | "cf-connecting-ip"
-            | "x-client-ip"
-            | "x-cluster-client-ip"
-            | "x-original-url"
-            | "x-rewrite-url"
-            | "x-http-method-override"
-            | "x-http-method"
-            | "x-method-override"
+        b"connection"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"te"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"upgrade"
+    )
+}
+
+/// Whether by this header a client could tell a backend that it is someone, somewhere or something else (SECURITY 1). In lower case.
+fn is_never_upstream(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"host"
+            | b"content-length"
+            | b"expect"
+            | b"forwarded"
+            | b"http2-settings"
+            | b"x-real-ip"
+            | b"true-client-ip"
+            | b"cf-connecting-ip"
+            | b"x-client-ip"
+            | b"x-cluster-client-ip"
+            | b"x-original-url"
+            | b"x-rewrite-url"
+            | b"x-http-method-override"
+            | b"x-http-method"
+            | b"x-method-override"
             // Which of the operator's accounts pays, and a credential that some front ends take before the usual one.
-            | "openai-organization"
-            | "openai-project"
-            | "x-goog-user-project"
-            | "ocp-apim-subscription-key"
-            | "x-litellm-api-key"
+            | b"openai-organization"
+            | b"openai-project"
+            | b"x-goog-user-project"
+            | b"ocp-apim-subscription-key"
+            | b"x-litellm-api-key"
             // Of the client's dealings with this host, not with the backend's.
-            | "cookie"
-            | "request-id"
+            | b"cookie"
+            | b"request-id"
     )
 }
 
 /// By headers of these kinds other gateways let a caller choose where the request goes, and with it the operator's credential. The last are of a
 /// handshake, which is ours to make.
-const STEERING: [&str; 5] = ["x-forwarded", "x-portkey-", "helicone-", "cf-aig-", "sec-websocket-"];
+const STEERING: [&[u8]; 5] = [b"x-forwarded", b"x-portkey-", b"helicone-", b"cf-aig-", b"sec-websocket-"];
 
 /// The names a `Connection` header lists, lower case. Framing and credential headers are set after these are taken out and cannot be named
 /// away; nor can the content type, by which the body was read.
@@ -71,13 +73,12 @@ pub fn request_headers(from_client: Headers) -> Headers {
     let named = named_by_connection(&from_client);
     let mut passed = from_client;
     passed.retain(|name| {
-        let text = name.as_str();
-        let is_ours = HOP_BY_HOP.contains(name)
-            || CREDENTIAL_HEADERS.contains(name)
-            || is_never_upstream(text)
-            || STEERING.iter().any(|start| text.starts_with(start))
-            || text.contains('_')
-            || named.iter().any(|n| n == text);
+        let is_ours = is_of_the_hop(name)
+            || is_credential(name)
+            || is_never_upstream(name)
+            || STEERING.iter().any(|start| name.starts_with(start))
+            || name.contains(&b'_')
+            || named.iter().any(|n| n.as_bytes() == name);
         !is_ours
     });
     passed
@@ -86,37 +87,39 @@ pub fn request_headers(from_client: Headers) -> Headers {
 /// Asks for codings a copy of which can be decoded to be metered, or for none at all.
 pub fn set_accept_encoding(headers: &mut Headers, must_be_identity: bool) {
     if must_be_identity || !headers.contains_key(ACCEPT_ENCODING) {
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(ACCEPT_ENCODING, Value::from_static("identity"));
         return;
     }
     let wanted = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let known = wanted.flat_map(|value| value.split(',')).filter_map(|coding| {
         let name = coding.split(';').next().unwrap_or_default().trim();
-        let is_refused = coding.replace(' ', "").ends_with(";q=0");
+        let is_refused = coding.bytes().rev().filter(|byte| *byte != b' ').take(4).eq(*b"0=q;");
         ["gzip", "deflate", "br"].into_iter().find(|known| !is_refused && known.eq_ignore_ascii_case(name))
     });
     let known = known.collect::<Vec<_>>();
     let value = if known.is_empty() { "identity".to_owned() } else { known.join(", ") };
-    if let Ok(value) = HeaderValue::from_str(&value) {
+    if let Some(value) = Value::of(&value) {
         headers.insert(ACCEPT_ENCODING, value);
     }
 }
 
 /// The headers of an upstream's answer that pass to the client, but for those that are `ours` to say.
-pub fn answer_headers(from_upstream: Headers, ours: impl Fn(&HeaderName) -> bool) -> Headers {
+pub fn answer_headers(from_upstream: Headers, ours: impl Fn(&[u8]) -> bool) -> Headers {
     let named = named_by_connection(&from_upstream);
     // The chunks were believed, so the length must not be told (RFC 9112 6.3).
-    let is_chunked = from_upstream.contains_key(header::TRANSFER_ENCODING);
+    let is_chunked = from_upstream.contains_key(TRANSFER_ENCODING);
     let mut headers = from_upstream;
     headers.retain(|name| {
-        let is_hops = HOP_BY_HOP.contains(name) || (is_chunked && *name == CONTENT_LENGTH);
-        !is_hops && !named.iter().any(|n| n == name.as_str()) && !ours(name)
+        let is_hops = is_of_the_hop(name) || (is_chunked && name == b"content-length");
+        !is_hops && !named.iter().any(|n| n.as_bytes() == name) && !ours(name)
     });
     headers
 }
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderName, HeaderValue};
+
     use super::*;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> Headers {
@@ -156,7 +159,7 @@ mod tests {
             ("traceparent", "00-1-2-3"),
         ]);
         let passed = request_headers(headers);
-        let names = passed.keys().map(HeaderName::as_str).collect::<Vec<_>>();
+        let names = passed.keys().collect::<Vec<_>>();
         assert_eq!(names, ["content-type", "anthropic-version", "traceparent"]);
     }
 
@@ -165,7 +168,7 @@ mod tests {
         let asked = |value: &'static str, identity| {
             let mut headers = map(&[("accept-encoding", value)]);
             set_accept_encoding(&mut headers, identity);
-            headers[ACCEPT_ENCODING].to_str().unwrap().to_owned()
+            headers[ACCEPT_ENCODING].to_owned()
         };
         assert_eq!(asked("gzip, deflate, br, zstd", false), "gzip, deflate, br");
         assert_eq!(asked("zstd", false), "identity");
@@ -183,8 +186,8 @@ mod tests {
             ("x-ours", "1"),
             ("content-length", "3"),
         ]);
-        let passed = answer_headers(headers, |name| name == "x-ours");
-        assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>().len(), 2);
+        let passed = answer_headers(headers, |name| name == b"x-ours");
+        assert_eq!(passed.keys().collect::<Vec<_>>().len(), 2);
         assert!(passed.contains_key("x-any") && passed.contains_key("content-length"));
     }
 }

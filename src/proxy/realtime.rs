@@ -16,12 +16,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING};
 
 use crate::admission::{self, Admitted, Caller};
 use crate::dialect::route::Route;
 use crate::dialect::websocket::Offer;
-use crate::headers::{AnswerHead, Headers, RequestHead};
+use crate::headers::{AnswerHead, Headers, RequestHead, Value};
 use crate::ledger::Outcome;
 use crate::policy::{self, Endpoint, Estimate, Fault, Price, Refusal, RequestFacts};
 use crate::proxy::answer::{self, Reply, Stop};
@@ -101,7 +101,7 @@ pub fn prepare(
     let admitted = admission::admit(caller, facts, charge, &live.limits, &plane.clock, now).map_err(|(_, why)| why)?;
     let rename = way.rename.as_ref().map(ModelName::as_str);
     let headers = outgoing_headers(head.headers, &head.method, true, &trace.account.line.request_id);
-    let (path_and_query, deadline) = (target(route, &head.uri, rename), worker.deadlines.register());
+    let (path_and_query, deadline) = (target(route, &head.target, rename), worker.deadlines.register());
     Ok(Opening { admitted, way, model, offer, path_and_query, headers, deadline })
 }
 
@@ -174,7 +174,7 @@ fn declined(worker: &Worker, trace: Box<Trace>, admitted: Admitted, head: Answer
     let Trace { mut account, under_way, .. } = *trace;
     let mut headers = passed_headers(&account.line, &caller, head.headers, now);
     headers.remove(CONTENT_LENGTH);
-    headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(http::header::CONNECTION, Value::from_static("close"));
     account.outcome = Outcome::UpstreamError;
     account.line.status = head.status.as_u16();
     account.line.decision = "allowed";

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::dialect::credential::{credential, credential_or};
 use crate::dialect::route::{self, Route};
 use crate::dialect::websocket::{Offer, handshake};
-use crate::headers::{Headers, RequestHead};
+use crate::headers::{Headers, RequestHead, Value};
 use crate::policy::{Endpoint, HeadFlaw, Refusal};
 use crate::proxy::carrier::Carrier;
 use crate::proxy::client_address::client_address;
@@ -38,7 +38,7 @@ pub fn receive(head: &RequestHead, carrier: &Carrier, peer: IpAddr, settings: &S
     }
     check_host(head)?;
     check_expectation(&head.headers)?;
-    let (path, query) = (head.uri.path(), head.uri.query());
+    let (path, query) = (head.target.path(), head.target.query());
     let route = route::route(&head.method, path, query, &head.headers, &settings.passthrough)
         .map_err(|refusal| offered_no_websocket(refusal, &head.headers))?;
     // One that cannot be a secret goes the way of one that is in no table, so that both are answered and counted alike.
@@ -64,7 +64,7 @@ pub fn receive(head: &RequestHead, carrier: &Carrier, peer: IpAddr, settings: &S
 /// # Errors
 /// [`Refusal::EncodingNotSupported`], [`HeadFlaw::Syntax`] for a doubled content type.
 pub fn check_encoding(headers: &Headers) -> Result<(), Refusal> {
-    let is_identity = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    let is_identity = |value: Value<'_>| value.as_bytes().eq_ignore_ascii_case(b"identity");
     if !headers.get_all(CONTENT_ENCODING).iter().all(is_identity) {
         return Err(Refusal::EncodingNotSupported);
     }
@@ -94,8 +94,8 @@ fn check_host(head: &RequestHead) -> Result<(), Refusal> {
     if !is_bare_authority(host.as_bytes()) {
         return Err(flaw);
     }
-    match head.uri.authority() {
-        Some(target) if !target.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) => Err(flaw),
+    match head.target.authority() {
+        Some(target) if !target.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => Err(flaw),
         _ if head.version < Version::HTTP_10 => Err(flaw),
         _ => Ok(()),
     }
@@ -134,7 +134,7 @@ fn is_u16(digits: &[u8]) -> bool {
 }
 
 fn check_expectation(headers: &Headers) -> Result<(), Refusal> {
-    let is_known = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    let is_known = |value: Value<'_>| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if headers.get_all(EXPECT).iter().all(is_known) { Ok(()) } else { Err(Refusal::Head(HeadFlaw::Expectation)) }
 }
 

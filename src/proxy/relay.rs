@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::admission::Caller;
 use crate::clock::Now;
 use crate::dialect::meter::{Coding, Framing, Meter};
 use crate::dialect::{self, LimitKind};
-use crate::headers::{AnswerHead, Headers};
+use crate::headers::{AnswerHead, Headers, Value};
 use crate::policy::CutReason;
 use crate::proxy::account::Account;
 use crate::proxy::answer::{self, Reply};
@@ -68,9 +68,9 @@ fn headers(
 ) -> Headers {
     let mut headers = passed_headers(line, &forwarded.caller, from_upstream, now);
     if let Some(output) = forwarded.clamp {
-        headers.insert(CLAMPED, HeaderValue::from(output));
+        headers.insert_number(CLAMPED, output);
     }
-    if let Some(model) = forwarded.fallback.as_ref().and_then(|model| HeaderValue::from_str(model.as_str()).ok()) {
+    if let Some(model) = forwarded.fallback.as_ref().and_then(|model| Value::of(model.as_str())) {
         headers.insert(MODEL, model);
     }
     if strips {
@@ -87,10 +87,10 @@ pub(super) fn passed_headers(line: &AccessLine, caller: &Caller, from_upstream: 
     let mut headers = headers::answer_headers(from_upstream, |name| match words.limit_header_kind(name) {
         Some(LimitKind::Requests) => rates.requests.is_some(),
         Some(LimitKind::Tokens) => rates.tokens.is_some(),
-        None => *name == id_name,
+        None => name == id_name.as_str().as_bytes(),
     });
     words.limit_headers(&rates, now, &mut headers);
-    if let Ok(id) = HeaderValue::from_str(&line.request_id) {
+    if let Some(id) = Value::of(&line.request_id) {
         headers.append(id_name, id);
     }
     headers
@@ -98,7 +98,7 @@ pub(super) fn passed_headers(line: &AccessLine, caller: &Caller, from_upstream: 
 
 /// Reads along with an answer as its headers say it is to be read.
 fn meter(forwarded: &Forwarded, headers: &Headers, strips: bool) -> Meter {
-    let text = |name| headers.get(name).map_or(Some(""), |value: &HeaderValue| value.to_str().ok());
+    let text = |name| headers.get(name).map_or(Some(""), |value: Value<'_>| value.to_str().ok());
     let framing = text(CONTENT_TYPE).map_or(Framing::Opaque, Framing::of);
     match text(CONTENT_ENCODING).and_then(Coding::of) {
         Some(coding) => Meter::new(forwarded.dialect, forwarded.endpoint, framing, coding, strips),

@@ -73,11 +73,11 @@ mod tests {
         let (one, other) = (ids.of(&headers), ids.of(&headers));
         assert_ne!(one, other);
         assert!(one.len() == 36 && one[4..].bytes().all(|byte| byte.is_ascii_hexdigit()), "{one}");
-        headers.insert(http::HeaderName::from_static("x-request-id"), HeaderValue::from_static("abc-1.2_3"));
+        headers.insert(http::HeaderName::from_static("x-request-id"), &HeaderValue::from_static("abc-1.2_3"));
         assert_eq!(&*ids.of(&headers), "abc-1.2_3");
-        headers.append(http::HeaderName::from_static("x-request-id"), HeaderValue::from_static("other"));
+        headers.append(http::HeaderName::from_static("x-request-id"), &HeaderValue::from_static("other"));
         assert!(ids.of(&headers).starts_with("req_"));
-        headers.insert(http::HeaderName::from_static("x-request-id"), HeaderValue::from_static("a b"));
+        headers.insert(http::HeaderName::from_static("x-request-id"), &HeaderValue::from_static("a b"));
         assert!(ids.of(&headers).starts_with("req_"));
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::header::CONTENT_LENGTH;
 use tokio::time::{Sleep, sleep};
 
 use crate::headers::AnswerHead;
@@ -45,7 +45,7 @@ pub async fn send(ask: &Ask<'_>, first_byte_timeout: Duration) -> Result<Answere
     }
     let mut head = AnswerHead { status: play.status, headers: play.headers };
     if let (1, End::Clean, Some(only)) = (frames.len(), play.end, frames.front()) {
-        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(only.bytes.len()));
+        head.headers.insert_number(CONTENT_LENGTH, only.bytes.len() as u64);
     }
     Ok(Answered { head, body: UpstreamBody::Sandbox(Playing { frames, end: play.end, waiting: None }) })
 }

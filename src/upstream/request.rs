@@ -33,7 +33,7 @@ impl Outgoing {
     /// Puts in what is the upstream's own: the operator's headers, and a credential.
     pub fn dress(&mut self, upstream: &Upstream, credential: Option<&Credential>) {
         for (name, value) in &upstream.settings.headers {
-            self.headers.insert(name, value.clone());
+            self.headers.insert(name, value);
         }
         if let (Some(credential), Kind::Http(dialect)) = (credential, upstream.settings.kind) {
             credential.put_into(&mut self.headers, dialect);

@@ -217,7 +217,7 @@ impl Credential {
             DialectName::Gemini => (HeaderName::from_static("x-goog-api-key"), &self.plain),
             DialectName::Azure => (HeaderName::from_static("api-key"), &self.plain),
         };
-        headers.insert(name, value.clone());
+        headers.insert(name, value);
     }
 }
 

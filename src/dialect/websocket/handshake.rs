@@ -11,7 +11,7 @@ use http::header::{
 use http::{HeaderValue, Method, Version};
 use sha1::{Digest, Sha1};
 
-use crate::headers::Headers;
+use crate::headers::{Headers, Value};
 use crate::policy::{HeadFlaw, Refusal};
 
 /// The subprotocol by which a browser, which can set no header, tells OpenAI's API its key.
@@ -65,11 +65,11 @@ impl Offer {
 
     /// The headers of our own handshake with the upstream, put beside those that pass. `key` is ours, for this one connection.
     pub fn put_request_headers(&self, key: &Key, headers: &mut Headers) {
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        headers.insert(SEC_WEBSOCKET_KEY, key.0.clone());
-        if let Ok(value) = HeaderValue::from_str(&self.protocols.join(", "))
+        headers.insert(CONNECTION, Value::from_static("Upgrade"));
+        headers.insert(UPGRADE, Value::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_VERSION, Value::from_static("13"));
+        headers.insert(SEC_WEBSOCKET_KEY, &key.0);
+        if let Some(value) = Value::of(&self.protocols.join(", "))
             && !self.protocols.is_empty()
         {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
@@ -108,11 +108,11 @@ impl Offer {
 
     /// The headers of our 101 to the client.
     pub fn put_answer_headers(&self, chosen: Option<HeaderValue>, headers: &mut Headers) {
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept.clone());
+        headers.insert(CONNECTION, Value::from_static("Upgrade"));
+        headers.insert(UPGRADE, Value::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, &self.accept);
         if let Some(chosen) = chosen {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, chosen);
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, &chosen);
         }
     }
 }

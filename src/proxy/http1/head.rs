@@ -2,17 +2,17 @@
 
 use std::ops::Deref;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderName, TRANSFER_ENCODING};
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Version};
 use memchr::memchr;
 
-use crate::headers::{AnswerHead, Headers, RequestHead};
+use crate::headers::{AnswerHead, Headers, Reading, RequestHead, Target, Value};
 use crate::proxy::http1::answer::{Delimiter, SMALL};
+use crate::proxy::wire::head::MAX_HEADERS;
 use crate::upstream::http1::body::Rest;
 
-/// Headers that most requests have at most.
-const USUAL_HEADERS: usize = 12;
+/// The lines of a request, with those that are added on the way to an upstream.
+const READING: Reading = Reading { most: MAX_HEADERS, takes_lf: false, usual: (16, 1024), added: 192 };
 /// Bytes of a head that its headers do not account for, at most: the first line, the lines of framing and date.
 const OWN_LINES: usize = 192;
 
@@ -42,56 +42,27 @@ pub struct Manner {
     pub keeps_alive: bool,
 }
 
-/// Reads what `head` begins with; the values of its headers stay where they stand. `None` while it is not whole, and for what the
-/// wire lets nobody send.
-pub fn read(head: &Bytes) -> Option<Asked> {
+/// Reads what `head` begins with. `None` while it is not whole, and for what the wire lets nobody send.
+pub fn read(head: &[u8]) -> Option<Asked> {
     let line_end = memchr(b'\n', head)?;
-    let line = head.get(..line_end.checked_sub(1)?)?;
+    let line = head.get(..line_end)?.strip_suffix(b"\r")?;
     let method_end = memchr(b' ', line)?;
     let target_end = memchr(b' ', line.get(method_end + 1..)?)? + method_end + 1;
     let method = Method::from_bytes(line.get(..method_end)?).ok()?;
-    let uri = Uri::from_maybe_shared(head.slice(method_end + 1..target_end)).ok()?;
+    let target = Target::read(line.get(method_end + 1..target_end)?)?;
     let is_1_1 = line.get(target_end + 1..)? == b"HTTP/1.1";
     let version = if is_1_1 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let (headers, length) = headers(head, line_end + 1)?;
+    let mut length = line_end + 1;
+    let headers = Headers::read(head, &mut length, READING).ok()??;
     let rest = match headers.get(CONTENT_LENGTH) {
         Some(length) => Rest::length(length.to_str().ok()?.parse().ok()?),
         None if headers.contains_key(TRANSFER_ENCODING) => Rest::chunks(),
         None => Rest::Over,
     };
     let manner = Manner { is_head: method == Method::HEAD, is_1_1, keeps_alive: keeps_alive(&headers, is_1_1) };
-    let expects = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    let expects = |value: Value<'_>| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     let expects_continue = is_1_1 && !rest.is_over() && headers.get(EXPECT).is_some_and(expects);
-    Some(Asked { head: RequestHead { method, uri, version, headers }, rest, manner, expects_continue, length })
-}
-
-/// The headers in `head` from `start` on, and where they end.
-fn headers(head: &Bytes, start: usize) -> Option<(Headers, usize)> {
-    let mut headers = Headers::with_capacity(USUAL_HEADERS);
-    let mut at = start;
-    loop {
-        let line = head.get(at..)?;
-        let end = memchr(b'\n', line)?;
-        let line = line.get(..end.checked_sub(1)?)?;
-        if line.is_empty() {
-            return Some((headers, at + 2));
-        }
-        let colon = memchr(b':', line)?;
-        let name = HeaderName::from_bytes(line.get(..colon)?).ok()?;
-        let (from, to) = trimmed(line, colon + 1);
-        headers.append(name, HeaderValue::from_maybe_shared(head.slice(at + from..at + to)).ok()?);
-        at += end + 1;
-    }
-}
-
-/// Where in `line`, from `start` on, the value stands without the blanks around it.
-fn trimmed(line: &[u8], start: usize) -> (usize, usize) {
-    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
-    let value = line.get(start..).unwrap_or_default();
-    match (value.iter().position(is_text), value.iter().rposition(is_text)) {
-        (Some(first), Some(last)) => (start + first, start + last + 1),
-        _ => (start, start),
-    }
+    Some(Asked { head: RequestHead { method, target, version, headers }, rest, manner, expects_continue, length })
 }
 
 fn keeps_alive(headers: &Headers, is_1_1: bool) -> bool {
@@ -102,7 +73,7 @@ fn keeps_alive(headers: &Headers, is_1_1: bool) -> bool {
     !closes && (keeps || is_1_1)
 }
 
-fn has_option(value: &HeaderValue, wanted: &str) -> bool {
+fn has_option(value: Value<'_>, wanted: &str) -> bool {
     value.as_bytes().split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
@@ -123,26 +94,21 @@ pub fn write<D: Deref<Target = [u8]>>(
 ) -> Delimiter {
     let status = answer.status;
     let told = told_length(&answer.headers);
-    let lines = answer.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
     let behind = told.or(length).and_then(|length| usize::try_from(length).ok()).unwrap_or(0).min(SMALL);
-    out.reserve(lines + OWN_LINES + behind);
+    out.reserve(answer.headers.wire_length() + OWN_LINES + behind);
     out.extend_from_slice(if manner.is_1_1 { b"HTTP/1.1 " } else { b"HTTP/1.0 " });
     for piece in [status.as_str(), " ", status.canonical_reason().unwrap_or_default(), "\r\n"] {
         out.extend_from_slice(piece.as_bytes());
     }
     let has_length = !status.is_informational() && status != StatusCode::NO_CONTENT;
-    let mut has_date = false;
-    for (name, value) in answer.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
-        has_date |= name == DATE;
-        put(out, name, value.as_bytes());
-    }
+    answer.headers.write_without(out, CONTENT_LENGTH);
     let is_bodyless = manner.is_head || !has_length || status == StatusCode::NOT_MODIFIED;
     let delimiter = match told.or(length) {
         _ if !has_length => Delimiter::None,
         // Of a body that is not there, only what its own maker says is told.
         _ if is_bodyless && told.is_none() => Delimiter::None,
         Some(length) => {
-            put(out, &CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
+            put(out, b"content-length: ", itoa::Buffer::new().format(length).as_bytes());
             if is_bodyless { Delimiter::None } else { Delimiter::Length(length) }
         }
         None if manner.is_1_1 => {
@@ -158,8 +124,8 @@ pub fn write<D: Deref<Target = [u8]>>(
             _ => {}
         }
     }
-    if !has_date && !status.is_informational() {
-        put(out, &DATE, &date());
+    if !status.is_informational() && !answer.headers.contains_key(DATE) {
+        put(out, b"date: ", &date());
     }
     out.extend_from_slice(b"\r\n");
     delimiter
@@ -170,21 +136,23 @@ pub fn told_length(headers: &Headers) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn put(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    for piece in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+fn put(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for piece in [name, value, b"\r\n"] {
         out.extend_from_slice(piece);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderName, HeaderValue};
+
     use super::*;
 
     const NOW: &[u8] = b"Thu, 01 Jan 1970 00:00:00 GMT";
     const PLAIN: Manner = Manner { is_head: false, is_1_1: true, keeps_alive: true };
 
     fn asked(head: &str) -> Asked {
-        read(&Bytes::copy_from_slice(head.as_bytes())).unwrap()
+        read(head.as_bytes()).unwrap()
     }
 
     fn written(
@@ -207,9 +175,9 @@ mod tests {
     #[test]
     fn a_head_is_read_as_it_stands() {
         let asked = asked("POST /v1/a?b=c HTTP/1.1\r\nHost: h\r\nX:\r\nx: \t two words \r\nContent-Length: 12\r\n\r\n");
-        assert_eq!((asked.head.method.as_str(), asked.head.uri.to_string().as_str()), ("POST", "/v1/a?b=c"));
+        assert_eq!((asked.head.method.as_str(), asked.head.target.path_and_query()), ("POST", "/v1/a?b=c"));
         assert_eq!(asked.head.headers.get_all("x").iter().collect::<Vec<_>>(), ["", "two words"]);
-        assert_eq!((asked.head.headers["host"].as_bytes(), asked.rest), (&b"h"[..], Rest::Length(12)));
+        assert_eq!((&asked.head.headers["host"], asked.rest), ("h", Rest::Length(12)));
         assert!(asked.manner.keeps_alive && asked.manner.is_1_1 && !asked.expects_continue);
     }
 
@@ -312,7 +280,7 @@ mod tests {
         write(&mut out, &answer, Some(0), PLAIN, false, || NOW);
         assert!(out.ends_with(b"\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n"));
         out.clear();
-        answer.headers.insert(DATE, HeaderValue::from_static("then"));
+        answer.headers.insert(DATE, Value::from_static("then"));
         write(&mut out, &answer, Some(0), PLAIN, false, || NOW);
         assert_eq!(out, b"HTTP/1.1 200 OK\r\ndate: then\r\ncontent-length: 0\r\n\r\n");
     }

@@ -4,9 +4,9 @@
 //! fragment never gets here: it is cut off as the target is read.
 
 use http::Method;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
 
-use crate::headers::{Headers, RequestHead};
+use crate::headers::{Headers, RequestHead, Value};
 use crate::policy::HeadFlaw;
 use crate::proxy::wire::head::{MAX_HEADERS, MAX_HEADERS_BYTES, MAX_METHOD_BYTES, MAX_URI_BYTES, MAX_VALUE_BYTES};
 use crate::proxy::wire::head::{flaw_of_target, has_no_body};
@@ -42,18 +42,18 @@ pub fn check(head: &RequestHead, has_body: bool) -> Result<(), HeadFlaw> {
 /// Makes `:authority` the `host` of a request that has none beside it, as a gateway has to (RFC 9113 8.3.1). Where there are both they are
 /// compared later, as the two places of an HTTP/1 request are.
 pub fn set_host(head: &mut RequestHead) {
-    if let (Some(authority), false) = (head.uri.authority(), head.headers.contains_key(HOST))
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    if let (Some(authority), false) = (head.target.authority(), head.headers.contains_key(HOST))
+        && let Some(host) = Value::of(authority)
     {
         head.headers.insert(HOST, host);
     }
 }
 
 fn check_target(head: &RequestHead) -> Result<(), HeadFlaw> {
-    if !matches!(head.uri.scheme_str(), Some("http" | "https")) {
+    if !matches!(head.target.scheme(), Some("http" | "https")) {
         return Err(HeadFlaw::Path);
     }
-    let target = head.uri.path_and_query().map(|target| target.as_str()).unwrap_or_default().as_bytes();
+    let target = head.target.path_and_query().as_bytes();
     if target.len() > MAX_URI_BYTES {
         return Err(HeadFlaw::UriTooLong);
     }
@@ -70,7 +70,7 @@ fn check_fields(headers: &Headers) -> Result<(), HeadFlaw> {
     }
     let mut bytes = 0;
     for (name, value) in headers {
-        let (name, value) = (name.as_str(), value.as_bytes());
+        let value = value.as_bytes();
         bytes += name.len() + value.len();
         if value.len() > MAX_VALUE_BYTES || bytes > MAX_HEADERS_BYTES {
             return Err(HeadFlaw::HeadersTooLarge);
@@ -84,7 +84,7 @@ fn check_fields(headers: &Headers) -> Result<(), HeadFlaw> {
         return Err(HeadFlaw::HeadersTooLarge);
     }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    match (lengths.next().map(HeaderValue::as_bytes), lengths.next()) {
+    match (lengths.next().map(Value::as_bytes), lengths.next()) {
         (None, _) => Ok(()),
         (Some(length), None) if (1..=18).contains(&length.len()) && length.iter().all(u8::is_ascii_digit) => Ok(()),
         _ => Err(HeadFlaw::Framing),
@@ -98,7 +98,7 @@ mod tests {
 
     fn read(request: request::Builder) -> RequestHead {
         let request::Parts { method, uri, version, headers, .. } = request.body(()).expect("a request").into_parts().0;
-        RequestHead { method, uri, version, headers: headers.into() }
+        RequestHead { method, target: uri.into(), version, headers: headers.into() }
     }
 
     fn verdict(method: &str, uri: &str, headers: &[(&str, &str)], has_body: bool) -> Result<(), HeadFlaw> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Response;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::headers::AnswerHead;
@@ -100,7 +100,7 @@ pub fn answer(reply: Reply, stream: Rc<StreamNotes>, is_head: bool) -> Response<
         && let Some(length) = body.size_hint().exact()
         && !headers.contains_key(CONTENT_LENGTH)
     {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert_number(CONTENT_LENGTH, length);
     }
     let mut answer = Response::new(StreamBody { body, rest: Bytes::new(), is_head, stream });
     *answer.status_mut() = status;

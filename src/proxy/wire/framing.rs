@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::head;
+use crate::headers::is_token;
 use crate::policy::{DialectName, HeadFlaw};
 
 /// The most bytes a head may have, request line and headers together.
@@ -234,7 +235,7 @@ fn trailer_byte(seen: usize, part: TrailerPart, byte: u8) -> Option<Framing> {
     let next = match (part, byte) {
         (TrailerPart::LastLf, b'\n') => return Some(Framing::Head),
         (TrailerPart::Start, b'\r') => TrailerPart::LastLf,
-        (TrailerPart::Start | TrailerPart::Name, byte) if head::is_token(byte) => TrailerPart::Name,
+        (TrailerPart::Start | TrailerPart::Name, byte) if is_token(byte) => TrailerPart::Name,
         (TrailerPart::Name, b':') => TrailerPart::Value,
         (TrailerPart::Value, b'\t' | b' '..=b'~' | 0x80..) => TrailerPart::Value,
         (TrailerPart::Value, b'\r') => TrailerPart::Lf,

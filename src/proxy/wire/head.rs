@@ -4,7 +4,7 @@ use memchr::memchr;
 
 use super::framing::BodyLength;
 use crate::dialect::route;
-use crate::headers::Headers;
+use crate::headers::{Headers, is_target, is_token};
 use crate::policy::{DialectName, HeadFlaw};
 
 /// The longest request target, bytes.
@@ -18,39 +18,10 @@ pub const MAX_HEADERS: usize = 100;
 /// The longest method token, bytes.
 pub const MAX_METHOD_BYTES: usize = 16;
 
-/// Which bytes may stand in a token (RFC 9110 5.6.2).
-const TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = matches!(byte as u8, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'z' | b'|' | b'~')
-            || (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    table
-};
-
-/// Whether `byte` may stand in a token.
-pub fn is_token(byte: u8) -> bool {
-    TOKEN[usize::from(byte)]
+/// Whether all of `bytes` are as they may be.
+fn all(bytes: &[u8], may_be: fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |fine, b| fine & may_be(*b))
 }
-
-/// Whether all of `bytes` are in `table`.
-fn all(bytes: &[u8], table: &[bool; 256]) -> bool {
-    bytes.iter().fold(true, |fine, b| fine & table[usize::from(*b)])
-}
-
-/// Which bytes a request target may have: those of a URI (RFC 3986 2) but for the fragment's mark. What has others is no URI to the library that
-/// reads it later, and would be refused in nobody's dialect.
-const TARGET: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = b'!';
-    while byte <= b'~' {
-        table[byte as usize] = !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
-        byte += 1;
-    }
-    table
-};
 
 /// Checks a whole head, its empty line included, and says how its body is framed.
 ///
@@ -96,7 +67,7 @@ impl Fields {
         let colon = memchr(b':', line).ok_or(HeadFlaw::Syntax)?;
         let (name, value) = (&line[..colon], trim(&line[colon + 1..], b" \t"));
         // An empty name, a folded line and a space before the colon all fail here.
-        if name.is_empty() || !all(name, &TOKEN) {
+        if name.is_empty() || !all(name, is_token) {
             return Err(HeadFlaw::Syntax);
         }
         // Without a way out amid the value, so that it is looked at many bytes at once.
@@ -149,7 +120,7 @@ impl Fields {
 fn check_request_line(line: &[u8]) -> Result<(&[u8], &[u8], bool), HeadFlaw> {
     let space = memchr(b' ', line).ok_or(HeadFlaw::Syntax)?;
     let (method, rest) = (&line[..space], &line[space + 1..]);
-    if method.is_empty() || method.len() > MAX_METHOD_BYTES || !all(method, &TOKEN) {
+    if method.is_empty() || method.len() > MAX_METHOD_BYTES || !all(method, is_token) {
         return Err(HeadFlaw::Syntax);
     }
     let space = memchr(b' ', rest).ok_or(HeadFlaw::Syntax)?;
@@ -168,12 +139,13 @@ fn check_request_line(line: &[u8]) -> Result<(&[u8], &[u8], bool), HeadFlaw> {
     }
 }
 
-/// What a target has that none may have.
+/// What a target has that none may have. What has other bytes is no URI to whoever reads it behind us, and would be refused in nobody's
+/// dialect.
 pub fn flaw_of_target(target: &[u8]) -> Option<HeadFlaw> {
-    if all(target, &TARGET) {
+    if all(target, is_target) {
         return None;
     }
-    let bad = target.iter().position(|b| !TARGET[usize::from(*b)])?;
+    let bad = target.iter().position(|b| !is_target(*b))?;
     Some(if target[..bad].contains(&b'?') { HeadFlaw::Query } else { HeadFlaw::Path })
 }
 

@@ -1,25 +1,23 @@
 //! The heads of HTTP/1: a request's as it is written, an answer's as it is read.
 
-use std::mem::MaybeUninit;
-
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode};
+use memchr::memchr;
 
-use crate::headers::{AnswerHead, Headers};
+use crate::headers::{AnswerHead, Headers, Reading, Value};
 use crate::upstream::http1::Malformed;
 use crate::upstream::http1::body::Rest;
 use crate::upstream::request::{Outgoing, join};
 
 /// The longest head of an answer, bytes.
 pub const MOST_BYTES: usize = 64 * 1024;
-/// Headers that are added to most answers on their way to the client: a map that has no room for them is made anew.
-const ADDED_HEADERS: usize = 8;
-/// The most headers of an answer.
-const MOST_HEADERS: usize = 128;
+/// The lines of an answer, with those that are added on their way to the client.
+const READING: Reading = Reading { most: 128, takes_lf: true, usual: (24, 1024), added: 384 };
 
 /// Bytes of a request's head that its headers do not account for, at most: what stands around the first line's parts, and the line of framing.
 const OWN_LINES: usize = 64;
+
+const NO_HEAD: Malformed = Malformed("the head of the answer is none of HTTP/1");
 
 /// Where on the other side a request goes.
 #[derive(Debug, Clone, Copy)]
@@ -49,41 +47,88 @@ impl Head {
     /// # Errors
     /// What two readers could read in two ways, and what is no head.
     pub fn read(bytes: &[u8], method: &Method) -> Result<Option<Self>, Malformed> {
-        let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
-        let mut read = httparse::Response::new(&mut []);
-        let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut read, bytes, &mut room);
-        let length = match outcome {
-            Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) if bytes.len() < MOST_BYTES => return Ok(None),
-            Ok(httparse::Status::Partial) => return Err(Malformed("the head of the answer is too long")),
-            Err(_) => return Err(Malformed("the head of the answer is none of HTTP/1")),
+        let mut at = 0;
+        let status = loop {
+            match next_line(bytes, &mut at) {
+                // Empty lines before an answer are passed over (RFC 9112 2.2).
+                Ok(b"") => {}
+                Ok(line) => break Status::read(line).ok_or(NO_HEAD)?,
+                Err(start) => return unfinished(bytes, Status::may_begin(start)),
+            }
         };
-        let status = read.code.and_then(|code| StatusCode::from_u16(code).ok());
-        let status = status.ok_or(Malformed("the answer's status is none"))?;
-        let is_1_1 = read.version != Some(0);
-        let answer = AnswerHead { status, headers: headers(bytes, length, read.headers)? };
+        let Some(headers) = Headers::read(bytes, &mut at, READING).map_err(|_| NO_HEAD)? else {
+            return unfinished(bytes, may_begin_line(bytes.get(at..).unwrap_or_default()));
+        };
+        let Status { code, is_1_1 } = status;
+        let status = StatusCode::from_u16(code).map_err(|_| Malformed("the answer's status is none"))?;
+        let answer = AnswerHead { status, headers };
         let rest = rest(&answer, is_1_1, method)?;
         let keeps_alive = keeps_alive(&answer.headers, is_1_1) && rest != Rest::UntilClose;
-        Ok(Some(Self { answer, rest, keeps_alive, length }))
+        Ok(Some(Self { answer, rest, keeps_alive, length: at }))
     }
 }
 
-/// The headers, whose values all stand in one copy of the head.
-fn headers(bytes: &[u8], length: usize, read: &[httparse::Header<'_>]) -> Result<Headers, Malformed> {
-    const BAD: Malformed = Malformed("the answer has a header that is none");
-    let copy = Bytes::copy_from_slice(bytes.get(..length).ok_or(BAD)?);
-    let mut headers = Headers::with_capacity(read.len() + ADDED_HEADERS);
-    for header in read {
-        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| BAD)?;
-        // All of them are slices of `bytes`; an empty one may be of nowhere.
-        let start = (header.value.as_ptr() as usize).checked_sub(bytes.as_ptr() as usize);
-        let value = match start.filter(|_| !header.value.is_empty()) {
-            Some(start) if start + header.value.len() <= length => copy.slice(start..start + header.value.len()),
-            _ => Bytes::copy_from_slice(header.value),
-        };
-        headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| BAD)?);
+/// The line from `at` on, without its end (which may be a bare LF: RFC 9112 2.2), and `at` behind that. The start of a line that has no end is
+/// an error.
+fn next_line<'a>(bytes: &'a [u8], at: &mut usize) -> Result<&'a [u8], &'a [u8]> {
+    let rest = bytes.get(*at..).unwrap_or_default();
+    let end = memchr(b'\n', rest).ok_or(rest)?;
+    *at += end + 1;
+    let line = rest.get(..end).unwrap_or_default();
+    Ok(line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// What becomes of bytes that end amid a head.
+fn unfinished(bytes: &[u8], is_sound: bool) -> Result<Option<Head>, Malformed> {
+    match is_sound {
+        true if bytes.len() < MOST_BYTES => Ok(None),
+        true => Err(Malformed("the head of the answer is too long")),
+        false => Err(NO_HEAD),
     }
-    Ok(headers)
+}
+
+/// The first line of an answer.
+struct Status {
+    code: u16,
+    is_1_1: bool,
+}
+
+impl Status {
+    /// With a reason, without one, or without the blank before it.
+    fn read(line: &[u8]) -> Option<Self> {
+        let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ (b'0' | b'1'), b' ', code @ ..] = line else {
+            return None;
+        };
+        let (code, reason) = code.split_at_checked(3)?;
+        let is_sound = match reason {
+            [] => true,
+            [b' ', text @ ..] => Value::from_bytes(text).is_some(),
+            _ => false,
+        };
+        let is_number = code.iter().all(u8::is_ascii_digit);
+        let code = code.iter().fold(0, |code, digit| code * 10 + u16::from(digit.wrapping_sub(b'0')));
+        (is_sound && is_number).then_some(Self { code, is_1_1: *minor == b'1' })
+    }
+
+    /// Whether a line that begins like this may yet be one: whether the rest of a good one makes it that.
+    fn may_begin(start: &[u8]) -> bool {
+        const GOOD: &[u8] = b"HTTP/1.1 200";
+        let missing = GOOD.get(start.len()..).unwrap_or_default();
+        match start.strip_suffix(b"\r") {
+            Some(line) => line.is_empty() || Self::read(line).is_some(),
+            None => Self::read(&[start, missing].concat()).is_some(),
+        }
+    }
+}
+
+/// The same for a header.
+fn may_begin_line(start: &[u8]) -> bool {
+    let rest = match start {
+        [.., b'\r'] => &b"\n\r\n"[..],
+        _ if start.is_empty() || start.contains(&b':') => b"\r\n\r\n",
+        _ => b":\r\n\r\n",
+    };
+    Headers::read(&[start, rest].concat(), &mut 0, READING).is_ok()
 }
 
 /// RFC 9112 6.3, but for what it leaves to guessing.
@@ -118,11 +163,11 @@ fn rest(answer: &AnswerHead, is_1_1: bool, method: &Method) -> Result<Rest, Malf
 }
 
 fn keeps_alive(headers: &Headers, is_1_1: bool) -> bool {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let mut options = values.flat_map(|value| value.split(',')).map(str::trim);
+    let values = headers.get_all(CONNECTION).iter().map(Value::as_bytes).filter(|value| value.is_ascii());
+    let mut options = values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     match is_1_1 {
-        true => !options.any(|option| option.eq_ignore_ascii_case("close")),
-        false => options.any(|option| option.eq_ignore_ascii_case("keep-alive")),
+        true => !options.any(|option| option.eq_ignore_ascii_case(b"close")),
+        false => options.any(|option| option.eq_ignore_ascii_case(b"keep-alive")),
     }
 }
 
@@ -130,24 +175,21 @@ fn keeps_alive(headers: &Headers, is_1_1: bool) -> bool {
 pub fn write(request: &Outgoing, to: Destination<'_>, behind: usize) -> Vec<u8> {
     let method = request.method.as_str();
     let [prefix, path] = join(to.prefix, &request.path_and_query);
-    let lines = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
     let own = method.len() + prefix.len() + path.len() + to.host.len();
-    let mut head = Vec::with_capacity(own + lines + OWN_LINES + behind);
+    let mut head = Vec::with_capacity(own + request.headers.wire_length() + OWN_LINES + behind);
     for piece in [method, " ", prefix, path, " HTTP/1.1\r\nhost: "] {
         head.extend_from_slice(piece.as_bytes());
     }
     head.extend_from_slice(to.host.as_bytes());
-    for (name, value) in &request.headers {
-        for piece in [b"\r\n", name.as_str().as_bytes(), b": ", value.as_bytes()] {
-            head.extend_from_slice(piece);
-        }
-    }
+    head.extend_from_slice(b"\r\n");
+    request.headers.write_to(&mut head);
     let length = request.body.len();
     let wants_length = length > 0 || matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
     if wants_length {
-        head.extend_from_slice(b"\r\ncontent-length: ");
-        head.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        for piece in ["content-length: ", itoa::Buffer::new().format(length), "\r\n"] {
+            head.extend_from_slice(piece.as_bytes());
+        }
     }
-    head.extend_from_slice(b"\r\n\r\n");
+    head.extend_from_slice(b"\r\n");
     head
 }

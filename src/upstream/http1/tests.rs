@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
+use crate::headers::Headers;
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\n";
 
@@ -67,6 +68,127 @@ fn what_could_be_read_in_two_ways_is_refused() {
     assert!(matches!(read(&long[..1_000], &Method::POST), Ok(None)));
 }
 
+/// What httparse and the library's types make of an answer: its status, whether it is HTTP/1.1, its headers and its length.
+fn as_others_read(bytes: &[u8]) -> Result<Option<(StatusCode, bool, Headers, usize)>, ()> {
+    let mut room = [httparse::EMPTY_HEADER; 128];
+    let mut read = httparse::Response::new(&mut room);
+    let length = match read.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(()),
+    };
+    let status = StatusCode::from_u16(read.code.ok_or(())?).map_err(|_| ())?;
+    let lines = read.headers.iter().map(|header| {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| ())?;
+        Ok((name, HeaderValue::from_bytes(header.value).map_err(|_| ())?))
+    });
+    Ok(Some((status, read.version == Some(1), lines.collect::<Result<_, ()>>()?, length)))
+}
+
+/// Whether both take the same for a head, for none, and for the start of one.
+fn is_read_as_others_read_it(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let text = bytes.escape_ascii();
+    match (Head::read(bytes, &Method::HEAD), as_others_read(bytes)) {
+        (Err(_), Err(())) | (Ok(None), Ok(None)) => {}
+        (Ok(Some(ours)), Ok(Some((status, is_1_1, headers, length)))) => {
+            prop_assert_eq!((ours.answer.status, ours.length), (status, length), "{}", text);
+            prop_assert_eq!(&ours.answer.headers, &headers, "{}", text);
+            let is_kept_alone = !headers.contains_key("connection");
+            prop_assert!(!is_kept_alone || ours.keeps_alive == is_1_1, "{}", text);
+        }
+        (ours, theirs) => prop_assert!(false, "{ours:?} and {theirs:?} of {text}"),
+    }
+    Ok(())
+}
+
+/// Lines as upstreams write them, and near misses.
+fn answer_line() -> impl Strategy<Value = Vec<u8>> {
+    let known = prop::sample::select(vec![
+        "x-a: b",
+        "Content-Type: text/plain; charset=utf-8",
+        "X-Empty:",
+        "x-tab:\t two \t words \t",
+        "server:nothing",
+        "x a: b",
+        "x-a : b",
+        " folded",
+        "\tfolded",
+        "nocolon",
+        ": b",
+        "",
+        "HTTP/1.1 200 OK",
+        "x-\u{e9}: b",
+        "x: \u{e9}",
+        "x-nul: \0",
+        "x\rb: c",
+    ]);
+    prop_oneof![
+        8 => known.prop_map(|line| line.as_bytes().to_vec()),
+        2 => "[A-Za-z!#$%&'*+.^_`|~0-9-]{1,12}:[ -~\t]{0,20}".prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 0..8),
+    ]
+}
+
+fn answer_head() -> impl Strategy<Value = Vec<u8>> {
+    let first = prop::sample::select(vec![
+        "HTTP/1.1 200 OK",
+        "HTTP/1.0 404 Not Found",
+        "HTTP/1.1 200",
+        "HTTP/1.1 200 ",
+        "HTTP/1.1 099 X",
+        "HTTP/1.1 1000 X",
+        "HTTP/1.2 200 OK",
+        "HTTP/2 200",
+        "http/1.1 200 OK",
+        "HTTP/1.1  200 OK",
+        "HTTP/1.1 2x0 OK",
+        "HTTP/1.1 599 \u{e9}t\u{e9}",
+        "ICY 200 OK",
+        "HTTP/1.1\t200 OK",
+        "",
+        "\r",
+        "HTTP/1.1 200 a\rb",
+        "HTTP/1.1 200\tOK",
+        "HTTP/1.1 204 \0",
+    ]);
+    let ends = prop::sample::select(vec!["\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r", "\r\r\n", "\n\r", ""]);
+    let line = (answer_line(), ends.clone()).prop_map(|(line, end)| [&line[..], end.as_bytes()].concat());
+    let lines = prop::collection::vec(line, 0..6).prop_map(|lines| lines.concat());
+    let empty = prop::sample::select(vec!["", "", "", "\r\n", "\n", "\r", "\r\n\n"]);
+    (empty, first, ends, lines, prop::sample::select(vec!["\r\n", "\n", "\r", ""])).prop_map(
+        |(empty, first, end, lines, last)| {
+            [empty.as_bytes(), first.as_bytes(), end.as_bytes(), &lines, last.as_bytes()].concat()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn a_head_is_what_others_read(mut bytes in answer_head(), changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3)) {
+        is_read_as_others_read_it(&bytes)?;
+        for (at, byte) in changes {
+            if !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+        }
+        for length in 0..=bytes.len() {
+            is_read_as_others_read_it(&bytes[..length])?;
+        }
+    }
+}
+
+#[test]
+fn headers_are_as_many_as_others_read() {
+    for count in [127, 128, 129] {
+        let head = format!("{HEAD}{}\r\n", "x-a: b\r\n".repeat(count));
+        is_read_as_others_read_it(head.as_bytes()).expect("alike");
+        assert_eq!(Head::read(head.as_bytes(), &Method::POST).is_ok(), count <= 128, "{count}");
+    }
+}
+
 /// What becomes of a second request on a connection whose upstream does `meanwhile` while the request waits for its turn to be written.
 async fn second(meanwhile: impl AsyncFnOnce(DuplexStream) -> Option<DuplexStream>) -> Result<AnswerHead, Unanswered> {
     let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
@@ -121,7 +243,7 @@ fn header_values_are_those_of_the_head_wherever_they_stand() {
     let head = whole(&format!("{HEAD}x-a: one\r\nx-empty:\r\nx-a:  two \r\n"));
     let values = head.answer.headers.get_all("x-a").iter().collect::<Vec<_>>();
     assert_eq!(values, ["one", "two"]);
-    assert_eq!(head.answer.headers["x-empty"], "");
+    assert_eq!(&head.answer.headers["x-empty"], "");
 }
 
 /// The content of `bytes`, taken in pieces of these lengths in turn, and what was left behind its end.

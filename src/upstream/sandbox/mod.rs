@@ -250,7 +250,7 @@ impl Play {
 
     fn pieces(content_type: &'static str, pieces: Vec<Bytes>) -> Self {
         let mut headers = Headers::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(header::CONTENT_TYPE, &HeaderValue::from_static(content_type));
         let frames = pieces.into_iter().filter(|bytes| !bytes.is_empty());
         let frames = frames.map(|bytes| Frame { after: Duration::ZERO, bytes }).collect();
         Self { status: StatusCode::OK, headers, frames, end: End::Clean }

@@ -12,7 +12,7 @@ pub(super) fn error(dialect: DialectName, status: StatusCode, message: &str) -> 
     let mut play = Play::json(&body(dialect, status, message));
     play.status = status;
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        play.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        play.headers.insert(header::RETRY_AFTER, &HeaderValue::from_static("1"));
     }
     play
 }

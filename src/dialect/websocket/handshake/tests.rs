@@ -12,7 +12,7 @@ const GOOD: [(&str, &str); 4] = [
 fn map(pairs: &[(&str, &str)]) -> Headers {
     let mut headers = Headers::new();
     for (name, value) in pairs {
-        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), &HeaderValue::from_str(value).unwrap());
     }
     headers
 }
@@ -24,7 +24,7 @@ fn read(headers: &Headers) -> Result<Offer, HeadFlaw> {
 /// [`GOOD`] with one header's value replaced.
 fn with(name: &str, value: &str) -> Headers {
     let mut headers = map(&GOOD);
-    headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+    headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), &HeaderValue::from_str(value).unwrap());
     headers
 }
 
@@ -33,7 +33,7 @@ fn the_example_of_the_rfc_is_accepted_as_there() {
     let offer = read(&map(&GOOD)).unwrap();
     let mut headers = Headers::new();
     offer.put_answer_headers(None, &mut headers);
-    assert_eq!(headers[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    assert_eq!(&headers[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     assert!(read(&with("connection", "keep-alive, Upgrade")).is_ok());
     assert!(read(&with("upgrade", "WebSocket")).is_ok());
 }
@@ -67,7 +67,7 @@ fn a_handshake_is_exactly_one() {
     }
     for (name, value) in GOOD {
         let mut doubled = map(&GOOD);
-        doubled.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        doubled.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), &HeaderValue::from_str(value).unwrap());
         assert!(read(&doubled).is_err(), "{name} twice");
     }
     let many = (0..17).map(|n| format!("p{n}")).collect::<Vec<_>>().join(",");
@@ -83,7 +83,7 @@ fn neither_secret_nor_account_is_among_what_goes_upstream() {
     assert_eq!(secret_of(&headers).unwrap().as_deref(), Some(&b"sk-1"[..]));
     let mut sent = Headers::new();
     read(&headers).unwrap().put_request_headers(&Key::new([0; 16]), &mut sent);
-    assert_eq!(sent[SEC_WEBSOCKET_PROTOCOL], "realtime, OpenAI-Insecure-API-Key, openai-beta.realtime-v1");
+    assert_eq!(&sent[SEC_WEBSOCKET_PROTOCOL], "realtime, OpenAI-Insecure-API-Key, openai-beta.realtime-v1");
     let two = with("sec-websocket-protocol", "openai-insecure-api-key.a, openai-insecure-api-key.b");
     assert_eq!(secret_of(&two), Err(Refusal::AmbiguousCredential));
     let alone = with("sec-websocket-protocol", "OPENAI-insecure-api-key.a");
@@ -101,7 +101,7 @@ fn an_upstreams_101_accepts_what_was_offered_and_nothing_else() {
         [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", accept.to_str().unwrap())];
     assert_eq!(offer.check_answer(&key, &map(&good)), Ok(None));
     let mut chosen = map(&good);
-    chosen.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("realtime"));
+    chosen.insert(SEC_WEBSOCKET_PROTOCOL, &HeaderValue::from_static("realtime"));
     assert_eq!(offer.check_answer(&key, &chosen), Ok(Some(HeaderValue::from_static("realtime"))));
     for (name, _) in good {
         let mut lacking = map(&good);
@@ -117,7 +117,7 @@ fn an_upstreams_101_accepts_what_was_offered_and_nothing_else() {
         ("sec-websocket-extensions", "permessage-deflate"),
     ] {
         let mut headers = map(&good);
-        headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), &HeaderValue::from_str(value).unwrap());
         assert!(offer.check_answer(&key, &headers).is_err(), "{name}: {value}");
     }
 }

@@ -224,7 +224,7 @@ fn a_recording_is_transcribed_in_each_format() {
     assert_eq!((&verbose["task"], &verbose["segments"][0]["text"]), (&json!("translate"), &json!(said)));
     let text = upload(Endpoint::AudioTranscriptions, &[("model", "whisper-1"), ("response_format", "text")]);
     assert_eq!(
-        (text.headers[header::CONTENT_TYPE].to_str().unwrap(), text.body()),
+        (&text.headers[header::CONTENT_TYPE], text.body()),
         ("text/plain; charset=utf-8", format!("{said}\n").into_bytes())
     );
     let stream = upload(Endpoint::AudioTranscriptions, &[("model", "gpt-4o-transcribe"), ("stream", "true")]);
@@ -245,7 +245,7 @@ fn an_image_edited_from_a_form_counts_its_n() {
 #[test]
 fn speech_is_a_wav_also_in_events() {
     let play = play(Endpoint::AudioSpeech, "tts-1", &json!({ "input": "one two" }));
-    assert_eq!(play.headers[header::CONTENT_TYPE], "audio/wav");
+    assert_eq!(&play.headers[header::CONTENT_TYPE], "audio/wav");
     assert_eq!((&play.body()[..4], play.body().len()), (&b"RIFF"[..], 44 + 800));
     let stream = super::play(Endpoint::AudioSpeech, "tts-1", &json!({ "input": "one two", "stream_format": "sse" }));
     let events = events_of(&stream);
