@@ -15,6 +15,7 @@ pub fn check(input: &[u8]) {
     let [cut, asked, bytes @ ..] = input else { return };
     let method = if asked % 8 == 0 { Method::HEAD } else { Method::POST };
     chunks(bytes, *cut);
+    is_a_head_to_others(bytes);
     let Ok(Some(head)) = Head::read(bytes, &method) else { return };
     for length in 0..head.length {
         assert!(matches!(Head::read(&bytes[..length], &method), Ok(None)), "whole before its end");
@@ -25,6 +26,28 @@ pub fn check(input: &[u8]) {
     let behind = &bytes[head.length..];
     let pieces = super::pieces::of(behind, *cut);
     assert_eq!(read(head.rest.clone(), &pieces), read(head.rest, &[behind]), "where it is cut changes the body");
+}
+
+/// httparse and the library's types take the same for a head, for the start of one, and for none; of a HEAD, since no length is looked at there.
+fn is_a_head_to_others(bytes: &[u8]) {
+    let mut room = [httparse::EMPTY_HEADER; 128];
+    let mut read = httparse::Response::new(&mut room);
+    let outcome = read.parse(bytes);
+    let code = read.code.and_then(|code| StatusCode::from_u16(code).ok());
+    match Head::read(bytes, &Method::HEAD) {
+        Ok(Some(head)) => {
+            assert_eq!(outcome, Ok(httparse::Status::Complete(head.length)), "no head to others");
+            assert_eq!(Some(head.answer.status), code);
+            let theirs = read.headers.iter().map(|header| (header.name.to_ascii_lowercase(), header.value.to_vec()));
+            let ours = head.answer.headers.iter().map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+            assert!(ours.eq(theirs), "both read the same headers");
+        }
+        Ok(None) => assert_eq!(outcome, Ok(httparse::Status::Partial), "not whole"),
+        Err(_) => {
+            let is_whole = matches!(outcome, Ok(httparse::Status::Complete(_)));
+            assert!(!is_whole || code.is_none(), "a head to others");
+        }
+    }
 }
 
 /// What the head says of its body, read anew from its headers.

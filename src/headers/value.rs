@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::HeaderValue;
 
-use super::is_control;
+use super::read::is_control;
 
 /// The value of a header: no control stands in it but the tab. It does not print: among values are secrets.
 #[derive(Clone, Copy)]
