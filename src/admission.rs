@@ -3,32 +3,50 @@
 //! Two steps with a body in between: [`identify`] from the head alone, so that nothing is read for an unknown caller, and
 //! [`admit`], which takes from every limit or from none. `policy::authorize` stands between them and says what is to be taken.
 
+mod cache;
+
+use std::borrow::Borrow;
 use std::fmt;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::clock::{Clock, Now};
 use crate::keys::{KeyTable, SecretSlot};
-use crate::limits::{LimitSettings, Reservation, Settled, owe, reserve, reserve_within};
+use crate::limits::{KeyLimits, LimitSettings, Reservation, Settled, owe, reserve, reserve_within};
 use crate::policy::{Charge, KeyPolicy, Rates, Refusal, RequestFacts, Standing, Usage};
 use crate::units::{KeyDigest, Tokens};
 
-/// Who is calling: a secret that works, with the policy of its key as it was when it was looked up.
+pub use cache::CallerCache;
+
+/// Who is calling: a secret that works, with the policy of its key as it was when it was looked up. Clones are the same one, and stay with
+/// the worker that looked it up.
 #[derive(Clone)]
-pub struct Caller {
+pub struct Caller(Rc<Known>);
+
+struct Known {
     slot: Arc<SecretSlot>,
     policy: Arc<KeyPolicy>,
+    /// How often the policy had been changed by then.
+    changes: u64,
 }
 
 impl Caller {
+    /// Whoever comes with this secret.
+    fn of(slot: Arc<SecretSlot>) -> Self {
+        let changes = slot.entry().changes();
+        let policy = slot.entry().policy();
+        Self(Rc::new(Known { slot, policy, changes }))
+    }
+
     /// The secret it came with.
     pub fn slot(&self) -> &Arc<SecretSlot> {
-        &self.slot
+        &self.0.slot
     }
 
     /// What it may do.
     pub fn policy(&self) -> &Arc<KeyPolicy> {
-        &self.policy
+        &self.0.policy
     }
 
     /// Whether its secret works still.
@@ -36,28 +54,53 @@ impl Caller {
     /// # Errors
     /// What a new request with it would be refused with; see [`identify`].
     pub fn recheck(&self, now: Now) -> Result<(), Refusal> {
-        let latest = self.slot.latest();
+        self.refreshed().stands(now)
+    }
+
+    /// The same of a caller whose policy is the one in force.
+    fn stands(&self, now: Now) -> Result<(), Refusal> {
+        let latest = self.slot().latest();
         // That it goes over once more meanwhile is not the caller's concern.
         if latest.is_withdrawn() || latest.entry().is_removed() {
             return Err(Refusal::InvalidKey);
         }
-        in_force(latest, now).map(drop)
+        if std::ptr::eq(latest, &**self.slot()) {
+            return in_force(latest, self.policy(), now);
+        }
+        in_force(latest, &latest.entry().policy(), now)
     }
 
     /// The same with the policy that is in force now.
+    #[must_use]
     pub fn refreshed(&self) -> Self {
-        Self { slot: Arc::clone(&self.slot), policy: self.slot.entry().policy() }
+        if self.slot().entry().changes() == self.0.changes { self.clone() } else { Self::of(Arc::clone(self.slot())) }
     }
 
     /// Where its key stands in its rate limits.
     pub fn rates(&self, now: Now) -> Rates {
-        self.slot.entry().limits().rates(&self.policy, now)
+        self.slot().entry().limits().rates(self.policy(), now)
+    }
+
+    /// Lets it in from `address`, and notes that.
+    fn enter(self, address: IpAddr, now: Now) -> Result<Self, Unidentified> {
+        let from = &self.policy().allowed_ips;
+        if !from.is_empty() && !from.contains(address) {
+            return Err((Some(self), Refusal::AddressNotAllowed { address }));
+        }
+        self.slot().note_use(now);
+        Ok(self)
+    }
+}
+
+impl Borrow<KeyLimits> for Caller {
+    fn borrow(&self) -> &KeyLimits {
+        self.slot().entry().limits()
     }
 }
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller").field("key", &self.policy.id).finish_non_exhaustive()
+        f.debug_struct("Caller").field("key", &self.policy().id).finish_non_exhaustive()
     }
 }
 
@@ -77,31 +120,24 @@ pub fn identify(
     now: Now,
 ) -> Result<Caller, Unidentified> {
     let find = || digest.and_then(|digest| table.find(&digest)).ok_or((None, Refusal::InvalidKey));
-    let mut slot = find()?;
+    let mut caller = Caller::of(find()?);
     loop {
-        let verdict = in_force(&slot, now);
-        if !slot.is_gone() {
-            let policy = verdict.map_err(|refusal| (None, refusal))?;
-            let caller = Caller { slot, policy };
-            let from = &caller.policy.allowed_ips;
-            if !from.is_empty() && !from.contains(address) {
-                return Err((Some(caller), Refusal::AddressNotAllowed { address }));
-            }
-            caller.slot.note_use(now);
-            return Ok(caller);
+        let verdict = in_force(caller.slot(), caller.policy(), now);
+        if !caller.slot().is_gone() {
+            verdict.map_err(|refusal| (None, refusal))?;
+            return caller.enter(address, now);
         }
         // A change has overtaken the lookup. The secret is gone, or has gone over to another key, which one more look tells.
         let other = find()?;
-        if Arc::ptr_eq(&slot, &other) {
+        if Arc::ptr_eq(caller.slot(), &other) {
             return Err((None, Refusal::InvalidKey));
         }
-        slot = other;
+        caller = Caller::of(other);
     }
 }
 
-/// The policy of a secret that works at this moment, wherever it comes from.
-fn in_force(slot: &SecretSlot, now: Now) -> Result<Arc<KeyPolicy>, Refusal> {
-    let policy = slot.entry().policy();
+/// Whether a secret works at this moment, wherever it comes from.
+fn in_force(slot: &SecretSlot, policy: &KeyPolicy, now: Now) -> Result<(), Refusal> {
     if policy.is_disabled {
         return Err(Refusal::KeyDisabled);
     }
@@ -111,7 +147,7 @@ fn in_force(slot: &SecretSlot, now: Now) -> Result<Arc<KeyPolicy>, Refusal> {
     if let Some(at_unix_ms) = slot.until_unix_ms().filter(|until| now.unix_ms >= *until) {
         return Err(Refusal::GraceEnded { at_unix_ms });
     }
-    Ok(policy)
+    Ok(())
 }
 
 /// A request that was decided and paid for. Only [`admit`] makes one, and forwarding needs one.
@@ -122,9 +158,8 @@ pub struct Admitted(Box<Paid>);
 /// On the heap: it is handed on from stage to stage.
 #[derive(Debug)]
 struct Paid {
-    caller: Caller,
     facts: RequestFacts,
-    reservation: Reservation,
+    reservation: Reservation<Caller>,
 }
 
 impl Paid {
@@ -146,14 +181,14 @@ pub fn admit(
     clock: &Clock,
     now: Now,
 ) -> Result<Admitted, (Caller, Refusal)> {
+    // Limits changed meanwhile hold for it too; the charge and where it goes were decided by the policy it came under.
+    let caller = caller.refreshed();
     // Its body may have taken a while: what was switched off, removed or ended meanwhile is not forwarded any more.
-    if let Err(refusal) = caller.recheck(now) {
+    if let Err(refusal) = caller.stands(now) {
         return Err((caller, refusal));
     }
-    // Limits changed meanwhile hold for it too; the charge and where it goes were decided by the policy it came under.
-    let caller = Caller { policy: caller.slot.entry().policy(), ..caller };
-    match reserve(caller.slot.entry().limits(), &caller.policy, charge, settings, clock, now) {
-        Ok(reservation) => Ok(Paid { caller, facts, reservation }.admitted()),
+    match reserve(caller.clone(), caller.policy(), charge, settings, clock, now) {
+        Ok(reservation) => Ok(Paid { facts, reservation }.admitted()),
         Err(refusal) => Err((caller, refusal)),
     }
 }
@@ -170,23 +205,23 @@ pub fn admit_within(
     clock: &Clock,
     now: Now,
 ) -> Result<Admitted, Refusal> {
-    open.caller().recheck(now)?;
     let caller = open.caller().refreshed();
-    let reservation = reserve_within(caller.slot.entry().limits(), &caller.policy, charge, settings, clock, now)?;
-    Ok(Paid { caller, facts, reservation }.admitted())
+    caller.stands(now)?;
+    let reservation = reserve_within(caller.clone(), caller.policy(), charge, settings, clock, now)?;
+    Ok(Paid { facts, reservation }.admitted())
 }
 
 /// What a backend has begun of itself within `open`, a request under way: it cannot be refused any more, only charged.
 pub fn owe_within(open: &Admitted, facts: RequestFacts, charge: Charge, clock: &Clock, now: Now) -> Admitted {
     let caller = open.caller().refreshed();
-    let reservation = owe(caller.slot.entry().limits(), &caller.policy, charge, clock, now);
-    Paid { caller, facts, reservation }.admitted()
+    let reservation = owe(caller.clone(), caller.policy(), charge, clock, now);
+    Paid { facts, reservation }.admitted()
 }
 
 impl Admitted {
     /// Whose request it is.
     pub fn caller(&self) -> &Caller {
-        &self.0.caller
+        self.0.reservation.state()
     }
 
     /// What it wants.
@@ -200,13 +235,14 @@ impl Admitted {
     }
 
     /// What it holds: to mark it forwarded and to note what was metered.
-    pub fn reservation(&mut self) -> &mut Reservation {
+    pub fn reservation(&mut self) -> &mut Reservation<Caller> {
         &mut self.0.reservation
     }
 
     /// Where the key stands now, this request included.
     pub fn standing(&self, now: Now) -> Standing {
-        self.0.reservation.standing(now)
+        let caller = self.caller();
+        caller.slot().entry().limits().standing(caller.policy(), now)
     }
 
     /// Charges `usage` and ends it. See [`Reservation::settle`].

@@ -43,7 +43,8 @@ impl Now {
 #[derive(Debug, Clone)]
 pub struct Clock {
     source: Source,
-    guard: Option<Arc<Guard>>,
+    /// For the life of the process, as its clock is: every request holds a clock, and none is to count who does.
+    guard: Option<&'static Guard>,
 }
 
 #[derive(Debug, Clone)]
@@ -74,11 +75,11 @@ impl Clock {
     }
 
     /// The same clock, whose time by the wall does not go back when the wall clock is set back: see [`Clock::keep`]. `mark` is the latest time that an
-    /// earlier process has seen, milliseconds since 1970.
+    /// earlier process has seen, milliseconds since 1970. What keeps it is never given back: a process has one such clock.
     #[must_use]
     pub fn guarded(self, mark: Option<i64>) -> Self {
-        let guard = Guard::new(self.raw(), mark);
-        Self { guard: Some(Arc::new(guard)), ..self }
+        let guard = Box::leak(Box::new(Guard::new(self.raw(), mark)));
+        Self { guard: Some(guard), ..self }
     }
 
     /// Compares both hands of a guarded clock; to be called about every second.

@@ -24,6 +24,7 @@ use crate::keys::table::KeyTable;
 use crate::ledger::Ledger;
 use crate::limits::attempts::Attempts;
 use crate::proxy::Plane;
+use crate::proxy::capacity::Capacity;
 use crate::proxy::plane::{BodyBudget, Overload};
 use crate::store::{Store, StoreFault, Switch};
 use crate::telemetry::Metrics;
@@ -127,14 +128,15 @@ pub fn open(
     let first_token = first_operator(&*store, &config.admin, clock.now()).map_err(fault)?;
     let operators = Arc::new(Operators::new(&config.admin, store.operators().map_err(fault)?));
     let plane = Arc::new(Plane {
-        live: ArcSwap::from_pointee(reload::live(&config, None)),
+        live: Arc::new(ArcSwap::from_pointee(reload::live(&config, None))),
         keys: Arc::clone(&table),
         digester: digester.clone(),
         estimator: Estimator::new(config.limits.default_max_output),
         attempts: Attempts::default(),
-        body_budget: BodyBudget::default(),
+        body_budget: BodyBudget::shown_by(&metrics.body_bytes),
         clock: clock.clone(),
         overload: Overload::default(),
+        capacity: Capacity::default(),
         metrics,
         ledger: Some(Arc::clone(&ledger)),
         is_draining: AtomicBool::new(false),

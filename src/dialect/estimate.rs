@@ -6,9 +6,11 @@
 //! `k / (n + 1)`; `k` is chosen so that this stays at or below 6.5%, which holds POLICY's "nine prompts in ten" with room.
 
 use std::array;
+use std::hash::BuildHasher;
+use std::iter::successors;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use dashmap::DashMap;
 use foldhash::quality::RandomState;
 
 use crate::policy::Usage;
@@ -26,6 +28,9 @@ const WINDOW: usize = 64;
 
 /// Models remembered. Only answered ones are learnt, so a caller cannot fill this with made-up names.
 const MAX_MODELS: usize = 4_096;
+
+/// Chains that the models are kept in.
+const CHAINS: usize = 512;
 
 /// Bytes per token, in thousandths: at first, at least, at most (POLICY 4).
 const FIRST_RATIO: u32 = 3_000;
@@ -54,13 +59,24 @@ fn tokens(text_bytes: u64, media: u64, ratio: u32) -> Tokens {
     u64::try_from(text).unwrap_or(u64::MAX).saturating_add(media.saturating_mul(MEDIA_TOKENS))
 }
 
-/// Learns from answers and estimates requests. Shared by all workers; reading takes one lookup.
+/// Learns from answers and estimates requests. Shared by all workers. What is learnt of is never taken out again, so reading takes no lock.
 #[derive(Debug)]
 pub struct Estimator {
     /// Its hash is seeded anew by each process: callers choose names, and only those that were answered are kept.
-    models: DashMap<Box<str>, Box<Learnt>, RandomState>,
+    hash: RandomState,
+    chains: Box<[Link]>,
     learnt: AtomicUsize,
     default_max_output: AtomicU64,
+}
+
+/// Where a model is, or the next one learnt of is put.
+type Link = OnceLock<Box<Model>>;
+
+#[derive(Debug)]
+struct Model {
+    name: Box<str>,
+    learnt: Learnt,
+    next: Link,
 }
 
 #[derive(Debug)]
@@ -87,8 +103,9 @@ impl Window {
 
     /// Notes `value` (not 0), and gives what is known in ascending order: the slice's length says how much.
     fn note<'a>(&self, value: u32, sorted: &'a mut [u32; WINDOW]) -> &'a [u32] {
-        let index = self.written.fetch_add(1, Ordering::Relaxed) % WINDOW;
-        if let Some(slot) = self.values.get(index) {
+        let written = self.written.load(Ordering::Relaxed);
+        self.written.store(written.wrapping_add(1), Ordering::Relaxed);
+        if let Some(slot) = self.values.get(written % WINDOW) {
             slot.store(value, Ordering::Relaxed);
         }
         for (copy, slot) in sorted.iter_mut().zip(&self.values) {
@@ -140,7 +157,8 @@ impl Estimator {
     /// Knows nothing yet; `default_max_output` is the output assumed for a model of which it has learnt too little.
     pub fn new(default_max_output: Tokens) -> Self {
         Self {
-            models: DashMap::with_hasher(RandomState::default()),
+            hash: RandomState::default(),
+            chains: (0..CHAINS).map(|_| Link::new()).collect(),
             learnt: AtomicUsize::new(0),
             default_max_output: AtomicU64::new(default_max_output),
         }
@@ -155,7 +173,7 @@ impl Estimator {
     /// 1 to 8 afterwards), and [`MEDIA_TOKENS`] for each of `media` items. Saturates.
     pub fn prompt(&self, model: Option<&str>, text_bytes: u64, media: u64) -> Tokens {
         let ratio = model
-            .and_then(|model| self.models.get(model))
+            .and_then(|model| self.learnt_of(model))
             .map_or(FIRST_RATIO, |learnt| learnt.ratio.load(Ordering::Relaxed));
         tokens(text_bytes, media, ratio)
     }
@@ -164,7 +182,7 @@ impl Estimator {
     /// stayed within, or the default until enough of them are known.
     pub fn output_default(&self, model: Option<&str>) -> Tokens {
         let learnt =
-            model.and_then(|model| self.models.get(model)).map_or(0, |learnt| learnt.output.load(Ordering::Relaxed));
+            model.and_then(|model| self.learnt_of(model)).map_or(0, |learnt| learnt.output.load(Ordering::Relaxed));
         if learnt > 0 { Tokens::from(learnt) } else { self.default_max_output.load(Ordering::Relaxed) }
     }
 
@@ -175,23 +193,46 @@ impl Estimator {
         if usage.estimated || (usage.input == 0 && usage.output == 0) {
             return;
         }
-        if let Some(learnt) = self.models.get(model) {
-            return learn(&learnt, text_bytes, media, usage);
+        if let Some(learnt) = self.learnt_of(model) {
+            return learn(learnt, text_bytes, media, usage);
         }
         let is_full = |known: usize| (known < MAX_MODELS).then_some(known + 1);
         if self.learnt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_full).is_err() {
             return;
         }
-        let mut is_new = false;
-        let entry = self.models.entry(model.into()).or_insert_with(|| {
-            is_new = true;
-            Box::new(Learnt::new())
-        });
-        learn(&entry, text_bytes, media, usage);
-        if !is_new {
+        let mut link = self.chain(model);
+        let mut new = Some(Box::new(Model { name: model.into(), learnt: Learnt::new(), next: Link::new() }));
+        while let Some(found) = link.and_then(|link| found_or_put(link, &mut new)) {
+            if *found.name == *model {
+                learn(&found.learnt, text_bytes, media, usage);
+                break;
+            }
+            link = Some(&found.next);
+        }
+        // Another worker may have put the same there meanwhile.
+        if new.is_some() {
             self.learnt.fetch_sub(1, Ordering::Relaxed);
         }
     }
+
+    fn learnt_of(&self, name: &str) -> Option<&Learnt> {
+        let first = self.chain(name)?.get();
+        successors(first, |model| model.next.get()).find(|model| *model.name == *name).map(|model| &model.learnt)
+    }
+
+    fn chain(&self, name: &str) -> Option<&Link> {
+        self.chains.get(usize::try_from(self.hash.hash_one(name) % CHAINS as u64).unwrap_or(0))
+    }
+}
+
+/// What is there; where nothing is, `new` from now on.
+fn found_or_put<'a>(link: &'a Link, new: &mut Option<Box<Model>>) -> Option<&'a Model> {
+    if link.get().is_none()
+        && let Some(model) = new.take()
+    {
+        *new = link.set(model).err();
+    }
+    link.get().map(|model| &**model)
 }
 
 fn learn(learnt: &Learnt, text_bytes: u64, media: u64, usage: &Usage) {
@@ -267,6 +308,11 @@ mod tests {
         assert_eq!(estimator.output_default(Some("unseen")), 512);
     }
 
+    fn models(estimator: &Estimator) -> usize {
+        let chain = |link: &'_ Link| successors(link.get(), |model| model.next.get()).count();
+        estimator.chains.iter().map(chain).sum()
+    }
+
     #[test]
     fn no_more_models_are_learnt_than_are_kept() {
         let estimator = Estimator::new(512);
@@ -274,7 +320,7 @@ mod tests {
             estimator.learn(&format!("m{name}"), 100, 0, &usage(100, 1));
             estimator.learn("m0", 100, 0, &usage(100, 1));
         }
-        assert_eq!(estimator.models.len(), MAX_MODELS);
+        assert_eq!(models(&estimator), MAX_MODELS);
         assert_eq!(estimator.prompt(Some("m0"), 100, 0), 100);
         assert_eq!(estimator.prompt(Some(&format!("m{}", MAX_MODELS + 1)), 300, 0), 100);
     }
@@ -287,7 +333,7 @@ mod tests {
                 scope.spawn(|| (0..500).for_each(|_| estimator.learn("m", 1_000, 0, &usage(500, 40))));
             }
         });
-        assert_eq!((estimator.models.len(), estimator.learnt.load(Ordering::Relaxed)), (1, 1));
+        assert_eq!((models(&estimator), estimator.learnt.load(Ordering::Relaxed)), (1, 1));
         assert_eq!(estimator.prompt(Some("m"), 1_000, 0), 500);
     }
 

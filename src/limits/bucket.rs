@@ -1,7 +1,7 @@
 //! The arithmetic of a continuously refilled bucket, exact in what it gives back.
 //!
 //! The bucket is a queue of debt, measured in time: capacity takes a minute to refill, so `n` of it is a stretch of
-//! `n / capacity` minutes. `full_at` is the end of the queue, the moment at which everything would be repaid. Refill eats the
+//! `n / capacity` minutes. Its level is the end of the queue, the moment at which everything would be repaid. Refill eats the
 //! queue from the front as time passes; a request appends its stretch at the back and may do so while the queue is not
 //! longer than a minute.
 //!
@@ -30,13 +30,16 @@ const LATEST: u64 = u64::MAX - 4 * SPAN;
 /// A bucket; starts full. Not shared by itself: `tokens` keeps it behind a lock.
 #[derive(Debug, Default)]
 pub struct Bucket {
-    /// The end of the queue, in ticks of the monotonic clock.
-    full_at: u64,
+    level: Level,
     /// Names stretches; rises.
     next: u64,
     /// The stretches that may still shrink, in the order of the queue, which is the order of their names.
     open: Vec<Stretch>,
 }
+
+/// How full a bucket is: the end of its queue, in ticks of the monotonic clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Level(pub u64);
 
 #[derive(Debug, Clone, Copy)]
 struct Stretch {
@@ -77,19 +80,19 @@ impl Bucket {
     pub fn take(&mut self, limit: Tpm, tokens: Tokens, now_ns: u64) -> Result<Taken, Short> {
         let tokens = tokens.min(limit.get());
         let (now, cost) = (ticks(now_ns), cost(tokens, limit));
-        let start = self.full_at.max(now);
+        let start = self.level.0.max(now);
         let free = SPAN.saturating_sub(start - now);
         if cost > free {
             let wait = (start - now).saturating_add(cost) - SPAN;
             return Err(Short {
-                remaining: self.remaining(limit, now_ns),
+                remaining: self.level.remaining(limit, now_ns),
                 retry_after_ns: wait.div_ceil(TICKS_PER_NS),
             });
         }
         let name = self.next;
         self.next += 1;
         self.open.push(Stretch { name, start });
-        self.full_at = start.saturating_add(cost);
+        self.level = Level(start.saturating_add(cost));
         Ok(Taken { name, tokens, limit })
     }
 
@@ -101,7 +104,7 @@ impl Bucket {
             let end = start.saturating_add(cost(taken.tokens, taken.limit));
             let kept_to = start.saturating_add(cost(used, taken.limit)).max(ticks(now_ns));
             let back = end.saturating_sub(kept_to);
-            self.full_at = self.full_at.saturating_sub(back);
+            self.level = Level(self.level.0.saturating_sub(back));
             for behind in self.open.iter_mut().skip(at) {
                 behind.start = behind.start.saturating_sub(back);
             }
@@ -116,22 +119,29 @@ impl Bucket {
     /// Adds debt of `tokens` from now on, whatever is left.
     pub fn owe(&mut self, limit: Tpm, tokens: Tokens, now_ns: u64) {
         if tokens > 0 {
-            self.full_at = self.full_at.max(ticks(now_ns)).saturating_add(cost(tokens, limit));
+            self.level = Level(self.level.0.max(ticks(now_ns)).saturating_add(cost(tokens, limit)));
         }
     }
 
+    /// How full it is.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+}
+
+impl Level {
     /// The most that could be taken now; 0 while in debt.
-    pub fn remaining(&self, limit: Tpm, now_ns: u64) -> Tokens {
+    pub fn remaining(self, limit: Tpm, now_ns: u64) -> Tokens {
         let now = ticks(now_ns);
-        let free = SPAN.saturating_sub(self.full_at.max(now) - now);
+        let free = SPAN.saturating_sub(self.0.max(now) - now);
         // The largest n with floor(n * SPAN / limit) <= free.
         let n = ((u128::from(free) + 1) * u128::from(limit.get())).div_ceil(u128::from(SPAN)) - 1;
         u64::try_from(n).unwrap_or(u64::MAX).min(limit.get())
     }
 
     /// Nanoseconds until all of it is there again, if nothing is taken.
-    pub fn full_in_ns(&self, now_ns: u64) -> u64 {
-        self.full_at.saturating_sub(ticks(now_ns)).div_ceil(TICKS_PER_NS)
+    pub fn full_in_ns(self, now_ns: u64) -> u64 {
+        self.0.saturating_sub(ticks(now_ns)).div_ceil(TICKS_PER_NS)
     }
 }
 

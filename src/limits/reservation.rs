@@ -1,5 +1,6 @@
 //! What a request holds from admission to its end, all limits or none.
 
+use std::borrow::Borrow;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::limits::tokens::TokenBucket;
 use crate::policy::{
     Charge, KeyPolicy, ParallelStanding, QuotaReset, QuotaRule, QuotaStanding, Rates, Refusal, Standing, Usage,
 };
-use crate::units::{Tokens, Units};
+use crate::units::{Tokens, Tpm, Units};
 
 /// The most tokens of a kind that one answer is believed to have used. A backend that says more is clamped and the usage marked
 /// estimated (SECURITY 3).
@@ -111,18 +112,19 @@ impl KeyLimits {
 }
 
 /// Takes from every limit, or from none: quota, a slot, tokens, and last the request itself. Whatever refuses, what was taken before it is void, exactly.
+/// `state` is whatever holds the key's limits for as long as the request lasts.
 ///
 /// # Errors
 /// [`Refusal::QuotaSpent`], [`Refusal::TooManyParallel`], [`Refusal::PromptOverTokenLimit`], [`Refusal::TokensExceeded`],
 /// [`Refusal::RequestsExceeded`].
-pub fn reserve(
-    state: &Arc<KeyLimits>,
-    policy: &Arc<KeyPolicy>,
+pub fn reserve<S: Borrow<KeyLimits>>(
+    state: S,
+    policy: &KeyPolicy,
     charge: Charge,
     settings: &LimitSettings,
     clock: &Clock,
     now: Now,
-) -> Result<Reservation, Refusal> {
+) -> Result<Reservation<S>, Refusal> {
     all_or_none(state, policy, charge, settings, clock, now, true)
 }
 
@@ -130,40 +132,46 @@ pub fn reserve(
 ///
 /// # Errors
 /// As [`reserve`], but for [`Refusal::TooManyParallel`].
-pub fn reserve_within(
-    state: &Arc<KeyLimits>,
-    policy: &Arc<KeyPolicy>,
+pub fn reserve_within<S: Borrow<KeyLimits>>(
+    state: S,
+    policy: &KeyPolicy,
     charge: Charge,
     settings: &LimitSettings,
     clock: &Clock,
     now: Now,
-) -> Result<Reservation, Refusal> {
+) -> Result<Reservation<S>, Refusal> {
     all_or_none(state, policy, charge, settings, clock, now, false)
 }
 
 /// For what a backend has begun unasked: takes nothing, so that nothing can refuse it, and leaves all of what it will have used to be
 /// settled as debt.
-pub fn owe(state: &Arc<KeyLimits>, policy: &Arc<KeyPolicy>, charge: Charge, clock: &Clock, now: Now) -> Reservation {
+pub fn owe<S: Borrow<KeyLimits>>(
+    state: S,
+    policy: &KeyPolicy,
+    charge: Charge,
+    clock: &Clock,
+    now: Now,
+) -> Reservation<S> {
     let nothing = Charge { bills_quota: false, can_clamp: false, ..charge };
     // A charge of nothing is never refused.
-    let held = state.quota.reserve(policy.quota, &nothing, false, clock.certain_ms(now)).ok();
+    let held = state.borrow().quota.reserve(policy.quota, &nothing, false, clock.certain_ms(now)).ok();
     Reservation::begin(state, policy, charge, clock, held)
 }
 
-fn all_or_none(
-    state: &Arc<KeyLimits>,
-    policy: &Arc<KeyPolicy>,
+fn all_or_none<S: Borrow<KeyLimits>>(
+    state: S,
+    policy: &KeyPolicy,
     charge: Charge,
     settings: &LimitSettings,
     clock: &Clock,
     now: Now,
     takes_slot: bool,
-) -> Result<Reservation, Refusal> {
+) -> Result<Reservation<S>, Refusal> {
     let may_clamp = charge.can_clamp && settings.on_low_quota == OnLowQuota::Clamp;
-    let held = state.quota.reserve(policy.quota, &charge, may_clamp, clock.certain_ms(now))?;
+    let held = state.borrow().quota.reserve(policy.quota, &charge, may_clamp, clock.certain_ms(now))?;
     // From here on dropping it gives everything back.
     let mut reservation = Reservation::begin(state, policy, charge, clock, Some(held));
-    match reservation.take_rates(takes_slot, now) {
+    match reservation.take_rates(policy, takes_slot, now) {
         Ok(()) => Ok(reservation),
         Err(refusal) => {
             reservation.void(now);
@@ -173,12 +181,13 @@ fn all_or_none(
 }
 
 /// What a request under way holds. Exactly one of [`Reservation::settle`], [`Reservation::void`], [`Reservation::undo`] or a drop
-/// ends it; a drop, also by panic, settles with what was seen.
+/// ends it; a drop, also by panic, settles with what was seen. `S` holds the limits of the key.
 #[derive(Debug)]
 #[must_use = "a reservation is settled, voided, or charged as metered so far when it is dropped"]
-pub struct Reservation {
-    state: Arc<KeyLimits>,
-    policy: Arc<KeyPolicy>,
+pub struct Reservation<S: Borrow<KeyLimits> = Arc<KeyLimits>> {
+    state: S,
+    /// The token limit that it came under.
+    tpm: Option<Tpm>,
     charge: Charge,
     /// `None` once it has ended, and then there is nothing to give back.
     held: Option<Held>,
@@ -206,27 +215,26 @@ pub struct Settled {
     pub tokens: Tokens,
 }
 
-impl Reservation {
-    fn begin(
-        state: &Arc<KeyLimits>,
-        policy: &Arc<KeyPolicy>,
-        charge: Charge,
-        clock: &Clock,
-        held: Option<Held>,
-    ) -> Self {
+impl<S: Borrow<KeyLimits>> Reservation<S> {
+    fn begin(state: S, policy: &KeyPolicy, charge: Charge, clock: &Clock, held: Option<Held>) -> Self {
         Self {
             clamp: held.as_ref().and_then(Held::clamp),
             held,
             slot: false,
             taken: None,
             counted: None,
-            state: Arc::clone(state),
-            policy: Arc::clone(policy),
+            state,
+            tpm: policy.tpm,
             charge,
             observed: None,
             is_forwarded: false,
             clock: clock.clone(),
         }
+    }
+
+    /// What holds the key's limits.
+    pub fn state(&self) -> &S {
+        &self.state
     }
 
     /// When the quota covers only part of the output that was asked for: how many output tokens each answer (choice) may have.
@@ -270,7 +278,7 @@ impl Reservation {
     pub fn undo(mut self, now: Now) {
         self.give_back(now);
         if let Some(counted) = self.counted.take() {
-            self.state.requests.give_back(&counted, now.monotonic_ns);
+            self.limits().requests.give_back(&counted, now.monotonic_ns);
         }
     }
 
@@ -289,13 +297,12 @@ impl Reservation {
         })
     }
 
-    /// Where the key stands now, this request included.
-    pub fn standing(&self, now: Now) -> Standing {
-        self.state.standing(&self.policy, now)
+    fn limits(&self) -> &KeyLimits {
+        self.state.borrow()
     }
 
-    fn take_rates(&mut self, takes_slot: bool, now: Now) -> Result<(), Refusal> {
-        let (state, policy) = (&self.state, &self.policy);
+    fn take_rates(&mut self, policy: &KeyPolicy, takes_slot: bool, now: Now) -> Result<(), Refusal> {
+        let state = self.state.borrow();
         self.slot = takes_slot && state.slots.take(policy.max_parallel);
         if takes_slot && !self.slot {
             let limit = policy.max_parallel.map_or(u32::MAX, |limit| limit.get());
@@ -327,15 +334,15 @@ impl Reservation {
         let usage = believable(usage);
         let tokens = if self.is_free() { 0 } else { usage.total() };
         match self.taken.take() {
-            Some(taken) => self.state.tokens.settle(taken, tokens, now.monotonic_ns),
+            Some(taken) => self.limits().tokens.settle(taken, tokens, now.monotonic_ns),
             None => {
-                if let Some(limit) = self.policy.tpm {
-                    self.state.tokens.owe(limit, tokens, now.monotonic_ns);
+                if let Some(limit) = self.tpm {
+                    self.limits().tokens.owe(limit, tokens, now.monotonic_ns);
                 }
             }
         }
         let counted = match self.held.take() {
-            Some(held) => self.state.quota.settle(held, self.charge.units_of(&usage), self.clock.certain_ms(now)),
+            Some(held) => self.limits().quota.settle(held, self.charge.units_of(&usage), self.clock.certain_ms(now)),
             None => QuotaCount::default(),
         };
         self.free_slot();
@@ -344,17 +351,17 @@ impl Reservation {
 
     fn give_back(&mut self, now: Now) {
         if let Some(taken) = self.taken.take() {
-            self.state.tokens.settle(taken, 0, now.monotonic_ns);
+            self.limits().tokens.settle(taken, 0, now.monotonic_ns);
         }
         if let Some(held) = self.held.take() {
-            let _nothing = self.state.quota.settle(held, 0, self.clock.certain_ms(now));
+            let _nothing = self.limits().quota.settle(held, 0, self.clock.certain_ms(now));
         }
         self.free_slot();
     }
 
     fn free_slot(&mut self) {
         if std::mem::take(&mut self.slot) {
-            self.state.slots.free();
+            self.limits().slots.free();
         }
     }
 
@@ -364,7 +371,7 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
+impl<S: Borrow<KeyLimits>> Drop for Reservation<S> {
     fn drop(&mut self) {
         if self.held.is_none() {
             return;

@@ -1,15 +1,23 @@
 //! Tokens per minute: reserve, settle, debt.
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::limits::bucket::{Bucket, Taken};
+use crate::limits::bucket::{Bucket, Level, Taken};
 use crate::policy::{Gauge, Refusal};
 use crate::units::{Tokens, Tpm};
 
 /// The tokens of one key. Made on first use; a full bucket until then. The lock is held for some tens of nanoseconds and never
 /// while anything else is waited for.
 #[derive(Debug, Default)]
-pub struct TokenBucket(OnceLock<Box<Mutex<Bucket>>>);
+pub struct TokenBucket(OnceLock<Box<Shared>>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    bucket: Mutex<Bucket>,
+    /// The bucket's level, written with the lock held: whoever only looks takes none.
+    level: AtomicU64,
+}
 
 impl TokenBucket {
     /// Reserves `wanted` tokens, clipped to a minute's worth so that a small key is not refused for ever.
@@ -22,7 +30,7 @@ impl TokenBucket {
             return Err(Refusal::PromptOverTokenLimit { limit: limit.get(), asked: prompt });
         }
         let asked = wanted.min(limit.get());
-        self.lock().take(limit, asked, now_ns).map_err(|short| Refusal::TokensExceeded {
+        self.change(|bucket| bucket.take(limit, asked, now_ns)).map_err(|short| Refusal::TokensExceeded {
             limit: limit.get(),
             remaining: short.remaining,
             asked,
@@ -32,13 +40,13 @@ impl TokenBucket {
 
     /// Ends a reservation: a surplus goes back as far as it is not repaid, an overrun is debt from now.
     pub fn settle(&self, taken: Taken, used: Tokens, now_ns: u64) {
-        self.lock().settle(taken, used, now_ns);
+        self.change(|bucket| bucket.settle(taken, used, now_ns));
     }
 
     /// Debt for tokens that were not reserved.
     pub fn owe(&self, limit: Tpm, tokens: Tokens, now_ns: u64) {
         if tokens > 0 {
-            self.lock().owe(limit, tokens, now_ns);
+            self.change(|bucket| bucket.owe(limit, tokens, now_ns));
         }
     }
 
@@ -47,20 +55,24 @@ impl TokenBucket {
         let limit_tokens = limit.get();
         match self.0.get() {
             None => Gauge { limit: limit_tokens, remaining: limit_tokens, reset_ns: 0 },
-            Some(bucket) => {
-                let bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(shared) => {
+                let level = Level(shared.level.load(Ordering::Acquire));
                 Gauge {
                     limit: limit_tokens,
-                    remaining: bucket.remaining(limit, now_ns),
-                    reset_ns: bucket.full_in_ns(now_ns),
+                    remaining: level.remaining(limit, now_ns),
+                    reset_ns: level.full_in_ns(now_ns),
                 }
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Bucket> {
+    fn change<T>(&self, change: impl FnOnce(&mut Bucket) -> T) -> T {
+        let shared = self.0.get_or_init(Box::default);
         // A panic while it is held would leave whole numbers, never half of one: the bucket stays usable.
-        self.0.get_or_init(Box::default).lock().unwrap_or_else(PoisonError::into_inner)
+        let mut bucket = shared.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut bucket);
+        shared.level.store(bucket.level().0, Ordering::Release);
+        changed
     }
 }
 

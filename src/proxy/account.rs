@@ -190,12 +190,10 @@ impl Account {
     }
 
     fn conclude(&mut self, owed: Owed, usage: Usage, now: Now) {
-        let worker = Rc::clone(&self.worker);
-        let plane = &worker.plane;
         let settled = owed.admitted.settle(usage, now);
         self.line.usage = settled.usage;
         self.line.units = settled.units;
-        plane.metrics.count_usage(&settled.usage, settled.units);
+        self.worker.counts.usage(&settled.usage, settled.units);
         self.enter(Outcome::Answered, settled.counted, || now);
     }
 

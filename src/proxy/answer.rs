@@ -110,7 +110,7 @@ pub fn finish(worker: &Worker, trace: Box<Trace>, mut answer: Answer, decision: 
 
 /// Counts an answer.
 pub fn count(worker: &Worker, dialect: DialectName, status: StatusCode) {
-    worker.plane.metrics.count_answer(dialect, status.as_u16());
+    worker.counts.answer(dialect, status.as_u16());
 }
 
 /// When the program is going down, connections end with the answers they are busy with.

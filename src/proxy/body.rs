@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -14,7 +14,7 @@ use crate::policy::{BodyFlaw, Fault, Refusal};
 use crate::proxy::answer::Stop;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::http1;
-use crate::proxy::plane::Plane;
+use crate::proxy::plane::{Plane, Worker};
 use crate::proxy::settings::Settings;
 
 /// When to come back when all bodies together are too much.
@@ -101,14 +101,14 @@ impl HeldBody {
 /// What somebody holds of the budget; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Share {
-    plane: Arc<Plane>,
+    worker: Rc<Worker>,
     bytes: u64,
 }
 
 impl Share {
     /// Of nothing.
-    pub(super) fn new(plane: &Arc<Plane>) -> Self {
-        Self { plane: Arc::clone(plane), bytes: 0 }
+    pub(super) fn new(worker: &Rc<Worker>) -> Self {
+        Self { worker: Rc::clone(worker), bytes: 0 }
     }
 
     /// Holds `bytes` from now on.
@@ -126,27 +126,23 @@ impl Share {
     }
 
     fn grow(&mut self, bytes: u64, limit: u64) -> Result<(), Stop> {
-        if !self.plane.body_budget.take(bytes, limit) {
+        if !self.worker.plane.body_budget.take(bytes, limit) {
             return Err(Stop::Fault(Fault::Overloaded { retry_after_ns: BUDGET_RETRY_NS }));
         }
         self.bytes += bytes;
-        self.plane.metrics.body_bytes.inc_by(i64::try_from(bytes).unwrap_or(0));
         Ok(())
     }
 
     /// Counts `bytes` from now on, whatever the limit.
     fn resize(&mut self, bytes: u64) {
-        self.plane.body_budget.change(self.bytes, bytes);
-        let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.plane.metrics.body_bytes.inc_by(signed(bytes) - signed(self.bytes));
+        self.worker.plane.body_budget.change(self.bytes, bytes);
         self.bytes = bytes;
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.plane.body_budget.give_back(self.bytes);
-        self.plane.metrics.body_bytes.dec_by(i64::try_from(self.bytes).unwrap_or(0));
+        self.worker.plane.body_budget.change(self.bytes, 0);
     }
 }
 
@@ -155,7 +151,7 @@ impl Drop for Share {
 /// # Errors
 /// [`Refusal::BodyTooLarge`], [`Refusal::BodyTooSlow`], [`BodyFlaw::Incomplete`], or [`Fault::Overloaded`].
 pub async fn read(
-    plane: &Arc<Plane>,
+    worker: &Rc<Worker>,
     settings: &Settings,
     (deadline, began): (&Deadline, Now),
     mut body: Arriving,
@@ -165,7 +161,7 @@ pub async fn read(
     if declared.is_some_and(|length| length > settings.max_body) {
         return Err(too_large);
     }
-    let mut share = Share::new(plane);
+    let mut share = Share::new(worker);
     let pace = Pace::new(began, settings);
     // What is there already takes no time.
     let mut has_waited = false;
@@ -184,7 +180,7 @@ pub async fn read(
         }
         share.grow(data.len() as u64, settings.body_budget)?;
         if has_waited {
-            pace.check(plane, length)?;
+            pace.check(&worker.plane, length)?;
         }
         match (first.take(), gathered.is_empty()) {
             (None, true) => first = Some(data), // a body that came in one piece is never copied
@@ -202,7 +198,7 @@ pub async fn read(
         deadline.clear();
     }
     let bytes = first.unwrap_or_else(|| gathered.freeze());
-    let whole_at = if has_waited { plane.clock.now() } else { began };
+    let whole_at = if has_waited { worker.plane.clock.now() } else { began };
     Ok(HeldBody { bytes, whole_at, share })
 }
 

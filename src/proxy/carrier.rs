@@ -1,11 +1,10 @@
 //! What carries a request: an HTTP/1 connection that is its alone while it runs, or one stream among many of an HTTP/2 connection.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::admission::Caller;
 use crate::headers::Headers;
-use crate::keys::SecretSlot;
 use crate::policy::{DialectName, HeadFlaw};
 use crate::proxy::http2::StreamNotes;
 use crate::proxy::wire::WireNotes;
@@ -44,11 +43,11 @@ impl Carrier {
         }
     }
 
-    /// The answer that runs now ends with the secret it was asked for with.
-    pub fn watch(&self, secret: Arc<SecretSlot>) {
+    /// The answer that runs now ends with the secret it was asked for with, this caller's.
+    pub fn watch(&self, caller: Caller) {
         match self {
-            Self::Connection(notes) => notes.watch(secret),
-            Self::Stream(stream) => stream.watch(secret),
+            Self::Connection(notes) => notes.watch(caller),
+            Self::Stream(stream) => stream.watch(caller),
         }
     }
 

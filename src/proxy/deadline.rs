@@ -5,14 +5,13 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use slab::Slab;
 
+use crate::admission::Caller;
 use crate::clock::{Clock, Now};
-use crate::keys::table::SecretSlot;
 use crate::policy::CutReason;
 use crate::upstream::client::Alarm;
 
@@ -31,7 +30,7 @@ pub struct Deadlines {
 #[derive(Debug)]
 struct Slot {
     at_ns: u64,
-    watched: Option<Arc<SecretSlot>>,
+    watched: Option<Caller>,
     due: Option<Due>,
     waker: Option<Waker>,
 }
@@ -94,7 +93,7 @@ impl Deadlines {
 
 impl Slot {
     fn look(&self, now: Now) -> Option<Due> {
-        if let Some(Err(reason)) = self.watched.as_ref().map(|slot| slot.may_continue(now)) {
+        if let Some(Err(reason)) = self.watched.as_ref().map(|caller| caller.slot().may_continue(now)) {
             return Some(Due::Revoked(reason));
         }
         (now.monotonic_ns >= self.at_ns).then_some(Due::TimeUp)
@@ -127,9 +126,9 @@ impl Deadline {
         self.set_at(NEVER);
     }
 
-    /// Also due when this secret's key is revoked.
-    pub fn watch(&self, secret: Arc<SecretSlot>) {
-        self.change(|slot| slot.watched = Some(secret));
+    /// Also due when the key of this caller's secret is revoked.
+    pub fn watch(&self, caller: Caller) {
+        self.change(|slot| slot.watched = Some(caller));
     }
 
     /// No longer due by any revocation.

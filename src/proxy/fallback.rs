@@ -65,7 +65,7 @@ impl Spare {
         };
         // By the rules of now, which may have changed since the first model was tried.
         let caller = self.caller.refreshed();
-        let (charge, way) = handle::authorize(live, &caller, &self.route, &facts).ok()?;
+        let (charge, way) = handle::authorize(worker, live, &caller, &self.route, &facts).ok()?;
         if way.upstream.settings.kind == Kind::Sandbox {
             return None;
         }

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -10,11 +9,11 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderName, Method};
 
 use crate::admission::{Admitted, Caller};
-use crate::dialect::describe::{Described, Edits};
+use crate::dialect::describe::{Described, Edits, Splices};
 use crate::dialect::estimate::PromptSize;
 use crate::dialect::route::{self, Route};
 use crate::headers::{Headers, RequestHead, Target, Value};
-use crate::policy::{CutReason, DialectName, Endpoint, Refusal};
+use crate::policy::{CutReason, DialectName, Endpoint, Refusal, RequestFacts};
 use crate::proxy::account::Account;
 use crate::proxy::answer::Stop;
 use crate::proxy::body::HeldBody;
@@ -40,8 +39,10 @@ pub struct Prepared<'a> {
     pub route: &'a Route,
     /// The client's head.
     pub head: RequestHead,
-    /// What the body wants, and where it may be spliced.
-    pub described: Described,
+    /// Where the body may be spliced.
+    pub splices: Splices,
+    /// How long the prompt is.
+    pub size: PromptSize,
     /// The body.
     pub held: HeldBody,
     /// Where it goes.
@@ -146,22 +147,23 @@ pub struct Forwarded {
 impl Sending {
     /// Rebuilds the request for its way.
     pub fn new(admitted: Admitted, prepared: Prepared<'_>, live: &Live, request_id: &str) -> Self {
-        let Prepared { route, head, described, mut held, way, deadline } = prepared;
-        let asks_usage = wants_usage_spliced(&described);
+        let Prepared { route, head, splices, size, mut held, way, deadline } = prepared;
+        let facts = admitted.facts();
+        let asks_usage = wants_usage_spliced(facts, &splices);
         let rename = way.rename.as_ref().map(ModelName::as_str);
         let edits = Edits { model: rename, output: admitted.clamp(), include_usage: asks_usage };
-        let body = described.splices.render(&held.bytes, &edits);
+        let body = splices.render(&held.bytes, &edits);
         let is_sandbox = way.upstream.settings.kind == Kind::Sandbox;
         let limit = Limit::of(&way.upstream);
         let content_type = head.headers.get(CONTENT_TYPE).filter(|_| is_sandbox).map(|value| value.as_bytes().into());
         let RequestHead { method, target: asked, headers, .. } = head;
         let headers = outgoing_headers(headers, &method, asks_usage, request_id);
-        let has_fallbacks = Spare::is_wanted(live, route, &described.facts) && !is_sandbox;
+        let has_fallbacks = Spare::is_wanted(live, route, facts) && !is_sandbox;
         let spare = has_fallbacks.then(|| {
             held.count_both(&held.bytes.clone(), &body);
             Box::new(Spare {
                 caller: admitted.caller().clone(),
-                described: described.clone(),
+                described: Described { facts: facts.clone(), splices, size },
                 body: held.bytes.clone(),
                 route: route.clone(),
                 target: asked.clone(),
@@ -176,11 +178,11 @@ impl Sending {
             held.replace(body.clone());
         }
         let sandbox = is_sandbox.then(|| SandboxAsk {
-            model: way.rename.clone().or_else(|| described.facts.model.clone()),
+            model: way.rename.clone().or_else(|| facts.model.clone()),
             sse: asked.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse")),
             content_type,
             body: body.clone(),
-            prompt_tokens: described.size.fixed_tokens(),
+            prompt_tokens: size.fixed_tokens(),
         });
         let outgoing = Box::new(Outgoing {
             method,
@@ -190,7 +192,7 @@ impl Sending {
             body,
         });
         // The built-in backend reports what we tell it: learning that would be learning from ourselves.
-        let size = (!is_sandbox).then_some(described.size);
+        let size = (!is_sandbox).then_some(size);
         // An ejected endpoint may hang: rather another model, where there is one.
         let insists = spare.is_none();
         let strips_usage = asks_usage;
@@ -243,7 +245,7 @@ pub async fn attempt(
     account.owe(admitted, size);
     let is_watched = live.settings.cut_streams;
     if is_watched {
-        deadline.watch(Arc::clone(caller.slot()));
+        deadline.watch(caller.clone());
     }
     let answered = {
         let answering = pin!(async {
@@ -314,11 +316,10 @@ pub(super) async fn unless_revoked<T>(
 }
 
 /// Only streams of the two OpenAI calls that have the option, and only where the client did not ask itself.
-fn wants_usage_spliced(described: &Described) -> bool {
-    let facts = &described.facts;
+fn wants_usage_spliced(facts: &RequestFacts, splices: &Splices) -> bool {
     let has_option = matches!(facts.dialect, DialectName::OpenAi | DialectName::Azure)
         && matches!(facts.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
-    has_option && facts.stream && !described.splices.asks_usage() && described.splices.can_splice_usage()
+    has_option && facts.stream && !splices.asks_usage() && splices.can_splice_usage()
 }
 
 /// The client's headers as any upstream may have them. What is an upstream's own, its credential above all, is put in where that is chosen.

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
 use tokio::sync::oneshot;
@@ -23,7 +22,7 @@ use crate::proxy::carrier::Carrier;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::forward::{self, Prepared, Sending};
 use crate::proxy::local;
-use crate::proxy::plane::{Live, Plane, UnderWay, Worker};
+use crate::proxy::plane::{HeldLive, Live, Plane, UnderWay, Worker};
 use crate::proxy::realtime::{self, Door, Opening};
 use crate::proxy::receive::{self, Received};
 use crate::proxy::relay;
@@ -40,7 +39,7 @@ pub struct Trace {
     /// The caller, once known: its limits are told with every answer.
     pub caller: Option<Caller>,
     /// The configuration this request is decided by, whatever a reload does meanwhile.
-    pub live: Arc<Live>,
+    pub live: HeldLive,
     /// Counts it until its answer has ended.
     pub under_way: UnderWay,
 }
@@ -83,19 +82,19 @@ enum Decision {
 
 /// Receive, identify, describe, authorize, reserve. `now` is when the head was read.
 async fn decide(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     trace: &mut Trace,
     (peer, now): (IpAddr, Now),
     head: RequestHead,
     body: Arriving,
 ) -> Result<Decision, Stop> {
     let plane = &worker.plane;
-    let live = Arc::clone(&trace.live);
-    shed(plane, &live)?;
+    let live = Rc::clone(&trace.live);
+    shed(plane, &trace.under_way)?;
     let received = receive::receive(&head, trace.under_way.carrier(), peer, &live.settings)?;
     trace.account.line.dialect = received.route.dialect;
     trace.account.line.endpoint = Some(received.route.endpoint);
-    let identified = identify(plane, &live, &received, now);
+    let identified = identify(worker, &live, &received, now);
     trace.caller = match &identified {
         Ok(caller) => Some(caller.clone()),
         Err((known, _)) => known.clone(),
@@ -112,19 +111,19 @@ async fn decide(
         return Ok(Decision::Websocket(Box::new(opening)));
     }
     let deadline = worker.deadlines.register();
-    let (held, described) = describe(plane, &live, (&deadline, now), &received.route, &head, body).await?;
-    trace.account.line.model = described.facts.model.clone();
-    let (charge, way) = authorize(&live, &caller, &received.route, &described.facts)?;
+    let (held, described) = describe(worker, &live, (&deadline, now), &received.route, &head, body).await?;
+    let Described { facts, splices, size } = described;
+    trace.account.line.model = facts.model.clone();
+    let (charge, way) = authorize(worker, &live, &caller, &received.route, &facts)?;
     trace.account.line.upstream = Some(way.upstream.settings.name.clone());
-    let admitted = reserve(plane, &live, caller, &described, charge, held.whole_at)?;
-    let prepared = Prepared { route: &received.route, head, described, held, way, deadline };
+    let admitted = reserve(plane, &live, caller, facts, charge, held.whole_at)?;
+    let prepared = Prepared { route: &received.route, head, splices, size, held, way, deadline };
     Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &live, &trace.account.line.request_id))))
 }
 
 /// Sends away what there is no room for, before anything is done for it.
-fn shed(plane: &Plane, live: &Live) -> Result<(), Stop> {
-    // This one is among them already.
-    let reason = if plane.metrics.in_flight.get() > i64::from(live.settings.max_requests) {
+fn shed(plane: &Plane, under_way: &UnderWay) -> Result<(), Stop> {
+    let reason = if !under_way.has_place() {
         "max_requests"
     } else if plane.overload.is_short_of_memory() {
         "memory_limit"
@@ -165,19 +164,21 @@ fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &RequestHead, now: Now) ->
         None => route::nearest(head.target.path(), &head.headers),
     };
     let line = AccessLine::begin(worker.ids.of(&head.headers), dialect, plane.clock.clone(), now.monotonic_ns);
+    let live = worker.live();
     // On the heap from the first to the last stage: it is moved from each to the next.
     Box::new(Trace {
         account: Account::open(worker, line),
         caller: None,
-        live: plane.live.load_full(),
-        under_way: UnderWay::new(worker, carrier),
+        under_way: UnderWay::new(worker, carrier, &live),
+        live,
     })
 }
 
 /// Whose request it is. A secret that is in no table takes the same way as one that is, up to the answer.
-fn identify(plane: &Plane, live: &Live, received: &Received, now: Now) -> Result<Caller, Unidentified> {
+fn identify(worker: &Worker, live: &Live, received: &Received, now: Now) -> Result<Caller, Unidentified> {
+    let plane = &worker.plane;
     let digest = received.secret.as_ref().map(|secret| plane.digester.digest(secret));
-    let identified = admission::identify(&plane.keys, digest, received.address, now);
+    let identified = worker.callers.identify(&plane.keys, digest, received.address, now);
     if matches!(identified, Err((_, Refusal::InvalidKey))) {
         let allowed = live.settings.failed_attempts_per_minute;
         plane
@@ -190,7 +191,7 @@ fn identify(plane: &Plane, live: &Live, received: &Received, now: Now) -> Result
 
 /// Reads the body and finds out what it wants.
 async fn describe(
-    plane: &Arc<Plane>,
+    worker: &Rc<Worker>,
     live: &Live,
     (deadline, began): (&Deadline, Now),
     route: &Route,
@@ -198,7 +199,7 @@ async fn describe(
     body: Arriving,
 ) -> Result<(HeldBody, Described), Stop> {
     receive::check_encoding(&head.headers)?;
-    let held = body::read(plane, &live.settings, (deadline, began), body).await?;
+    let held = body::read(worker, &live.settings, (deadline, began), body).await?;
     let passthrough = route.passthrough.and_then(|index| live.settings.passthrough.get(index));
     let input = BodyInput {
         dialect: route.dialect,
@@ -209,43 +210,45 @@ async fn describe(
         content_type: head.headers.get(CONTENT_TYPE).map(Value::as_bytes),
         body: &held.bytes,
     };
-    let described = describe::describe(&input, &plane.estimator)?;
+    let described = describe::describe(&input, &worker.plane.estimator)?;
     Ok((held, described))
 }
 
 /// May it, and who serves it.
 pub(super) fn authorize(
+    worker: &Worker,
     live: &Live,
     caller: &Caller,
     route: &Route,
     facts: &RequestFacts,
 ) -> Result<(Charge, Way), Refusal> {
     let passthrough = route.passthrough.and_then(|index| live.settings.passthrough.get(index));
-    let way = match (passthrough, &facts.model) {
+    let found = match (passthrough, &facts.model) {
         _ if caller.policy().is_sandbox => live.routes.sandbox(),
         (Some(entry), _) => live.routes.named(&entry.upstream),
         (None, Some(model)) => live.routes.find(route.dialect, model),
         (None, None) => live.routes.any(route.dialect),
     };
     // What the key may not use is refused before what nobody serves (POLICY 3).
-    let charge = policy::authorize(caller.policy(), facts, price(live, way.as_ref(), facts))?;
-    let mut way = way.ok_or_else(|| Refusal::ModelNotFound { model: facts.model.clone() })?;
-    let is_stray = |model: &&ModelName| passthrough.is_none() && !live.routes.serves_as_named(&way, model);
+    let charge = policy::authorize(caller.policy(), facts, price(live, found.and_then(|found| found.rename), facts))?;
+    let found = found.ok_or_else(|| Refusal::ModelNotFound { model: facts.model.clone() })?;
+    let is_stray = |model: &&ModelName| passthrough.is_none() && !live.routes.serves_as_named(found.upstream, model);
     if let Some(stray) = facts.other_models.iter().find(is_stray) {
         return Err(Refusal::ModelNotFound { model: Some(stray.clone()) });
     }
-    if let Some(model) = way.rename.as_ref().or(facts.model.as_ref())
+    let mut way = Way::of(found, &worker.pool);
+    if let Some(model) = found.rename.or(facts.model.as_ref())
         && passthrough.is_none()
         && !caller.policy().is_sandbox
     {
-        way.is_followed = live.routes.after(&way.upstream, route.dialect, model, &facts.other_models).is_some();
+        way.is_followed = live.routes.after(found.upstream, route.dialect, model, &facts.other_models).is_some();
     }
     Ok((charge, way))
 }
 
 /// The dearest price of all models that may answer.
-fn price(live: &Live, way: Option<&Way>, facts: &RequestFacts) -> Price {
-    let target = way.and_then(|way| way.rename.as_ref()).map(ModelName::as_str);
+fn price(live: &Live, rename: Option<&ModelName>, facts: &RequestFacts) -> Price {
+    let target = rename.map(ModelName::as_str);
     let first = facts.model.as_ref().map(|model| live.prices.price_as(model.as_str(), target));
     let others = facts.other_models.iter().map(|model| live.prices.price(model.as_str()));
     first.into_iter().chain(others).reduce(|dearest, price| dearest.dearest(&price)).unwrap_or(Price::TOKEN)
@@ -256,10 +259,9 @@ fn reserve(
     plane: &Plane,
     live: &Live,
     caller: Caller,
-    described: &Described,
+    facts: RequestFacts,
     charge: Charge,
     now: Now,
 ) -> Result<Admitted, Refusal> {
-    let facts = described.facts.clone();
     admission::admit(caller, facts, charge, &live.limits, &plane.clock, now).map_err(|(_, refusal)| refusal)
 }

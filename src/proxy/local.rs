@@ -37,7 +37,7 @@ pub fn answer(plane: &Plane, live: &Live, caller: &Caller, route: &Route) -> Res
     }
     let way = if policy.is_sandbox { live.routes.sandbox() } else { live.routes.find(route.dialect, wanted) };
     let way = way.ok_or_else(not_found)?;
-    Ok(words.model(&entry(wanted.clone(), &way.upstream)))
+    Ok(words.model(&entry(wanted.clone(), way.upstream)))
 }
 
 /// What is listed to this key, each once and sorted: the names and aliases of the configuration, and the key's own exact names. Only what
@@ -47,7 +47,7 @@ fn listed(routes: &Routes, caller: &Caller, route: &Route) -> Vec<ModelEntry> {
     let mut listed = if policy.is_sandbox { routes.listed_in_sandbox() } else { routes.listed(route.dialect) };
     for name in policy.models.patterns().filter_map(ModelName::new) {
         let way = if policy.is_sandbox { routes.sandbox() } else { routes.find(route.dialect, &name) };
-        listed.extend(way.map(|way| entry(name, &way.upstream)));
+        listed.extend(way.map(|way| entry(name.clone(), way.upstream)));
     }
     listed.retain(|entry| policy.models.allows(entry.id.as_str()));
     listed.sort_by(|a, b| a.id.cmp(&b.id));

@@ -6,6 +6,7 @@ pub mod allowance;
 pub mod answer;
 mod arrival;
 pub mod body;
+pub mod capacity;
 pub mod carrier;
 pub mod client_address;
 mod connection;

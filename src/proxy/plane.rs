@@ -1,11 +1,14 @@
 //! What all workers share, and what each has for itself.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
+use prometheus_client::metrics::gauge::Gauge;
 
+use crate::admission::CallerCache;
 use crate::clock::Clock;
 use crate::dialect::estimate::Estimator;
 use crate::keys::secret::Digester;
@@ -14,6 +17,7 @@ use crate::ledger::{Journal, Ledger};
 use crate::limits::LimitSettings;
 use crate::limits::attempts::Attempts;
 use crate::policy::PriceTable;
+use crate::proxy::capacity::{Capacity, Spare};
 use crate::proxy::carrier::Carrier;
 use crate::proxy::deadline::Deadlines;
 use crate::proxy::http1::Date;
@@ -21,6 +25,7 @@ use crate::proxy::request_id::RequestIds;
 use crate::proxy::seating::Lately;
 use crate::proxy::settings::Settings;
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Counts;
 use crate::upstream::Routes;
 use crate::upstream::http1::Room;
 use crate::upstream::pool::Pool;
@@ -42,7 +47,7 @@ pub struct Live {
 #[derive(Debug)]
 pub struct Plane {
     /// The configuration in force.
-    pub live: ArcSwap<Live>,
+    pub live: Arc<ArcSwap<Live>>,
     /// The keys.
     pub keys: Arc<KeyTable>,
     /// From secret to digest.
@@ -57,6 +62,8 @@ pub struct Plane {
     pub clock: Clock,
     /// What there is enough of for one more.
     pub overload: Overload,
+    /// Requests that there may be under way.
+    pub capacity: Capacity,
     /// Counters.
     pub metrics: Metrics,
     /// Where settled requests are written down; `None` where nothing is to outlive the process.
@@ -84,6 +91,50 @@ pub struct Worker {
     pub date: Date,
     /// Its load, read by whoever hands out connections.
     pub load: Arc<Load>,
+    /// Who comes to it again and again.
+    pub callers: CallerCache,
+    /// Where it counts what every request counts.
+    pub counts: Counts,
+    /// What it has put by of the requests that there may be under way.
+    pub spare: Spare,
+    /// The configuration as it last saw it.
+    pub seen: Seen,
+}
+
+impl Worker {
+    /// The configuration in force, held for as long as a request wants it.
+    pub fn live(&self) -> HeldLive {
+        self.seen.latest()
+    }
+}
+
+/// The configuration as the requests of one worker hold it, uncounted by the other workers.
+pub type HeldLive = Rc<Arc<Live>>;
+
+/// The configuration as one worker last saw it. Looking whether there is a newer one costs a glance.
+#[derive(Debug)]
+pub struct Seen(RefCell<Latest>);
+
+#[derive(Debug)]
+struct Latest {
+    cache: Cache<Arc<ArcSwap<Live>>, Arc<Live>>,
+    held: HeldLive,
+}
+
+impl Seen {
+    /// Of the plane's.
+    pub fn of(live: &Arc<ArcSwap<Live>>) -> Self {
+        Self(RefCell::new(Latest { cache: Cache::new(Arc::clone(live)), held: HeldLive::new(live.load_full()) }))
+    }
+
+    fn latest(&self) -> HeldLive {
+        let Latest { cache, held } = &mut *self.0.borrow_mut();
+        let latest = cache.load();
+        if !Arc::ptr_eq(latest, held) {
+            *held = HeldLive::new(Arc::clone(latest));
+        }
+        Rc::clone(held)
+    }
 }
 
 /// What a worker has to do.
@@ -91,8 +142,6 @@ pub struct Worker {
 pub struct Load {
     /// Open connections.
     pub connections: AtomicUsize,
-    /// Requests under way.
-    pub requests: AtomicUsize,
     /// How busy it has been.
     pub lately: Lately,
 }
@@ -107,8 +156,9 @@ pub struct UnderWay {
 /// One of the requests under way; outlives its connection where the answer is read on without a client.
 #[derive(Debug)]
 pub struct Counted {
-    plane: Arc<Plane>,
-    load: Arc<Load>,
+    worker: Rc<Worker>,
+    /// The most that there may be under way, where this is one of them: else it is to be shed.
+    place_of: Option<u64>,
     /// A panic ends the request of its connection, and is counted once: reading on without a client may well meet the next.
     has_client: bool,
 }
@@ -119,12 +169,18 @@ struct OnWire(Carrier);
 
 impl UnderWay {
     /// Counts a request whose head has just been read.
-    pub fn new(worker: &Worker, carrier: Carrier) -> Self {
+    pub fn new(worker: &Rc<Worker>, carrier: Carrier, live: &Live) -> Self {
         carrier.request_began();
-        worker.load.requests.fetch_add(1, Ordering::Relaxed);
-        worker.plane.metrics.in_flight.inc();
-        let counted = Counted { plane: Arc::clone(&worker.plane), load: Arc::clone(&worker.load), has_client: true };
+        worker.counts.began();
+        let most = u64::from(live.settings.max_requests);
+        let place_of = worker.plane.capacity.take(&worker.spare, most).then_some(most);
+        let counted = Counted { worker: Rc::clone(worker), place_of, has_client: true };
         Self { counted, on_wire: OnWire(carrier) }
+    }
+
+    /// Whether it is one of those that there may be at once.
+    pub fn has_place(&self) -> bool {
+        self.counted.place_of.is_some()
     }
 
     /// What carries it.
@@ -143,17 +199,19 @@ impl UnderWay {
 impl Counted {
     fn note_panic(&self) {
         if self.has_client && std::thread::panicking() {
-            self.plane.metrics.panics.inc();
+            self.worker.plane.metrics.panics.inc();
         }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.load.requests.fetch_sub(1, Ordering::Relaxed);
+        if let Some(most) = self.place_of {
+            self.worker.plane.capacity.give_back(&self.worker.spare, most);
+        }
         // Before it is no longer under way: whoever waits for that finds it counted.
         self.note_panic();
-        self.plane.metrics.in_flight.dec();
+        self.worker.counts.ended();
     }
 }
 
@@ -199,37 +257,38 @@ impl Overload {
 }
 
 /// The bytes of request bodies that all requests together may hold (SECURITY: shed before memory runs out).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BodyBudget {
-    held: AtomicU64,
+    held: Gauge<u64, AtomicU64>,
 }
 
 impl BodyBudget {
+    /// One whose bytes are those that `shown` shows.
+    pub fn shown_by(shown: &Gauge<u64, AtomicU64>) -> Self {
+        Self { held: shown.clone() }
+    }
+
     /// Takes `bytes` unless that passes `limit`.
     pub fn take(&self, bytes: u64, limit: u64) -> bool {
         self.held
+            .inner()
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
                 held.checked_add(bytes).filter(|sum| *sum <= limit)
             })
             .is_ok()
     }
 
-    /// Gives `bytes` back.
-    pub fn give_back(&self, bytes: u64) {
-        self.held.fetch_sub(bytes, Ordering::AcqRel);
-    }
-
     /// What was counted as `from` bytes is `to` bytes now.
     pub fn change(&self, from: u64, to: u64) {
-        if to >= from {
-            self.held.fetch_add(to - from, Ordering::AcqRel);
-        } else {
-            self.give_back(from - to);
+        if to > from {
+            self.held.inner().fetch_add(to - from, Ordering::AcqRel);
+        } else if to < from {
+            self.held.inner().fetch_sub(from - to, Ordering::AcqRel);
         }
     }
 
     /// Bytes held now.
     pub fn held(&self) -> u64 {
-        self.held.load(Ordering::Acquire)
+        self.held.inner().load(Ordering::Acquire)
     }
 }

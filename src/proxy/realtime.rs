@@ -12,7 +12,6 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -79,7 +78,7 @@ pub fn prepare(
     offer: Offer,
     caller: Caller,
 ) -> Result<Opening, Refusal> {
-    let (plane, live) = (&worker.plane, Arc::clone(&trace.live));
+    let (plane, live) = (&worker.plane, Rc::clone(&trace.live));
     trace.account.line.model = route.model.clone();
     let Some(model) = route.model.clone() else { return Err(Refusal::ModelNotFound { model: None }) };
     let facts = RequestFacts {
@@ -96,6 +95,7 @@ pub fn prepare(
     let is_sandbox = caller.policy().is_sandbox;
     let way = (!is_sandbox).then(|| live.routes.find_websocket(route.dialect, &model)).flatten();
     let way = way.ok_or_else(|| Refusal::ModelNotFound { model: Some(model.clone()) })?;
+    let way = Way::of(way, &worker.pool);
     trace.account.line.upstream = Some(way.upstream.settings.name.clone());
     let now = plane.clock.now();
     let admitted = admission::admit(caller, facts, charge, &live.limits, &plane.clock, now).map_err(|(_, why)| why)?;
@@ -111,7 +111,7 @@ pub async fn open(worker: &Rc<Worker>, trace: Box<Trace>, opening: Opening, door
     let Some(door) = door else { return answer::stop(worker, trace, &Stop::Fault(Fault::Internal)) };
     let Opening { admitted, way, model, offer, path_and_query, headers, deadline } = opening;
     if trace.live.settings.cut_streams {
-        deadline.watch(Arc::clone(admitted.caller().slot()));
+        deadline.watch(admitted.caller().clone());
     }
     let settings = &way.upstream.settings;
     let now = || worker.plane.clock.now();

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -45,10 +44,10 @@ pub fn answer(worker: &Rc<Worker>, trace: Box<Trace>, mut forwarded: Forwarded) 
     line.decision = "allowed";
     let first_byte_ns = line.ns_until(now);
     line.first_byte_ns = Some(first_byte_ns);
-    worker.plane.metrics.first_byte.observe(first_byte_ns as f64 / 1e9);
+    worker.counts.first_byte(first_byte_ns);
     answer::count(worker, line.dialect, status);
     if forwarded.is_watched {
-        under_way.carrier().watch(Arc::clone(forwarded.caller.slot()));
+        under_way.carrier().watch(forwarded.caller.clone());
     }
     let Forwarded { answered, deadline, way, .. } = forwarded;
     let idle_ns = u64::try_from(way.upstream.settings.idle_timeout.as_nanos()).unwrap_or(u64::MAX);

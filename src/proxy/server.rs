@@ -14,15 +14,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::{interval, timeout};
 
+use crate::admission::CallerCache;
 use crate::clock::thread_cpu_ns;
 use crate::ledger::Journal;
 use crate::listen::{Address, Listener};
 use crate::proxy::accept::{Accepting, Handed, Places, Seat};
 use crate::proxy::arrival::arrive;
+use crate::proxy::capacity::Spare;
 use crate::proxy::connection::connection;
 use crate::proxy::deadline::{Deadlines, TICK};
 use crate::proxy::http1::{self, Date};
-use crate::proxy::plane::{Load, Plane, Worker};
+use crate::proxy::plane::{Load, Plane, Seen, Worker};
 use crate::proxy::request_id::RequestIds;
 use crate::proxy::seating::Teller;
 use crate::proxy::settings::Settings;
@@ -138,7 +140,7 @@ impl Server {
         for thread in self.threads {
             is_clean &= thread.join().is_ok();
         }
-        is_clean && self.plane.metrics.in_flight.get() == 0
+        is_clean && self.plane.metrics.in_flight() == 0
     }
 }
 
@@ -211,7 +213,10 @@ fn run_worker(
     let Own { ids, journal, load } = own;
     let (pool, deadlines) = (Pool::new(&tls, clock.clone()), Deadlines::new(clock));
     let (room, date) = (Room::of(http1::ROOM), Date::default());
-    let worker = Rc::new(Worker { pool, deadlines, ids, journal, room, date, load, plane });
+    let (callers, counts, seen) = (CallerCache::default(), plane.metrics.counts(), Seen::of(&plane.live));
+    let spare = Spare::default();
+    let worker =
+        Rc::new(Worker { pool, deadlines, ids, journal, room, date, load, callers, counts, spare, seen, plane });
     LocalSet::new().block_on(runtime, async {
         let pool = Rc::clone(&worker.pool);
         // A task, to come behind those whose turn it ends.
@@ -246,10 +251,10 @@ async fn serve(worker: &Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Handed>, 
 async fn drained(worker: &Worker, connections: &Rc<()>) {
     let limit = worker.plane.live.load().settings.drain_timeout;
     let open = || Rc::strong_count(connections) - 1;
-    let running = || worker.load.requests.load(Ordering::Relaxed);
+    let running = || worker.counts.in_flight();
     let ended = async {
         let mut look = interval(DRAIN_LOOK);
-        while open() + running() > 0 {
+        while open() > 0 || running() > 0 {
             look.tick().await;
         }
     };
@@ -271,10 +276,14 @@ async fn tick(worker: &Worker) -> Infallible {
         let connections = load.connections.load(Ordering::Relaxed);
         teller.tell(&load.lately, clock.monotonic_ns(), thread_cpu_ns(), connections);
         shown = show(worker, shown);
+        // Or a worker that is asked for nothing would hold on to what a reload has replaced, and to what others have use for.
+        let most = worker.live().settings.max_requests;
+        worker.plane.capacity.trim(&worker.spare, u64::from(most));
         until_sweep -= 1;
         if until_sweep == 0 {
             until_sweep = SWEEP_TICKS;
             worker.pool.sweep();
+            worker.callers.forget_gone();
             if ebb.has_come(worker.deadlines.count()) {
                 worker.deadlines.shrink();
                 spare::give_back();

@@ -1,7 +1,7 @@
 //! Who answers when the first upstream cannot: others that serve the same model, in the operator's order. Each is asked only with a request
 //! of which nothing was accepted.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use prometheus_client::metrics::counter::Counter;
 
@@ -15,7 +15,7 @@ use crate::upstream::answer::Answered;
 use crate::upstream::choice::Leave;
 use crate::upstream::client::{self, Failure, Limit};
 use crate::upstream::request::Outgoing;
-use crate::upstream::route::Way;
+use crate::upstream::route::{Held, Way};
 
 /// What an upstream must serve to take over.
 #[derive(Debug)]
@@ -68,19 +68,19 @@ async fn take_over(
     mut failure: Failure,
 ) -> Result<Answered, Failure> {
     // Who said that it does nothing now, and who was not asked because all of its endpoints are ejected.
-    let mut turned_down: Option<(Arc<Upstream>, Box<Answered>)> = None;
-    let mut passed_over: Option<Arc<Upstream>> = None;
+    let mut turned_down: Option<(Held, Box<Answered>)> = None;
+    let mut passed_over: Option<Held> = None;
     while let Some(mut outgoing) = failure.unsent.take() {
         if let (Some(answer), None) = (failure.answer.take(), &turned_down) {
-            turned_down = Some((Arc::clone(&way.upstream), answer));
+            turned_down = Some((Rc::clone(&way.upstream), answer));
         }
         if failure.is_out && passed_over.is_none() {
-            passed_over = Some(Arc::clone(&way.upstream));
+            passed_over = Some(Rc::clone(&way.upstream));
         }
         let following = live.routes.after(&way.upstream, wanted.dialect, &wanted.model, &wanted.others);
         // With nobody left, one that is ejected is better than none; once.
         let (next, to_insist) = match following {
-            Some(next) => (next, false),
+            Some(next) => (worker.pool.hold(next), false),
             None if turned_down.is_some() => break,
             None => match (insists, passed_over.take()) {
                 (true, Some(first)) => (first, true),

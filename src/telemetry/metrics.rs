@@ -1,8 +1,8 @@
 //! Every metric, each name in this one place. No label carries a key, a model or anything else a caller chooses.
 
+mod counts;
 mod edge;
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,13 +10,13 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::policy::{DialectName, Usage};
 use crate::telemetry::lines;
-use crate::units::Units;
+use crate::units::{Tokens, Units};
 
+pub use counts::Counts;
+use counts::{CLASSES, Shown, Totals, What, class_index};
 pub use edge::EdgeMetrics;
 
 type Plain = Counter<u64, AtomicU64>;
@@ -165,8 +165,8 @@ impl LedgerMetrics {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Answered requests.
-    requests: Labelled<AnsweredLabel>,
+    /// What workers count of every request.
+    totals: Totals,
     /// Refused requests.
     pub refusals: Labelled<Reason>,
     /// Accidents.
@@ -177,14 +177,6 @@ pub struct Metrics {
     pub upstream: Labelled<UpstreamLabel>,
     /// How upstreams are.
     pub upstreams: UpstreamMetrics,
-    /// Tokens charged.
-    pub tokens: Labelled<Kind>,
-    /// Handles that every request counts with, looked up once.
-    handles: Handles,
-    /// Units charged.
-    pub units: Counter,
-    /// Answers without a usage report, charged by estimate.
-    pub estimated: Counter,
     /// Open client connections.
     pub connections: Gauge<i64, AtomicI64>,
     /// Connections turned away by a cap.
@@ -199,18 +191,14 @@ pub struct Metrics {
     pub memory_bytes: Gauge<i64, AtomicI64>,
     /// What it may have before requests are shed; 0 where there is no such bound.
     pub memory_limit_bytes: Gauge<i64, AtomicI64>,
-    /// Requests under way.
-    pub in_flight: Gauge<i64, AtomicI64>,
     /// Bytes of request bodies held.
-    pub body_bytes: Gauge<i64, AtomicI64>,
+    pub body_bytes: Gauge<u64, AtomicU64>,
     /// Keys in the table.
     pub keys: Gauge<i64, AtomicI64>,
     /// Reloads of configuration and key file.
     pub reloads: Labelled<Verdict>,
     /// 1 while the files on disk are the ones in force.
     pub config_in_force: Gauge<i64, AtomicI64>,
-    /// From the end of a request's head to the first byte of its answer, seconds.
-    pub first_byte: Histogram,
     /// Time limits being kept, as of the last tick; at rest one for each open connection.
     pub time_limits: Gauge<i64, AtomicI64>,
     /// Idle connections to upstreams, as of the last tick.
@@ -242,19 +230,14 @@ impl Default for Metrics {
 impl Metrics {
     /// Every metric at zero.
     pub fn new() -> Self {
-        let buckets = [0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
         let mut metrics = Self {
             registry: Registry::with_prefix("keyward"),
-            requests: Family::default(),
+            totals: Totals::default(),
             refusals: Family::default(),
             faults: Family::default(),
             cuts: Family::default(),
             upstream: Family::default(),
             upstreams: UpstreamMetrics::default(),
-            tokens: Family::default(),
-            handles: Handles::default(),
-            units: Counter::default(),
-            estimated: Counter::default(),
             connections: Gauge::default(),
             connections_refused: Family::default(),
             shed: Family::default(),
@@ -262,12 +245,10 @@ impl Metrics {
             connections_room: Gauge::default(),
             memory_bytes: Gauge::default(),
             memory_limit_bytes: Gauge::default(),
-            in_flight: Gauge::default(),
             body_bytes: Gauge::default(),
             keys: Gauge::default(),
             reloads: Family::default(),
             config_in_force: Gauge::default(),
-            first_byte: Histogram::new(buckets),
             time_limits: Gauge::default(),
             upstream_idle: Gauge::default(),
             upstream_in_flight: Gauge::default(),
@@ -283,13 +264,29 @@ impl Metrics {
         metrics
     }
 
-    /// Counts an answer.
-    pub fn count_answer(&self, dialect: DialectName, status: u16) {
-        let class = class_index(status);
-        let Some(handle) = self.handles.answers.get(dialect as usize).and_then(|row| row.get(class)) else { return };
-        let label =
-            || AnsweredLabel { dialect: dialect.as_str(), status: CLASSES.get(class).copied().unwrap_or_default() };
-        handle.get_or_init(|| self.requests.get_or_create(&label()).clone()).inc();
+    /// For one more worker to count with.
+    pub fn counts(&self) -> Counts {
+        self.totals.counts()
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> u64 {
+        self.totals.in_flight()
+    }
+
+    /// Units charged.
+    pub fn units(&self) -> Units {
+        self.totals.units()
+    }
+
+    /// Tokens charged, of one kind.
+    pub fn tokens(&self, kind: &str) -> Tokens {
+        self.totals.tokens().find(|(label, _)| label.kind == kind).map_or(0, |(_, tokens)| tokens)
+    }
+
+    /// Answers without a usage report, charged by estimate.
+    pub fn estimated(&self) -> u64 {
+        self.totals.estimated()
     }
 
     /// Counts an answer of the admin listener.
@@ -298,28 +295,20 @@ impl Metrics {
         self.admin_requests.get_or_create(&StatusClass { status }).inc();
     }
 
-    /// Counts what was charged.
-    pub fn count_usage(&self, usage: &Usage, units: Units) {
-        let counted = [("input", usage.input), ("cached_input", usage.cached_input), ("output", usage.output)];
-        for (handle, (kind, tokens)) in self.handles.tokens.iter().zip(counted) {
-            handle.get_or_init(|| self.tokens.get_or_create(&Kind { kind }).clone()).inc_by(tokens);
-        }
-        self.units.inc_by(units);
-        if usage.estimated {
-            self.estimated.inc();
-        }
-    }
-
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("requests", "Answered requests by dialect and status class", self.requests.clone());
+        registry.register(
+            "requests",
+            "Answered requests by dialect and status class",
+            Shown::of(&self.totals, What::Answers),
+        );
         registry.register("refusals", "Refused requests by reason", self.refusals.clone());
         registry.register("faults", "Accidents by kind", self.faults.clone());
         registry.register("stream_cuts", "Answers ended before their end, by reason", self.cuts.clone());
         registry.register("upstream_requests", "Requests sent upstream by outcome", self.upstream.clone());
-        registry.register("tokens", "Tokens charged by kind", self.tokens.clone());
-        registry.register("quota_units", "Quota units charged", self.units.clone());
-        registry.register("usage_estimated", "Answers charged by estimate", self.estimated.clone());
+        registry.register("tokens", "Tokens charged by kind", Shown::of(&self.totals, What::Tokens));
+        registry.register("quota_units", "Quota units charged", Shown::of(&self.totals, What::Units));
+        registry.register("usage_estimated", "Answers charged by estimate", Shown::of(&self.totals, What::Estimated));
         registry.register("connections", "Open client connections", self.connections.clone());
         registry.register(
             "connections_refused",
@@ -331,7 +320,7 @@ impl Metrics {
             "Requests shed because too much is under way, by what there was too much of",
             self.shed.clone(),
         );
-        registry.register("requests_in_flight", "Requests under way", self.in_flight.clone());
+        registry.register("requests_in_flight", "Requests under way", Shown::of(&self.totals, What::InFlight));
         registry.register("body_bytes", "Bytes of request bodies held in memory", self.body_bytes.clone());
         registry.register("keys", "Keys in the table", self.keys.clone());
         registry.register("reloads", "Reloads of configuration and key file", self.reloads.clone());
@@ -344,7 +333,7 @@ impl Metrics {
             "first_byte",
             "From a request's head to the first byte of its answer",
             Unit::Seconds,
-            self.first_byte.clone(),
+            Shown::of(&self.totals, What::FirstByte),
         );
         registry.register("time_limits", "Time limits being kept", self.time_limits.clone());
         registry.register("upstream_idle_connections", "Idle connections to upstreams", self.upstream_idle.clone());
@@ -410,20 +399,4 @@ impl Metrics {
             Err(std::fmt::Error) => String::new(), // writing into a String does not fail
         }
     }
-}
-
-/// The labels of status classes.
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
-fn class_index(status: u16) -> usize {
-    usize::from((status / 100).clamp(1, 5) - 1)
-}
-
-/// Counters found by index instead of by label; each is looked up at its first use, so that none shows before it counts.
-#[derive(Debug, Default)]
-struct Handles {
-    /// By dialect, then by status class.
-    answers: [[OnceLock<Plain>; 5]; 4],
-    /// Input, cached input, output.
-    tokens: [OnceLock<Plain>; 3],
 }

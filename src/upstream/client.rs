@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,7 +23,7 @@ use crate::upstream::multiplex::{self, Line, is_unprocessed};
 use crate::upstream::pool::Pool;
 use crate::upstream::request::Outgoing;
 use crate::upstream::retry;
-use crate::upstream::route::{Endpoint, Upstream};
+use crate::upstream::route::{Endpoint, Held, Upstream};
 use crate::upstream::seat::Seat;
 use crate::upstream::settings::Protocol;
 
@@ -104,7 +103,7 @@ async fn until<T>(alarm: &dyn Alarm, mut work: Pin<&mut impl Future<Output = T>>
 /// The [`Failure`], with the request where another upstream may have it.
 pub async fn send(
     pool: &Rc<Pool>,
-    upstream: &Arc<Upstream>,
+    upstream: &Held,
     mut outgoing: Box<Outgoing>,
     limit: Limit,
     leave: Leave,

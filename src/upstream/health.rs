@@ -90,6 +90,8 @@ pub enum State {
 pub struct Health {
     settings: HealthSettings,
     gates: Box<[Gate]>,
+    /// Whether it matters how many requests are under way: where there is one endpoint and no limit, nobody asks.
+    is_counting: bool,
     outstanding: AtomicU32,
     ejected: AtomicU32,
     records: Mutex<Box<[Record]>>,
@@ -121,7 +123,9 @@ struct Record {
 impl Health {
     /// All of `endpoints` in service.
     pub fn new(endpoints: usize, settings: HealthSettings) -> Self {
+        let has_limit = settings.max_outstanding.is_some() || settings.max_outstanding_of_pool.is_some();
         Self {
+            is_counting: has_limit || endpoints > 1,
             settings,
             gates: (0..endpoints).map(|_| Gate::default()).collect(),
             outstanding: AtomicU32::new(0),
@@ -154,7 +158,7 @@ impl Health {
         self.gates.get(index).map_or(0, |gate| gate.until_ns.load(Ordering::Relaxed))
     }
 
-    /// Requests under way at an endpoint.
+    /// Requests under way at an endpoint; 0 where that does not matter.
     pub fn outstanding(&self, index: usize) -> u32 {
         self.gates.get(index).map_or(0, |gate| gate.outstanding.load(Ordering::Relaxed))
     }
@@ -162,6 +166,9 @@ impl Health {
     /// Counts a request at an endpoint, unless there or in the pool are as many as there may be.
     pub fn enter(&self, index: usize) -> bool {
         let Some(gate) = self.gates.get(index) else { return false };
+        if !self.is_counting {
+            return true;
+        }
         if !take(&gate.outstanding, self.settings.max_outstanding) {
             return false;
         }
@@ -177,6 +184,9 @@ impl Health {
 
     /// The request has ended in whatever way.
     pub fn leave(&self, index: usize) {
+        if !self.is_counting {
+            return;
+        }
         if let Some(gate) = self.gates.get(index) {
             gate.outstanding.fetch_sub(1, Ordering::Relaxed);
         }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState as FastHash;
 use rustls::ClientConfig;
 
 use crate::clock::{Clock, NS_PER_SECOND};
@@ -15,6 +16,7 @@ use crate::turn::Turn;
 use crate::upstream::http1::{Connection, Room};
 use crate::upstream::multiplex::Trunks;
 use crate::upstream::retry::Dice;
+use crate::upstream::route::{Held, Upstream};
 use crate::upstream::tls::Defaults;
 
 /// A connection idle for longer is dropped: backends commonly close theirs after 5 s to 75 s, and a request sent into a
@@ -26,7 +28,9 @@ const IDLE_MAX: usize = 256;
 /// The connections of one worker.
 #[derive(Debug)]
 pub struct Pool {
-    idle: RefCell<HashMap<u64, Vec<Idle>>>,
+    idle: RefCell<HashMap<u64, Vec<Idle>, FastHash>>,
+    /// The upstreams that its requests hold, or held lately.
+    held: RefCell<Vec<Held>>,
     /// Where what they read goes first.
     pub room: Room,
     /// Connections that take many requests at once.
@@ -59,6 +63,7 @@ impl Pool {
         let seed = RandomState::new().hash_one(clock.monotonic_ns());
         Rc::new(Self {
             idle: RefCell::default(),
+            held: RefCell::default(),
             room: Room::default(),
             trunks: Trunks::default(),
             turn: Turn::default(),
@@ -69,6 +74,17 @@ impl Pool {
             #[cfg(test)]
             script: RefCell::default(),
         })
+    }
+
+    /// An upstream for a request of this worker. All of its requests hold the same: how many they are is counted where no other worker looks.
+    pub fn hold(&self, upstream: &Arc<Upstream>) -> Held {
+        let mut held = self.held.borrow_mut();
+        if let Some(known) = held.iter().find(|known| Arc::ptr_eq(known, upstream)) {
+            return Rc::clone(known);
+        }
+        let new = Held::new(Arc::clone(upstream));
+        held.push(Rc::clone(&new));
+        new
     }
 
     /// When a connection made at `now_ns` is over: those that were made together end one after another, in the last eighth of their
@@ -99,7 +115,7 @@ impl Pool {
         }
     }
 
-    /// Drops what was idle for too long or was closed by its peer.
+    /// Drops what was idle for too long or was closed by its peer, and lets go of upstreams that no request holds.
     pub fn sweep(&self) {
         let now_ns = self.clock.monotonic_ns();
         self.idle.borrow_mut().retain(|_, stack| {
@@ -110,6 +126,7 @@ impl Pool {
             !stack.is_empty()
         });
         self.trunks.sweep(IDLE_NS, now_ns);
+        self.held.borrow_mut().retain(|held| Rc::strong_count(held) > 1);
     }
 
     /// Idle connections, all endpoints together.

@@ -1,6 +1,7 @@
 //! Which upstream serves a model. Pure: built from the configuration, asked in memory.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -14,6 +15,7 @@ use crate::upstream::health::Health;
 use crate::upstream::http1::head::Destination;
 use crate::upstream::keyring::Keyring;
 use crate::upstream::multiplex::Spoken;
+use crate::upstream::pool::Pool;
 use crate::upstream::resolve::Resolved;
 use crate::upstream::retry::Budget;
 use crate::upstream::sandbox;
@@ -116,15 +118,34 @@ impl Upstream {
     }
 }
 
+/// Who serves a model, and the name it is known by there, as the configuration says.
+#[derive(Debug, Clone, Copy)]
+pub struct Found<'a> {
+    /// Who.
+    pub upstream: &'a Arc<Upstream>,
+    /// The name to be written into the request; `None` when it is the one the client wrote.
+    pub rename: Option<&'a ModelName>,
+}
+
+/// An upstream as the requests of one worker hold it, uncounted by the other workers: see [`Pool::hold`].
+pub type Held = Rc<Arc<Upstream>>;
+
 /// A model's way: the upstream, and the name it knows the model by.
 #[derive(Debug, Clone)]
 pub struct Way {
     /// Where it goes.
-    pub upstream: Arc<Upstream>,
+    pub upstream: Held,
     /// The name to be written into the request; `None` when it is the one the client wrote.
     pub rename: Option<ModelName>,
     /// Whether another upstream may take over from this one.
     pub is_followed: bool,
+}
+
+impl Way {
+    /// The way of a request of this worker; nobody takes over.
+    pub fn of(found: Found<'_>, pool: &Pool) -> Self {
+        Self { upstream: pool.hold(found.upstream), rename: found.rename.cloned(), is_followed: false }
+    }
 }
 
 /// Every way, in the operator's order.
@@ -172,11 +193,11 @@ impl Routes {
     }
 
     /// The way of `model` for callers of `dialect`; the first upstream that serves it, or what it is an alias of.
-    pub fn find(&self, dialect: DialectName, model: &ModelName) -> Option<Way> {
-        let target = self.aliases.get(model);
-        let name = target.unwrap_or(model);
-        let upstream = self.upstreams.iter().find(|up| up.speaks(dialect) && up.serves(name.as_str()))?;
-        Some(Way { upstream: Arc::clone(upstream), rename: target.cloned(), is_followed: false })
+    pub fn find(&self, dialect: DialectName, model: &ModelName) -> Option<Found<'_>> {
+        let rename = self.aliases.get(model);
+        let name = rename.unwrap_or(model).as_str();
+        let upstream = self.upstreams.iter().find(|up| up.speaks(dialect) && up.serves(name))?;
+        Some(Found { upstream, rename })
     }
 
     /// The upstream that takes over for one that cannot serve `model`, the name that is sent upstream, and the models named beside it: the
@@ -188,7 +209,7 @@ impl Routes {
         dialect: DialectName,
         model: &ModelName,
         others: &[ModelName],
-    ) -> Option<Arc<Upstream>> {
+    ) -> Option<&Arc<Upstream>> {
         if !self.is_ranked {
             return None;
         }
@@ -199,7 +220,7 @@ impl Routes {
         let is_next = |up: &&Arc<Upstream>| {
             up.settings.priority > failed.settings.priority && up.settings.kind == Kind::Http(dialect) && serves(up)
         };
-        self.upstreams.iter().find(is_next).cloned()
+        self.upstreams.iter().find(is_next)
     }
 
     /// Every upstream, in the order in which they are asked.
@@ -208,37 +229,36 @@ impl Routes {
     }
 
     /// As [`Routes::find`], among the upstreams that take websockets.
-    pub fn find_websocket(&self, dialect: DialectName, model: &ModelName) -> Option<Way> {
-        let target = self.aliases.get(model);
-        let name = target.unwrap_or(model).as_str();
+    pub fn find_websocket(&self, dialect: DialectName, model: &ModelName) -> Option<Found<'_>> {
+        let rename = self.aliases.get(model);
+        let name = rename.unwrap_or(model).as_str();
         let takes = |up: &&Arc<Upstream>| up.settings.websocket && up.speaks(dialect) && up.serves(name);
         let upstream = self.upstreams.iter().find(takes)?;
-        Some(Way { upstream: Arc::clone(upstream), rename: target.cloned(), is_followed: false })
+        Some(Found { upstream, rename })
     }
 
-    /// Whether the upstream of `way` serves `model` under that very name, so that it may stand in a body beside the one model. An
+    /// Whether `upstream` serves `model` under that very name, so that it may stand in a body beside the one model. An
     /// alias is no name an upstream knows, but for the built-in backend, which takes any.
-    pub fn serves_as_named(&self, way: &Way, model: &ModelName) -> bool {
-        let is_alias = self.aliases.contains_key(model) && way.upstream.settings.kind != Kind::Sandbox;
-        !is_alias && way.upstream.serves(model.as_str())
+    pub fn serves_as_named(&self, upstream: &Upstream, model: &ModelName) -> bool {
+        let is_alias = self.aliases.contains_key(model) && upstream.settings.kind != Kind::Sandbox;
+        !is_alias && upstream.serves(model.as_str())
     }
 
     /// The first upstream of `dialect`, for calls that name no model.
-    pub fn any(&self, dialect: DialectName) -> Option<Way> {
+    pub fn any(&self, dialect: DialectName) -> Option<Found<'_>> {
         let upstream = self.upstreams.iter().find(|up| up.speaks(dialect))?;
-        Some(Way { upstream: Arc::clone(upstream), rename: None, is_followed: false })
+        Some(Found { upstream, rename: None })
     }
 
     /// The upstream with this name, for passthrough paths.
-    pub fn named(&self, name: &str) -> Option<Way> {
+    pub fn named(&self, name: &str) -> Option<Found<'_>> {
         let upstream = self.upstreams.iter().find(|up| &*up.settings.name == name)?;
-        Some(Way { upstream: Arc::clone(upstream), rename: None, is_followed: false })
+        Some(Found { upstream, rename: None })
     }
 
     /// The built-in backend, whatever the model: where sandbox keys go.
-    pub fn sandbox(&self) -> Option<Way> {
-        let upstream = Arc::clone(self.sandbox.as_ref()?);
-        Some(Way { upstream, rename: None, is_followed: false })
+    pub fn sandbox(&self) -> Option<Found<'_>> {
+        Some(Found { upstream: self.sandbox.as_ref()?, rename: None })
     }
 
     /// The models that have a name of their own, for the list of models: exact names and aliases, and what the built-in backend names,
@@ -254,8 +274,8 @@ impl Routes {
             }
         }
         for alias in self.aliases.keys() {
-            if let Some(way) = self.find(dialect, alias) {
-                entries.extend(entry(alias.as_str(), &way.upstream));
+            if let Some(found) = self.find(dialect, alias) {
+                entries.extend(entry(alias.as_str(), found.upstream));
             }
         }
         entries

@@ -1,19 +1,18 @@
 //! A request's place at an endpoint, counted from the attempt to the end of the answer, and what it tells of the endpoint's health.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::upstream::choice::{self, Chosen, Closed, Leave, Tried};
 use crate::upstream::health::{Change, Trouble};
 use crate::upstream::pool::Pool;
-use crate::upstream::route::{Endpoint, Upstream};
+use crate::upstream::route::{Endpoint, Held, Upstream};
 
 /// One request at one endpoint. What it does not say of the endpoint, because its client has gone, counts for nothing.
 #[derive(Debug)]
 pub struct Seat {
     pool: Rc<Pool>,
-    upstream: Arc<Upstream>,
+    upstream: Held,
     index: usize,
     /// Whether it owes a verdict on an endpoint that was ejected.
     is_trial: bool,
@@ -24,7 +23,7 @@ impl Seat {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn take(pool: &Rc<Pool>, upstream: &Arc<Upstream>, tried: Tried, leave: Leave) -> Result<Self, Closed> {
+    pub fn take(pool: &Rc<Pool>, upstream: &Held, tried: Tried, leave: Leave) -> Result<Self, Closed> {
         let health = &upstream.health;
         // With all in service it does not matter what time it is.
         let now_ns = if health.is_whole() { 0 } else { pool.clock.monotonic_ns() };
@@ -34,7 +33,7 @@ impl Seat {
         };
         let Chosen { index, is_trial } = choice::choose(health, &upstream.weights, start, tried, leave, now_ns)?;
         pool.in_flight.set(pool.in_flight.get() + 1);
-        Ok(Self { pool: Rc::clone(pool), upstream: Arc::clone(upstream), index, is_trial })
+        Ok(Self { pool: Rc::clone(pool), upstream: Rc::clone(upstream), index, is_trial })
     }
 
     /// Its pool of connections.
@@ -43,7 +42,7 @@ impl Seat {
     }
 
     /// Its upstream.
-    pub fn upstream(&self) -> &Arc<Upstream> {
+    pub fn upstream(&self) -> &Held {
         &self.upstream
     }
 

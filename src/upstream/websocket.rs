@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::RETRY_AFTER;
@@ -25,7 +24,7 @@ use crate::upstream::connect::{self, Opened as Opening, Stream};
 use crate::upstream::health::Trouble;
 use crate::upstream::pool::Pool;
 use crate::upstream::request::{Outgoing, Whole};
-use crate::upstream::route::Upstream;
+use crate::upstream::route::Held;
 use crate::upstream::seat::Seat;
 
 /// The longest body of an answer that opens nothing.
@@ -67,7 +66,7 @@ pub struct Opened {
 /// The [`Fault`] to tell the caller, and a note for the log.
 pub async fn open(
     pool: &Rc<Pool>,
-    upstream: &Arc<Upstream>,
+    upstream: &Held,
     path_and_query: &str,
     headers: Headers,
     offer: &Offer,
@@ -193,7 +192,7 @@ type Sender = http1::SendRequest<Whole>;
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
 
 /// A place at an endpoint and a connection to it; at the next where there is none, as often as the operator allows.
-async fn connect(pool: &Rc<Pool>, upstream: &Arc<Upstream>) -> Result<(Seat, (Sender, Driver)), (Fault, String)> {
+async fn connect(pool: &Rc<Pool>, upstream: &Held) -> Result<(Seat, (Sender, Driver)), (Fault, String)> {
     let (settings, leave) = (&upstream.settings, Leave { to_repeat: true, to_insist: true });
     upstream.budget.earn();
     let (mut tried, mut again) = (Tried::default(), 0);

@@ -283,7 +283,7 @@ async fn rest(proxy: &Proxy) {
     let metrics = &proxy.plane.metrics;
     let is_at_rest = || {
         metrics.connections.get() == 0
-            && metrics.in_flight.get() == 0
+            && metrics.in_flight() == 0
             && entries.iter().all(|entry| entry.limits().in_use() == 0)
     };
     let resting = async {
@@ -293,7 +293,7 @@ async fn rest(proxy: &Proxy) {
     };
     if tokio::time::timeout(Duration::from_secs(20), resting).await.is_err() {
         let slots: Vec<_> = entries.iter().map(|entry| entry.limits().in_use()).collect();
-        let (connections, requests) = (metrics.connections.get(), metrics.in_flight.get());
+        let (connections, requests) = (metrics.connections.get(), metrics.in_flight());
         panic!("never at rest: {connections} connections, {requests} requests, slots in use {slots:?}");
     }
 }
@@ -315,7 +315,7 @@ fn audit(proxy: &Proxy, dues: &[Due], used_before: &[u64], passed_ns: u64) {
         assert!(counted.is_some(), "{name}: {requests:?}, but {due:?}");
         all += quota.used;
     }
-    assert_eq!(proxy.plane.metrics.units.get(), all, "what is written down is what was charged");
+    assert_eq!(proxy.plane.metrics.units(), all, "what is written down is what was charged");
     assert_eq!((proxy.plane.body_budget.held(), proxy.plane.metrics.body_bytes.get()), (0, 0));
     assert_eq!(proxy.plane.metrics.panics.get(), 0);
 }
@@ -395,7 +395,7 @@ async fn a_client_that_leaves_before_the_answer_pays_for_the_prompt_and_it_is_wr
         rest(&proxy).await;
         let quota = standing(&proxy, 0).quota.unwrap();
         assert_eq!((quota.used, quota.reserved), (PROMPT * number as u64, 0));
-        assert_eq!(proxy.plane.metrics.units.get(), PROMPT * number as u64);
+        assert_eq!(proxy.plane.metrics.units(), PROMPT * number as u64);
     }
 }
 

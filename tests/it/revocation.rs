@@ -145,5 +145,5 @@ async fn settled(proxy: &Proxy, limits: &keyward::limits::KeyLimits, lines: &[Li
     let units: u64 = lines.iter().map(|line| line["units"].parse::<u64>().expect("a number")).sum();
     assert!(units > 0);
     assert_eq!((limits.quota_used(), limits.quota_committed(), limits.in_use()), (units, units, 0));
-    assert_eq!(proxy.plane.metrics.units.get(), units);
+    assert_eq!(proxy.plane.metrics.units(), units);
 }

@@ -145,9 +145,10 @@ impl Core {
             estimate: Estimate { prompt, output, choices: 1, output_is_stated: probe.max_output.is_some() },
         };
         let target = probe.model.as_ref().filter(|_| !policy.is_sandbox);
-        let target = target.and_then(|model| self.program.routes().find(dialect, model)).and_then(|way| way.rename);
-        let price = model
-            .map_or(Price::TOKEN, |name| self.program.prices().price_as(name, target.as_ref().map(ModelName::as_str)));
+        let routes = self.program.routes();
+        let target = target.and_then(|model| routes.find(dialect, model)).and_then(|found| found.rename);
+        let price =
+            model.map_or(Price::TOKEN, |name| self.program.prices().price_as(name, target.map(ModelName::as_str)));
         (facts, price)
     }
 

@@ -1,6 +1,6 @@
 //! A key as the table holds it: asleep in two pieces of memory until somebody uses it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
@@ -28,6 +28,8 @@ pub struct KeyEntry {
 struct Used {
     /// What it may do; `None` while it sleeps folded up. Changed only under the lock of `cold`.
     policy: ArcSwapOption<KeyPolicy>,
+    /// Counts its changes, each once it is made: who saw the number before the policy knows by it that the policy is the same still.
+    changes: AtomicU64,
     limits: Arc<KeyLimits>,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct Cold {
 impl KeyEntry {
     /// A key that sleeps; with the state of its limits if it had one before.
     pub(super) fn asleep(id: KeyId, source: Source, folded: Folded, limits: Option<Arc<KeyLimits>>) -> Arc<Self> {
-        let used = limits.map(|limits| Box::new(Used { policy: ArcSwapOption::empty(), limits }));
+        let used = limits.map(|limits| Box::new(Used { limits, ..Used::default() }));
         Arc::new(Self {
             id,
             used: used.map_or_else(OnceLock::new, OnceLock::from),
@@ -60,6 +62,11 @@ impl KeyEntry {
     /// What it may do now.
     pub fn policy(&self) -> Arc<KeyPolicy> {
         self.unfolded().unwrap_or_else(|| self.unfold())
+    }
+
+    /// How often that was changed, as far as anybody has seen it. Read before the policy: while it stays the same, so does that.
+    pub fn changes(&self) -> u64 {
+        self.used.get().map_or(0, |used| used.changes.load(Ordering::Acquire))
     }
 
     fn unfolded(&self) -> Option<Arc<KeyPolicy>> {
@@ -110,7 +117,9 @@ impl KeyEntry {
         if cold.folded.is_some() {
             cold.folded = Some(fold(policy));
         } else {
-            self.used().policy.store(Some(Arc::new(policy)));
+            let used = self.used();
+            used.policy.store(Some(Arc::new(policy)));
+            used.changes.fetch_add(1, Ordering::Release);
         }
     }
 

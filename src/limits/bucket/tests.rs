@@ -18,9 +18,9 @@ fn a_reservation_voided_after_refill_cannot_be_spent_a_second_time() {
     let later = T0 + 30 * NS_PER_SECOND;
     let real = bucket.take(limit, 900, later).unwrap();
     bucket.settle(held, 0, later);
-    assert_eq!(bucket.remaining(limit, later), 100, "as if the voided one had never been");
+    assert_eq!(bucket.level().remaining(limit, later), 100, "as if the voided one had never been");
     bucket.settle(real, 900, later);
-    assert_eq!(bucket.remaining(limit, later), 100);
+    assert_eq!(bucket.level().remaining(limit, later), 100);
 }
 
 #[test]
@@ -31,10 +31,10 @@ fn two_voids_one_after_the_other_mint_nothing() {
     let a = bucket.take(limit, 30, at(0)).unwrap();
     let b = bucket.take(limit, 30, at(0)).unwrap();
     bucket.settle(a, 0, at(10));
-    assert_eq!(bucket.full_in_ns(at(10)), 30 * NS_PER_SECOND);
+    assert_eq!(bucket.level().full_in_ns(at(10)), 30 * NS_PER_SECOND);
     let c = bucket.take(limit, 30, at(20)).unwrap();
     bucket.settle(b, 0, at(35));
-    assert_eq!(bucket.full_in_ns(at(35)), 30 * NS_PER_SECOND);
+    assert_eq!(bucket.level().full_in_ns(at(35)), 30 * NS_PER_SECOND);
     bucket.settle(c, 30, at(35));
 }
 
@@ -42,14 +42,14 @@ fn two_voids_one_after_the_other_mint_nothing() {
 fn an_immediate_void_is_exact_whatever_came_between() {
     let (limit, mut bucket) = (tpm(7_919), Bucket::default());
     let first = bucket.take(limit, 1_234, T0).unwrap();
-    let before = bucket.full_in_ns(T0 + 5);
+    let before = bucket.level().full_in_ns(T0 + 5);
     let void = bucket.take(limit, 4_321, T0 + 5).unwrap();
     let other = bucket.take(limit, 17, T0 + 5).unwrap();
     bucket.settle(void, 0, T0 + 5);
     bucket.settle(other, 0, T0 + 5);
-    assert_eq!(bucket.full_in_ns(T0 + 5), before);
+    assert_eq!(bucket.level().full_in_ns(T0 + 5), before);
     bucket.settle(first, 1_234, T0 + 5);
-    assert_eq!(bucket.full_in_ns(T0 + 5), before);
+    assert_eq!(bucket.level().full_in_ns(T0 + 5), before);
 }
 
 #[test]
@@ -58,8 +58,8 @@ fn an_overrun_is_debt_from_now_and_not_from_a_time_long_gone() {
     let held = bucket.take(limit, 10, T0).unwrap();
     let later = T0 + 600 * NS_PER_SECOND;
     bucket.settle(held, 100, later);
-    assert_eq!(bucket.full_in_ns(later), 90 * NS_PER_SECOND);
-    assert_eq!(bucket.remaining(limit, later), 0);
+    assert_eq!(bucket.level().full_in_ns(later), 90 * NS_PER_SECOND);
+    assert_eq!(bucket.level().remaining(limit, later), 0);
     let short = bucket.take(limit, 1, later).unwrap_err();
     assert_eq!(short.retry_after_ns, 31 * NS_PER_SECOND);
 }
@@ -68,11 +68,11 @@ fn an_overrun_is_debt_from_now_and_not_from_a_time_long_gone() {
 fn a_changed_limit_keeps_the_fraction_in_use() {
     let mut bucket = Bucket::default();
     let used = bucket.take(tpm(1_000), 750, T0).unwrap();
-    assert_eq!(bucket.remaining(tpm(1_000), T0), 250);
-    assert_eq!(bucket.remaining(tpm(100_000), T0), 25_000, "raised: no fresh bucket");
-    assert_eq!(bucket.remaining(tpm(8), T0), 2, "lowered");
+    assert_eq!(bucket.level().remaining(tpm(1_000), T0), 250);
+    assert_eq!(bucket.level().remaining(tpm(100_000), T0), 25_000, "raised: no fresh bucket");
+    assert_eq!(bucket.level().remaining(tpm(8), T0), 2, "lowered");
     bucket.settle(used, 750, T0);
-    assert_eq!(bucket.remaining(tpm(100_000), T0), 25_000);
+    assert_eq!(bucket.level().remaining(tpm(100_000), T0), 25_000);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn absurd_numbers_refuse_and_do_not_wrap() {
     assert!(bucket.take(limit, 1, u64::MAX).is_err(), "at the end of time nothing is refilled");
     bucket.settle(held, u64::MAX, u64::MAX);
     assert!(bucket.take(limit, 1, u64::MAX).is_err());
-    assert_eq!(bucket.remaining(limit, u64::MAX), 0);
+    assert_eq!(bucket.level().remaining(limit, u64::MAX), 0);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn run(limit: Tpm, steps: &[Step]) -> Vec<Life> {
             }
             Step::Settle(..) => {}
         }
-        let debt = bucket.full_at.saturating_sub(ticks(now));
+        let debt = bucket.level().0.saturating_sub(ticks(now));
         let rounding = lives.len() as u64;
         assert!(debt + rounding >= ideal_debt(limit, &lives, now), "credit was minted");
     }
@@ -202,7 +202,7 @@ proptest! {
                 lives.push(Life { from: now, to: Some(now), reserved: used, used });
                 bucket.settle(taken, used, now);
             }
-            prop_assert_eq!(bucket.full_at.saturating_sub(ticks(now)), ideal_debt(limit, &lives, now));
+            prop_assert_eq!(bucket.level().0.saturating_sub(ticks(now)), ideal_debt(limit, &lives, now));
         }
     }
 
@@ -231,13 +231,13 @@ proptest! {
         let mut bucket = Bucket::default();
         let held = bucket.take(limit, (u128::from(limit.get()) * u128::from(first) / 1_000) as u64, T0).unwrap();
         let now = T0 + wait;
-        let remaining = bucket.remaining(limit, now);
+        let remaining = bucket.level().remaining(limit, now);
         if remaining < limit.get() {
             prop_assert!(bucket.take(limit, remaining + 1, now).is_err());
         }
         let all = bucket.take(limit, remaining, now);
         prop_assert!(all.is_ok());
         bucket.settle(held, 0, now);
-        prop_assert!(bucket.full_in_ns(now + bucket.full_in_ns(now)) == 0);
+        prop_assert!(bucket.level().full_in_ns(now + bucket.level().full_in_ns(now)) == 0);
     }
 }

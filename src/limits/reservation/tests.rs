@@ -53,7 +53,7 @@ impl Key {
     }
 
     fn reserve(&self, charge: Charge) -> Result<Reservation, Refusal> {
-        reserve(&self.state, &self.policy, charge, &self.settings, &self.clock, self.clock.now())
+        reserve(Arc::clone(&self.state), &self.policy, charge, &self.settings, &self.clock, self.clock.now())
     }
 
     fn standing(&self) -> Standing {

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,8 +11,8 @@ use http::Response;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 
+use crate::admission::Caller;
 use crate::headers::AnswerHead;
-use crate::keys::SecretSlot;
 use crate::policy::{DialectName, HeadFlaw};
 use crate::proxy::answer::Reply;
 use crate::proxy::deadline::{Deadline, Due};
@@ -55,9 +54,9 @@ impl StreamNotes {
         &self.connection
     }
 
-    /// Its answer ends with this secret.
-    pub fn watch(&self, secret: Arc<SecretSlot>) {
-        self.deadline.watch(secret);
+    /// Its answer ends with this caller's secret.
+    pub fn watch(&self, caller: Caller) {
+        self.deadline.watch(caller);
     }
 
     fn offered(&self) {

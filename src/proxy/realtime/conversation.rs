@@ -150,7 +150,7 @@ impl Conversation {
         {
             return self.refuse(&Refusal::Body(BodyFlaw::ModelDisagrees), event.id.as_deref(), false);
         }
-        let live = self.worker.plane.live.load_full();
+        let live = self.worker.live();
         let mut said = self.said;
         said.add(event.said);
         let prompt = self.told.saturating_add(said.tokens());
@@ -241,7 +241,7 @@ impl Conversation {
     }
 
     fn begin_unasked(&mut self, response: &str) -> Option<Interrupt> {
-        let live = self.worker.plane.live.load_full();
+        let live = self.worker.live();
         let prompt = self.told.saturating_add(self.said.tokens());
         let facts = self.facts(Vec::new(), self.estimate(prompt, self.output));
         let plane = Arc::clone(&self.worker.plane);
@@ -270,7 +270,7 @@ impl Conversation {
             Some(at) => self.turns.remove(at),
             None => {
                 // Its beginning was not told; its end is charged all the same.
-                let live = self.worker.plane.live.load_full();
+                let live = self.worker.live();
                 let prompt = self.told.saturating_add(self.said.tokens());
                 let facts = self.facts(Vec::new(), self.estimate(prompt, self.output));
                 let owed = self.owed(&live, facts, None);
@@ -302,7 +302,7 @@ impl Conversation {
         let usage = usage.unwrap_or_else(|| written.usage(Said { text: 0, ..self.said }.tokens()));
         // An update that the backend refuses changes nothing: what it told counts.
         let scribe = self.told_scribe.clone().or_else(|| self.asked_scribe.clone());
-        let live = self.worker.plane.live.load_full();
+        let live = self.worker.live();
         let facts = RequestFacts {
             model: Some(scribe.clone().unwrap_or_else(|| self.model.clone())),
             ..self.facts(Vec::new(), Estimate { choices: 1, ..Estimate::default() })
@@ -363,7 +363,7 @@ impl Conversation {
     fn authorize(&self, live: &Live, facts: &RequestFacts) -> Result<Charge, Refusal> {
         let caller = self.open.caller().refreshed();
         let charge = policy::authorize(caller.policy(), facts, self.price(live, None))?;
-        match facts.other_models.iter().find(|model| !live.routes.serves_as_named(&self.way, model)) {
+        match facts.other_models.iter().find(|model| !live.routes.serves_as_named(&self.way.upstream, model)) {
             Some(stray) => Err(Refusal::ModelNotFound { model: Some(stray.clone()) }),
             None => Ok(charge),
         }

@@ -82,7 +82,7 @@ impl Tunnel {
         draining: &mut watch::Receiver<bool>,
     ) {
         let Self { conversation, account, worker, deadline, upstream, idle_ns, under_way } = *self;
-        let settings = worker.plane.live.load_full();
+        let settings = worker.live();
         let most = settings.settings.max_body.min(MOST_MESSAGE);
         let grace = settings.settings.drain_timeout;
         let Opened { io: upstream_io, .. } = *upstream;
@@ -91,7 +91,7 @@ impl Tunnel {
             account,
             client: Side::client(io, &early, most),
             upstream: Side::server(upstream_io, MOST_MESSAGE),
-            share: Share::new(&worker.plane),
+            share: Share::new(&worker),
             budget: settings.settings.body_budget,
             worker,
             deadline,

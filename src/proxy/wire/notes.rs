@@ -2,15 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use http::header::HOST;
 
+use crate::admission::Caller;
 use crate::clock::NS_PER_SECOND;
 use crate::headers::Headers;
-use crate::keys::SecretSlot;
 use crate::policy::{DialectName, HeadFlaw};
 use crate::proxy::deadline::{Deadline, Due};
 
@@ -156,8 +155,8 @@ impl WireNotes {
     }
 
     /// The answer that runs now ends with the secret it was asked for with.
-    pub fn watch(&self, secret: Arc<SecretSlot>) {
-        self.deadline.watch(secret);
+    pub fn watch(&self, caller: Caller) {
+        self.deadline.watch(caller);
     }
 
     /// Ready when the answer is at its end by that, and the peer takes nothing of it: the upstream is not kept waiting for the peer.
@@ -299,6 +298,7 @@ impl WireNotes {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::Wake;
 

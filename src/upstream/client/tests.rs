@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -110,7 +111,7 @@ async fn serve(mut stream: DuplexStream, port: u16, acts: Acts, asked: Rc<RefCel
 /// A worker's pool, an upstream of endpoints with the ports 1, 2 ..., and their script.
 struct House {
     pool: Rc<Pool>,
-    upstream: Arc<Upstream>,
+    upstream: Held,
     script: Rc<Script>,
 }
 
@@ -134,7 +135,7 @@ fn house(settings: UpstreamSettings) -> House {
     let pool = Pool::new(&tls::client_config().unwrap(), clock);
     let script = Rc::new(Script::default());
     *pool.script.borrow_mut() = Some(Rc::clone(&script));
-    House { pool, upstream: Arc::new(Upstream::new(settings).unwrap()), script }
+    House { pool, upstream: Rc::new(Arc::new(Upstream::new(settings).unwrap())), script }
 }
 
 /// A timer of the runtime's, whose time stands still.

@@ -14,6 +14,7 @@ use keyward::keys::change::{KeyChange, KeyRecord, Source};
 use keyward::keys::secret::{Digester, Pepper};
 use keyward::keys::table::{KeyEntry, KeyTable};
 use keyward::limits::attempts::Attempts;
+use keyward::proxy::capacity::Capacity;
 use keyward::proxy::plane::{BodyBudget, Overload};
 use keyward::proxy::server::{self, Server};
 use keyward::proxy::{Live, Plane};
@@ -70,16 +71,18 @@ impl Proxy {
         let keys = Arc::new(KeyTable::new());
         let changes = keys.changes_to(Source::File, records(keys_text, &digester));
         keys.apply_all(changes).expect("the test's keys");
+        let metrics = Metrics::new();
         let plane = Arc::new(Plane {
-            live: ArcSwap::from_pointee(reload::live(&config, None)),
+            live: Arc::new(ArcSwap::from_pointee(reload::live(&config, None))),
             keys,
             digester,
             estimator: Estimator::new(config.limits.default_max_output),
             attempts: Attempts::default(),
-            body_budget: BodyBudget::default(),
+            body_budget: BodyBudget::shown_by(&metrics.body_bytes),
             clock,
             overload: Overload::default(),
-            metrics: Metrics::new(),
+            capacity: Capacity::default(),
+            metrics,
             ledger: None,
             is_draining: AtomicBool::new(false),
         });
@@ -125,7 +128,7 @@ impl Proxy {
     /// Waits until nothing is under way any more; fails when something leaked.
     pub async fn quiet(&self) {
         let quiet = async {
-            while self.plane.metrics.in_flight.get() != 0 {
+            while self.plane.metrics.in_flight() != 0 {
                 tokio::task::yield_now().await;
             }
         };

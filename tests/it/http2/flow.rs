@@ -68,7 +68,7 @@ async fn a_hundred_streams_on_a_connection_run_side_by_side() {
             let got = client.until(*stream, round * EVENT.len()).await;
             assert_eq!((got.status(), got.end), (200, None));
         }
-        assert!(proxy.plane.metrics.in_flight.get() == 100);
+        assert!(proxy.plane.metrics.in_flight() == 100);
         upstream.go.add_permits(100);
         // Each of them is let go on once, whichever takes the permit: by the third round all have three.
         while client.order.len() < (round + 1) * 100 {
@@ -98,7 +98,7 @@ async fn a_stream_that_its_client_resets_is_charged_and_its_upstream_let_go() {
         assert_eq!(client.until(stream, EVENT.len()).await.status(), 200, "round {round}");
         client.send_frame(RESET, 0, stream, &CANCEL.to_be_bytes()).await;
         upstream.cancelled(round).await;
-        while proxy.plane.metrics.in_flight.get() > 1 {
+        while proxy.plane.metrics.in_flight() > 1 {
             tokio::task::yield_now().await;
         }
     }

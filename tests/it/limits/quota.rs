@@ -44,7 +44,7 @@ async fn with_usage_as_estimated_it_is_never_overdrawn() {
         if on_low_quota == "clamp" {
             assert!(limit - quota.used <= PROMPT, "what is left does not cover a prompt and a token");
         }
-        assert_eq!(proxy.plane.metrics.units.get(), seen);
+        assert_eq!(proxy.plane.metrics.units(), seen);
     }
 }
 

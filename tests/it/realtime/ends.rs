@@ -37,7 +37,7 @@ async fn charged_as_heard(proxy: &Proxy, limits: &keyward::limits::KeyLimits, id
     proxy.quiet().await;
     let units = line["units"].parse::<u64>().unwrap();
     assert_eq!((limits.quota_used(), limits.quota_committed(), limits.in_use()), (units, units, 0));
-    assert_eq!(proxy.plane.metrics.units.get(), units);
+    assert_eq!(proxy.plane.metrics.units(), units);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -36,7 +36,7 @@ async fn each_response_is_charged_once_and_written_down() {
     assert_eq!((&*line["status"], &*line["units"], line.get("cut")), ("101", "0", None));
     proxy.quiet().await;
     assert_eq!((limits.quota_used(), limits.quota_committed(), limits.in_use()), (3 * TURN, 3 * TURN, 0));
-    assert_eq!(proxy.plane.metrics.units.get(), 3 * TURN);
+    assert_eq!(proxy.plane.metrics.units(), 3 * TURN);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
