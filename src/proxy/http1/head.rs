@@ -11,8 +11,8 @@ use crate::proxy::http1::answer::{Delimiter, SMALL};
 use crate::proxy::wire::head::MAX_HEADERS;
 use crate::upstream::http1::body::Rest;
 
-/// The lines of a request, with those that are added on the way to an upstream.
-const READING: Reading = Reading { most: MAX_HEADERS, takes_lf: false, usual: (16, 1024), added: 192 };
+/// The lines of a request, with those that are added on the way to an upstream. Together no more than the allocator gives out most quickly (1 KiB).
+const READING: Reading = Reading { most: MAX_HEADERS, takes_lf: false, usual: (16, 832), added: 192 };
 /// Bytes of a head that its headers do not account for, at most: the first line, the lines of framing and date.
 const OWN_LINES: usize = 192;
 

@@ -11,8 +11,8 @@ use crate::upstream::request::{Outgoing, join};
 
 /// The longest head of an answer, bytes.
 pub const MOST_BYTES: usize = 64 * 1024;
-/// The lines of an answer, with those that are added on their way to the client.
-const READING: Reading = Reading { most: 128, takes_lf: true, usual: (24, 1024), added: 384 };
+/// The lines of an answer, with those that are added on their way to the client. Together no more than the allocator gives out most quickly (1 KiB).
+const READING: Reading = Reading { most: 128, takes_lf: true, usual: (24, 640), added: 384 };
 
 /// Bytes of a request's head that its headers do not account for, at most: what stands around the first line's parts, and the line of framing.
 const OWN_LINES: usize = 64;
