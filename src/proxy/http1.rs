@@ -245,6 +245,10 @@ impl Serving {
         if matches!(self.state, State::Sending { delimiter: Delimiter::Length(0), .. }) {
             return Poll::Pending;
         }
-        self.intake.borrow_mut().poll_gone(cx).map(|()| Err(Gone))
+        let mut intake = self.intake.borrow_mut();
+        ready!(intake.poll_gone(cx));
+        // An answer before this one may still wait for its turn: whoever has closed his side may still read.
+        let _ = intake.poll_flush(cx);
+        Poll::Ready(Err(Gone))
     }
 }

@@ -105,6 +105,28 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_with_no_more_to_say_has_what_was_answered_before() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let backend = Backend::start(move |seen: Seen, mut reply: Reply| {
+        let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if is_first {
+                sleep(Duration::from_millis(100)).await; // its client has said all it had to say by then
+                reply.json(200, json_for(seen.path())).await;
+            } else {
+                reply.until_gone().await;
+            }
+            reply
+        }
+    });
+    let proxy = proxy(&backend);
+    let mut client = Client::connect(proxy.address).await;
+    client.send(&[apis::OPENAI.call(ALICE, ""), apis::OPENAI.call(ALICE, "")].concat()).await;
+    assert_eq!(client.finish().await, Some(200), "the first is answered, and charged");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_connection_each_side_serves_many_requests() {
     let backend = Backend::start(json);
     let proxy = proxy(&backend);
