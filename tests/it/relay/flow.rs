@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keyward::clock::{Clock, NS_PER_SECOND, Now};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
 use super::{charged, json_for, proxy};
@@ -124,6 +125,38 @@ async fn a_client_with_no_more_to_say_has_what_was_answered_before() {
     let mut client = Client::connect(proxy.address).await;
     client.send(&[apis::OPENAI.call(ALICE, ""), apis::OPENAI.call(ALICE, "")].concat()).await;
     assert_eq!(client.finish().await, Some(200), "the first is answered, and charged");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_requests_a_client_sends_at_once_the_others_have_their_turn() {
+    let backend = Backend::start(json);
+    let text = apis::config(&[backend.address], "", "", "").replace("workers = 2", "workers = 1");
+    let proxy = Proxy::start(&text, &Proxy::keys_of(&[("alice", ALICE, "")]), Clock::system());
+    let (mut reading, mut writing) = Client::connect(proxy.address).await.stream.into_split();
+    let crowd = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n".repeat(5_000);
+    let asking = tokio::spawn(async move { while writing.write_all(&crowd).await.is_ok() {} });
+    let taking = tokio::spawn(async move {
+        let mut room = vec![0; 1024 * 1024];
+        while matches!(reading.read(&mut room).await, Ok(1..)) {}
+    });
+    let answered = || {
+        let text = proxy.metrics_text();
+        let lines = text.lines().filter(|line| line.starts_with("keyward_requests_total"));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
+    };
+    let mut other = Client::connect(proxy.address).await;
+    let mut before_it = Vec::new();
+    for _ in 0..25 {
+        sleep(Duration::from_millis(7)).await;
+        let before = answered();
+        other.send(&get("/v1/key", ALICE)).await;
+        assert_eq!(other.answer().await.status, 200);
+        before_it.push(answered() - before);
+    }
+    (asking.abort(), taking.abort());
+    before_it.sort_unstable();
+    // What a task may do in a row is 128 steps, and there is one more turn before what has come is looked at.
+    assert!(before_it[12] < 1_000, "so many were answered before it: {before_it:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
