@@ -15,7 +15,6 @@ use std::task::{Context, Poll, ready};
 
 use http::StatusCode;
 use http_body::Body as _;
-use tokio::task::coop;
 
 use crate::proxy::answer::Reply;
 use crate::proxy::body::Arriving;
@@ -117,9 +116,11 @@ impl Serving {
                     if next == Next::Request {
                         self.part(cx)?;
                         self.state = State::Waiting;
-                        // Answers that are not written one by one take their share of the task's budget all the same: however many
-                        // requests a client has sent at once, the others of its worker have their turn.
-                        ready!(coop::poll_proceed(cx)).made_progress();
+                        if self.intake.borrow().has_more() {
+                            // One request a turn: however many a client has sent at once, the others of its worker have theirs.
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
                         continue;
                     }
                     // Whoever has closed his side may still read: there is nothing left to be spared.

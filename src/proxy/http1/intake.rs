@@ -110,6 +110,11 @@ impl Intake {
         &mut self.out
     }
 
+    /// Whether something has come already of what follows.
+    pub fn has_more(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
     /// Reads once; whether anything came, or the client has no more to say.
     fn poll_arrive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut room = self.worker.room.borrow();
