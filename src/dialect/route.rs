@@ -73,7 +73,7 @@ pub fn route(
             let model = Some(model_of(query.unwrap_or_default(), parameter)?);
             return Ok(Route { model, model_parameter: Some(parameter), ..call.route() });
         }
-        if names_model(query.unwrap_or_default()) {
+        if query.is_some_and(names_model) {
             return Err(Refusal::Head(HeadFlaw::Query));
         }
         return Ok(call.route());

@@ -118,7 +118,8 @@ fn is_bare_authority(host: &[u8]) -> bool {
             None => (host, &host[host.len()..]),
         },
     };
-    let is_name = name.first() == Some(&b'[') || name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(b));
+    let is_name = name.first() == Some(&b'[')
+        || name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
     let is_port = match port.split_first() {
         None => true,
         Some((b':', digits)) => {
