@@ -21,33 +21,42 @@ pub struct Capacity {
 
 /// The places that one worker has taken for requests to come.
 #[derive(Debug, Default)]
-pub struct Spare(Cell<u64>);
+pub struct Spare {
+    held: Cell<u64>,
+    /// The most that there may be under way, as this worker last knew it.
+    most: Cell<u64>,
+}
 
 impl Capacity {
     /// Takes a place of `most` for a request; false where there is none. To be [given back](Self::give_back).
     pub fn take(&self, spare: &Spare, most: u64) -> bool {
-        if let Some(left) = spare.0.get().checked_sub(1) {
-            spare.0.set(left);
+        if spare.most.get() != most {
+            // Put by of more, or of fewer, than there may be now.
+            self.trim(spare, most);
+        }
+        if let Some(left) = spare.held.get().checked_sub(1) {
+            spare.held.set(left);
             return true;
         }
         let wanted = if self.is_ample(most) { HANDFUL } else { 1 };
         let more = |taken: u64| taken.checked_add(wanted).filter(|sum| *sum <= most);
         let has_some = self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok();
         if has_some {
-            spare.0.set(wanted - 1);
+            spare.held.set(wanted - 1);
         }
         has_some
     }
 
     /// Gives the place of a request that has ended back.
-    pub fn give_back(&self, spare: &Spare, most: u64) {
-        spare.0.set(spare.0.get() + 1);
-        self.trim(spare, most);
+    pub fn give_back(&self, spare: &Spare) {
+        spare.held.set(spare.held.get() + 1);
+        self.trim(spare, spare.most.get());
     }
 
     /// Gives back what a worker has too many of; all, where little is left.
     pub fn trim(&self, spare: &Spare, most: u64) {
-        let held = spare.0.get();
+        spare.most.set(most);
+        let held = spare.held.get();
         let kept = match self.is_ample(most) {
             true if held < 2 * HANDFUL => held,
             true => HANDFUL,
@@ -55,7 +64,7 @@ impl Capacity {
         };
         if kept < held {
             self.taken.fetch_sub(held - kept, Ordering::AcqRel);
-            spare.0.set(kept);
+            spare.held.set(kept);
         }
     }
 
@@ -78,19 +87,29 @@ mod tests {
         let (capacity, one, other) = (Capacity::default(), Spare::default(), Spare::default());
         assert!(capacity.take(&one, 3) && capacity.take(&other, 3) && capacity.take(&one, 3));
         assert!(!capacity.take(&one, 3) && !capacity.take(&other, 3));
-        capacity.give_back(&one, 3);
+        capacity.give_back(&one);
         assert!(capacity.take(&other, 3) && !capacity.take(&one, 3));
+    }
+
+    #[test]
+    fn what_was_put_by_is_none_of_fewer() {
+        let (capacity, worker) = (Capacity::default(), Spare::default());
+        assert!((0..20).all(|_| capacity.take(&worker, 10_000)));
+        // A reload allows no more than are under way.
+        assert!(!capacity.take(&worker, 20), "put by of more");
+        capacity.give_back(&worker);
+        assert!(capacity.take(&worker, 20) && !capacity.take(&worker, 20), "one has ended, and one has begun");
     }
 
     #[test]
     fn what_was_put_by_is_given_back_where_it_becomes_scarce() {
         let (capacity, idle, busy) = (Capacity::default(), Spare::default(), Spare::default());
         assert!(capacity.take(&idle, 10_000));
-        capacity.give_back(&idle, 10_000);
-        assert_eq!((idle.0.get(), capacity.taken.load(Ordering::Relaxed)), (HANDFUL, HANDFUL));
+        capacity.give_back(&idle);
+        assert_eq!((idle.held.get(), capacity.taken.load(Ordering::Relaxed)), (HANDFUL, HANDFUL));
         while capacity.take(&busy, 10_000) {}
         capacity.trim(&idle, 10_000);
-        assert_eq!(idle.0.get(), 0);
+        assert_eq!(idle.held.get(), 0);
         assert_eq!((0..).take_while(|_| capacity.take(&busy, 10_000)).count() as u64, HANDFUL);
     }
 
@@ -107,12 +126,12 @@ mod tests {
                     if round % 5 < 4 {
                         held += u64::from(capacity.take(&spare, most));
                     } else if held > 0 {
-                        capacity.give_back(&spare, most);
+                        capacity.give_back(&spare);
                         held -= 1;
                     }
                     assert!(capacity.taken.load(Ordering::Acquire) <= most);
                 }
-                (held, spare.0.get())
+                (held, spare.held.get())
             };
             let workers: Vec<_> = (0..8).map(|_| scope.spawn(work)).collect();
             workers.into_iter().map(|worker| worker.join().unwrap()).map(|(held, spare)| held + spare).sum()
@@ -133,12 +152,12 @@ mod tests {
                 match step {
                     0 => capacity.trim(spare, most),
                     1 | 2 if held.get() > 0 => {
-                        capacity.give_back(spare, most);
+                        capacity.give_back(spare);
                         held.set(held.get() - 1);
                     }
                     _ => held.set(held.get() + u64::from(capacity.take(spare, most))),
                 }
-                let sum: u64 = workers.iter().map(|(spare, held)| spare.0.get() + held.get()).sum();
+                let sum: u64 = workers.iter().map(|(spare, held)| spare.held.get() + held.get()).sum();
                 prop_assert_eq!(sum, capacity.taken.load(Ordering::Relaxed));
                 prop_assert!(sum <= most);
             }

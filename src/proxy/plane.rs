@@ -157,8 +157,8 @@ pub struct UnderWay {
 #[derive(Debug)]
 pub struct Counted {
     worker: Rc<Worker>,
-    /// The most that there may be under way, where this is one of them: else it is to be shed.
-    place_of: Option<u64>,
+    /// Whether this is one of those that there may be under way: else it is to be shed.
+    has_place: bool,
     /// A panic ends the request of its connection, and is counted once: reading on without a client may well meet the next.
     has_client: bool,
 }
@@ -173,14 +173,14 @@ impl UnderWay {
         carrier.request_began();
         worker.counts.began();
         let most = u64::from(live.settings.max_requests);
-        let place_of = worker.plane.capacity.take(&worker.spare, most).then_some(most);
-        let counted = Counted { worker: Rc::clone(worker), place_of, has_client: true };
+        let has_place = worker.plane.capacity.take(&worker.spare, most);
+        let counted = Counted { worker: Rc::clone(worker), has_place, has_client: true };
         Self { counted, on_wire: OnWire(carrier) }
     }
 
     /// Whether it is one of those that there may be at once.
     pub fn has_place(&self) -> bool {
-        self.counted.place_of.is_some()
+        self.counted.has_place
     }
 
     /// What carries it.
@@ -206,8 +206,8 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some(most) = self.place_of {
-            self.worker.plane.capacity.give_back(&self.worker.spare, most);
+        if self.has_place {
+            self.worker.plane.capacity.give_back(&self.worker.spare);
         }
         // Before it is no longer under way: whoever waits for that finds it counted.
         self.note_panic();
