@@ -77,6 +77,15 @@ enum Next {
     Cut,
 }
 
+/// Whoever drops it amid an answer whose end is the connection's, as its client goes or the drain's time is over, breaks that off.
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if matches!(self.state, State::Sending { delimiter: Delimiter::Close, .. }) {
+            self.notes.break_off();
+        }
+    }
+}
+
 impl Serving {
     /// Of the connection `wire`.
     pub fn new(worker: Rc<Worker>, wire: Wire<Line>, notes: Rc<WireNotes>, door: Rc<Door>, peer: IpAddr) -> Self {
@@ -91,8 +100,9 @@ impl Serving {
 
     /// What carries the bytes, once nothing more is to be read of them as HTTP.
     pub fn into_wire(self) -> Option<Wire<Line>> {
-        drop(self.state);
-        Rc::try_unwrap(self.intake).ok().map(|intake| intake.into_inner().into_wire())
+        let intake = Rc::clone(&self.intake);
+        drop(self);
+        Rc::try_unwrap(intake).ok().map(|intake| intake.into_inner().into_wire())
     }
 
     /// Serves to the end of the connection, or up to where it becomes a websocket.

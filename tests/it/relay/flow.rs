@@ -192,6 +192,30 @@ async fn streams_give_their_upstream_connection_back_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_client_sees_that_its_answer_broke_off_whyever_that_is() {
+    for goes_down in [false, true] {
+        let backend = Backend::start(|_, mut reply: Reply| async move {
+            reply.stream_head().await;
+            reply.chunk(b"data: {}\n\n").await;
+            reply.until_gone().await;
+            reply
+        });
+        let proxy = proxy(&backend);
+        let request = String::from_utf8(apis::OPENAI.stream_call(ALICE, "")).expect("text");
+        let mut client = Client::connect(proxy.address).await;
+        client.send(request.replacen("HTTP/1.1", "HTTP/1.0", 1).as_bytes()).await;
+        client.head().await;
+        if goes_down {
+            drop(proxy); // the drain's time is over before the answer is
+        } else {
+            client.stream.shutdown().await.expect("there is no more to say");
+        }
+        let end = client.stream.read_to_end(&mut Vec::new()).await;
+        assert!(end.is_err(), "{goes_down}: a clean end is that of a whole answer");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_client_gets_its_answer_until_the_connection_closes() {
     let backend = Backend::start(|seen: Seen, mut reply: Reply| async move {
         assert!(seen.head.lines().next().is_some_and(|line| line.ends_with("HTTP/1.1")), "{}", seen.head);
