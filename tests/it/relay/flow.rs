@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use keyward::clock::{Clock, NS_PER_SECOND, Now};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::{charged, json_for, proxy};
@@ -107,13 +108,13 @@ async fn pipelined_requests_are_answered_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_with_no_more_to_say_has_what_was_answered_before() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
+    let (asked, all_said) = (AtomicUsize::new(0), Arc::new(Notify::new()));
+    let told = Arc::clone(&all_said);
     let backend = Backend::start(move |seen: Seen, mut reply: Reply| {
-        let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
+        let (is_first, told) = (asked.fetch_add(1, Ordering::SeqCst) == 0, Arc::clone(&told));
         async move {
             if is_first {
-                sleep(Duration::from_millis(100)).await; // its client has said all it had to say by then
+                told.notified().await;
                 reply.json(200, json_for(seen.path())).await;
             } else {
                 reply.until_gone().await;
@@ -124,7 +125,9 @@ async fn a_client_with_no_more_to_say_has_what_was_answered_before() {
     let proxy = proxy(&backend);
     let mut client = Client::connect(proxy.address).await;
     client.send(&[apis::OPENAI.call(ALICE, ""), apis::OPENAI.call(ALICE, "")].concat()).await;
-    assert_eq!(client.finish().await, Some(200), "the first is answered, and charged");
+    client.stream.shutdown().await.expect("there is no more to say");
+    all_said.notify_one();
+    assert_eq!(client.first_status().await, Some(200), "the first is answered, and charged");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,10 +147,13 @@ async fn however_many_requests_a_client_sends_at_once_the_others_have_their_turn
         let lines = text.lines().filter(|line| line.starts_with("keyward_requests_total"));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
     };
+    // They are under way, and many of them.
+    while answered() < 2_000 {
+        tokio::task::yield_now().await;
+    }
     let mut other = Client::connect(proxy.address).await;
     let mut before_it = Vec::new();
     for _ in 0..25 {
-        sleep(Duration::from_millis(7)).await;
         let before = answered();
         other.send(&get("/v1/key", ALICE)).await;
         assert_eq!(other.answer().await.status, 200);
