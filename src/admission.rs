@@ -92,12 +92,6 @@ impl Caller {
     }
 }
 
-impl Borrow<KeyLimits> for Caller {
-    fn borrow(&self) -> &KeyLimits {
-        self.slot().entry().limits()
-    }
-}
-
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Caller").field("key", &self.policy().id).finish_non_exhaustive()
@@ -153,18 +147,18 @@ fn in_force(slot: &SecretSlot, policy: &KeyPolicy, now: Now) -> Result<(), Refus
 /// A request that was decided and paid for. Only [`admit`] makes one, and forwarding needs one.
 #[derive(Debug)]
 #[must_use = "an admitted request is settled, voided, or charged as metered so far when it is dropped"]
-pub struct Admitted(Box<Paid>);
+pub struct Admitted(Box<Reservation<Wish>>);
 
-/// On the heap: it is handed on from stage to stage.
+/// Who is admitted, and to what.
 #[derive(Debug)]
-struct Paid {
+pub struct Wish {
+    caller: Caller,
     facts: RequestFacts,
-    reservation: Reservation<Caller>,
 }
 
-impl Paid {
-    fn admitted(self) -> Admitted {
-        Admitted(Box::new(self))
+impl Borrow<KeyLimits> for Wish {
+    fn borrow(&self) -> &KeyLimits {
+        self.caller.slot().entry().limits()
     }
 }
 
@@ -187,8 +181,9 @@ pub fn admit(
     if let Err(refusal) = caller.stands(now) {
         return Err((caller, refusal));
     }
-    match reserve(caller.clone(), caller.policy(), charge, settings, clock, now) {
-        Ok(reservation) => Ok(Paid { facts, reservation }.admitted()),
+    let wish = Wish { caller: caller.clone(), facts };
+    match reserve(wish, caller.policy(), charge, settings, clock, now) {
+        Ok(reservation) => Ok(Admitted(reservation)),
         Err(refusal) => Err((caller, refusal)),
     }
 }
@@ -207,36 +202,35 @@ pub fn admit_within(
 ) -> Result<Admitted, Refusal> {
     let caller = open.caller().refreshed();
     caller.stands(now)?;
-    let reservation = reserve_within(caller.clone(), caller.policy(), charge, settings, clock, now)?;
-    Ok(Paid { facts, reservation }.admitted())
+    let wish = Wish { caller: caller.clone(), facts };
+    reserve_within(wish, caller.policy(), charge, settings, clock, now).map(Admitted)
 }
 
 /// What a backend has begun of itself within `open`, a request under way: it cannot be refused any more, only charged.
 pub fn owe_within(open: &Admitted, facts: RequestFacts, charge: Charge, clock: &Clock, now: Now) -> Admitted {
     let caller = open.caller().refreshed();
-    let reservation = owe(caller.clone(), caller.policy(), charge, clock, now);
-    Paid { facts, reservation }.admitted()
+    Admitted(owe(Wish { caller: caller.clone(), facts }, caller.policy(), charge, clock, now))
 }
 
 impl Admitted {
     /// Whose request it is.
     pub fn caller(&self) -> &Caller {
-        self.0.reservation.state()
+        &self.0.state().caller
     }
 
     /// What it wants.
     pub fn facts(&self) -> &RequestFacts {
-        &self.0.facts
+        &self.0.state().facts
     }
 
     /// When a quota covers only part of the output: how many output tokens each answer (choice) may have.
     pub fn clamp(&self) -> Option<Tokens> {
-        self.0.reservation.clamp()
+        self.0.clamp()
     }
 
     /// What it holds: to mark it forwarded and to note what was metered.
-    pub fn reservation(&mut self) -> &mut Reservation<Caller> {
-        &mut self.0.reservation
+    pub fn reservation(&mut self) -> &mut Reservation<Wish> {
+        &mut self.0
     }
 
     /// Where the key stands now, this request included.
@@ -247,17 +241,17 @@ impl Admitted {
 
     /// Charges `usage` and ends it. See [`Reservation::settle`].
     pub fn settle(self, usage: Usage, now: Now) -> Settled {
-        self.0.reservation.settle(usage, now)
+        self.0.settle(usage, now)
     }
 
     /// Ends it without a charge. See [`Reservation::void`].
     pub fn void(self, now: Now) {
-        self.0.reservation.void(now);
+        self.0.void(now);
     }
 
     /// Ends it as if it had never been made. See [`Reservation::undo`].
     pub fn undo(self, now: Now) {
-        self.0.reservation.undo(now);
+        self.0.undo(now);
     }
 }
 

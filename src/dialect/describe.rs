@@ -47,8 +47,8 @@ pub struct BodyInput<'a> {
 pub struct Described {
     /// What the rules need to know.
     pub facts: RequestFacts,
-    /// Where changes go; made for this one body.
-    pub splices: Splices,
+    /// Where changes go; made for this one body. On the heap, since it is handed on from stage to stage.
+    pub splices: Box<Splices>,
     /// How long the prompt is, for learning from the answer.
     pub size: PromptSize,
 }
@@ -81,7 +81,7 @@ struct Reading {
     /// The limit of one choice's output, when one is stated.
     output: Option<Tokens>,
     size: PromptSize,
-    splices: Splices,
+    splices: Box<Splices>,
 }
 
 /// Reads a body and estimates its cost.
@@ -123,7 +123,7 @@ fn undescribed(input: &BodyInput<'_>) -> Described {
         stream: false,
         estimate: Estimate { choices: 1, ..Estimate::default() },
     };
-    Described { facts, splices: Splices::default(), size: PromptSize::default() }
+    Described { facts, splices: Box::default(), size: PromptSize::default() }
 }
 
 /// The one model: the path's where it has one (the body was checked against it), else the body's. Gemini's is always in the
@@ -174,14 +174,17 @@ fn read_json(input: &BodyInput<'_>) -> Result<Reading, BodyFlaw> {
         media_items: found.media_items,
     };
     let asks_usage = matches!(found.include_usage, Some((true, _)));
-    let splices = Splices {
-        new_limit: new_limit(input, &found),
-        usage: if stream && !asks_usage { new_usage(input, &found) } else { None },
-        asks_usage,
-        is_form: false,
-        models: found.model_ranges,
-        limits: found.limits,
-    };
+    let splices = Box::write(
+        Box::new_uninit(),
+        Splices {
+            new_limit: new_limit(input, &found),
+            usage: if stream && !asks_usage { new_usage(input, &found) } else { None },
+            asks_usage,
+            is_form: false,
+            models: found.model_ranges,
+            limits: found.limits,
+        },
+    );
     Ok(Reading {
         model: found.model,
         other_models: found.other_models,
@@ -248,6 +251,6 @@ fn read_form(input: &BodyInput<'_>, boundary: &multipart::Boundary) -> Result<Re
         choices: form.n.unwrap_or(1),
         output: None,
         size: PromptSize { text_bytes: form.text_bytes, media_items: form.files },
-        splices: Splices { models, is_form: true, ..Splices::default() },
+        splices: Box::new(Splices { models, is_form: true, ..Splices::default() }),
     })
 }

@@ -101,7 +101,8 @@ impl Framing {
 pub struct Meter {
     reader: Reader,
     /// Set while a compressed answer is read.
-    decoder: Option<Decoder>,
+    /// On the heap: few answers are compressed.
+    decoder: Option<Box<Decoder>>,
     tally: Tally,
     strips: bool,
     /// The last event was taken out.
@@ -154,9 +155,9 @@ impl Meter {
         };
         let decoder = match (framing, coding) {
             (Framing::Opaque, _) | (_, Coding::Identity) => None,
-            (_, Coding::Gzip) => Some(Decoder::gzip()),
-            (_, Coding::Deflate) => Some(Decoder::deflate()),
-            (_, Coding::Brotli) => Some(Decoder::brotli()),
+            (_, Coding::Gzip) => Some(Box::new(Decoder::gzip())),
+            (_, Coding::Deflate) => Some(Box::new(Decoder::deflate())),
+            (_, Coding::Brotli) => Some(Box::new(Decoder::brotli())),
         };
         Self {
             reader,

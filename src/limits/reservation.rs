@@ -124,7 +124,7 @@ pub fn reserve<S: Borrow<KeyLimits>>(
     settings: &LimitSettings,
     clock: &Clock,
     now: Now,
-) -> Result<Reservation<S>, Refusal> {
+) -> Result<Box<Reservation<S>>, Refusal> {
     all_or_none(state, policy, charge, settings, clock, now, true)
 }
 
@@ -139,7 +139,7 @@ pub fn reserve_within<S: Borrow<KeyLimits>>(
     settings: &LimitSettings,
     clock: &Clock,
     now: Now,
-) -> Result<Reservation<S>, Refusal> {
+) -> Result<Box<Reservation<S>>, Refusal> {
     all_or_none(state, policy, charge, settings, clock, now, false)
 }
 
@@ -151,7 +151,7 @@ pub fn owe<S: Borrow<KeyLimits>>(
     charge: Charge,
     clock: &Clock,
     now: Now,
-) -> Reservation<S> {
+) -> Box<Reservation<S>> {
     let nothing = Charge { bills_quota: false, can_clamp: false, ..charge };
     // A charge of nothing is never refused.
     let held = state.borrow().quota.reserve(policy.quota, &nothing, false, clock.certain_ms(now)).ok();
@@ -166,7 +166,7 @@ fn all_or_none<S: Borrow<KeyLimits>>(
     clock: &Clock,
     now: Now,
     takes_slot: bool,
-) -> Result<Reservation<S>, Refusal> {
+) -> Result<Box<Reservation<S>>, Refusal> {
     let may_clamp = charge.can_clamp && settings.on_low_quota == OnLowQuota::Clamp;
     let held = state.borrow().quota.reserve(policy.quota, &charge, may_clamp, clock.certain_ms(now))?;
     // From here on dropping it gives everything back.
@@ -216,20 +216,24 @@ pub struct Settled {
 }
 
 impl<S: Borrow<KeyLimits>> Reservation<S> {
-    fn begin(state: S, policy: &KeyPolicy, charge: Charge, clock: &Clock, held: Option<Held>) -> Self {
-        Self {
-            clamp: held.as_ref().and_then(Held::clamp),
-            held,
-            slot: false,
-            taken: None,
-            counted: None,
-            state,
-            tpm: policy.tpm,
-            charge,
-            observed: None,
-            is_forwarded: false,
-            clock: clock.clone(),
-        }
+    /// On the heap, and made there: it is handed on from stage to stage.
+    fn begin(state: S, policy: &KeyPolicy, charge: Charge, clock: &Clock, held: Option<Held>) -> Box<Self> {
+        Box::write(
+            Box::new_uninit(),
+            Self {
+                clamp: held.as_ref().and_then(Held::clamp),
+                held,
+                slot: false,
+                taken: None,
+                counted: None,
+                state,
+                tpm: policy.tpm,
+                charge,
+                observed: None,
+                is_forwarded: false,
+                clock: clock.clone(),
+            },
+        )
     }
 
     /// What holds the key's limits.
@@ -264,18 +268,18 @@ impl<S: Borrow<KeyLimits>> Reservation<S> {
     }
 
     /// Ends it: `usage` is charged, a surplus goes back, an overrun is debt, the slot is free.
-    pub fn settle(mut self, usage: Usage, now: Now) -> Settled {
+    pub fn settle(mut self: Box<Self>, usage: Usage, now: Now) -> Settled {
         self.end(usage, now)
     }
 
     /// Ends it without a charge: tokens and quota go back, the slot is free; the request stays counted in rpm.
-    pub fn void(mut self, now: Now) {
+    pub fn void(mut self: Box<Self>, now: Now) {
         self.give_back(now);
     }
 
     /// Ends it as if it had never been made: as [`Reservation::void`], and it is not counted in rpm either, as far as time has not
     /// repaid that already. For what no backend has answered (POLICY 6).
-    pub fn undo(mut self, now: Now) {
+    pub fn undo(mut self: Box<Self>, now: Now) {
         self.give_back(now);
         if let Some(counted) = self.counted.take() {
             self.limits().requests.give_back(&counted, now.monotonic_ns);

@@ -34,8 +34,8 @@ pub struct Account {
     previous_secret: Option<[u8; 8]>,
     /// `None` before the request goes upstream, and once it has been charged.
     owed: Option<Owed>,
-    /// The status and the meter of the answer, once it has begun. On the heap, since all of this is handed on from stage to stage.
-    answer: Option<(StatusCode, Box<Meter>)>,
+    /// The status and the meter of the answer, once it has begun.
+    answer: Option<(StatusCode, Meter)>,
     /// Whether the ledger has it.
     is_entered: bool,
 }
@@ -50,16 +50,20 @@ struct Owed {
 
 impl Account {
     /// Of a request whose head has just been read.
-    pub fn open(worker: &Rc<Worker>, line: AccessLine) -> Self {
-        Self {
-            line,
-            outcome: Outcome::Fault,
-            worker: Rc::clone(worker),
-            previous_secret: None,
-            owed: None,
-            answer: None,
-            is_entered: false,
-        }
+    pub fn open(worker: &Rc<Worker>, line: AccessLine) -> Box<Self> {
+        // Made where it stays, not copied there.
+        Box::write(
+            Box::new_uninit(),
+            Self {
+                line,
+                outcome: Outcome::Fault,
+                worker: Rc::clone(worker),
+                previous_secret: None,
+                owed: None,
+                answer: None,
+                is_entered: false,
+            },
+        )
     }
 
     /// Whose request it is.
@@ -78,7 +82,7 @@ impl Account {
 
     /// The answer begins; `meter` reads along.
     pub fn answered(&mut self, status: StatusCode, meter: Meter) {
-        self.answer = Some((status, Box::new(meter)));
+        self.answer = Some((status, meter));
     }
 
     /// Meters a piece of the answer and hands on to `out` what is to be passed on.

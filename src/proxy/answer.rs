@@ -54,7 +54,7 @@ impl From<Fault> for Stop {
 }
 
 /// Answers `stop`, counts it and writes its access line.
-pub fn stop(worker: &Worker, mut trace: Box<Trace>, stop: &Stop) -> Reply {
+pub fn stop(worker: &Worker, mut trace: Trace, stop: &Stop) -> Reply {
     let plane = &worker.plane;
     let now = plane.clock.now();
     let words = dialect::of(trace.account.line.dialect);
@@ -86,8 +86,8 @@ pub fn stop(worker: &Worker, mut trace: Box<Trace>, stop: &Stop) -> Reply {
 }
 
 /// Sends an answer of our own, counts it and writes its access line.
-pub fn finish(worker: &Worker, trace: Box<Trace>, mut answer: Answer, decision: &'static str) -> Reply {
-    let Trace { mut account, under_way, caller, .. } = *trace;
+pub fn finish(worker: &Worker, trace: Trace, mut answer: Answer, decision: &'static str) -> Reply {
+    let Trace { mut account, under_way, caller, .. } = trace;
     let line = &mut account.line;
     let words = dialect::of(line.dialect);
     if let Some(caller) = caller {

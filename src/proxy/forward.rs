@@ -38,9 +38,9 @@ pub struct Prepared<'a> {
     /// The call.
     pub route: &'a Route,
     /// The client's head.
-    pub head: RequestHead,
+    pub head: Box<RequestHead>,
     /// Where the body may be spliced.
-    pub splices: Splices,
+    pub splices: Box<Splices>,
     /// How long the prompt is.
     pub size: PromptSize,
     /// The body.
@@ -156,7 +156,7 @@ impl Sending {
         let is_sandbox = way.upstream.settings.kind == Kind::Sandbox;
         let limit = Limit::of(&way.upstream);
         let content_type = head.headers.get(CONTENT_TYPE).filter(|_| is_sandbox).map(|value| value.as_bytes().into());
-        let RequestHead { method, target: asked, headers, .. } = head;
+        let RequestHead { method, target: asked, headers, .. } = *head;
         let headers = outgoing_headers(headers, &method, asks_usage, request_id);
         let has_fallbacks = Spare::is_wanted(live, route, facts) && !is_sandbox;
         let spare = has_fallbacks.then(|| {

@@ -34,8 +34,8 @@ use crate::upstream::route::Way;
 /// What is written down about a request while it goes through the stages: for the log, the metrics and the words of a refusal.
 #[derive(Debug)]
 pub struct Trace {
-    /// The access line so far, and what is owed.
-    pub account: Account,
+    /// The access line so far, and what is owed. On the heap: all of this is handed on from stage to stage.
+    pub account: Box<Account>,
     /// The caller, once known: its limits are told with every answer.
     pub caller: Option<Caller>,
     /// The configuration this request is decided by, whatever a reload does meanwhile.
@@ -52,12 +52,13 @@ pub fn handle(
     carrier: Carrier,
     peer: IpAddr,
     door: Option<Rc<Door>>,
-    head: RequestHead,
+    head: Box<RequestHead>,
     body: Arriving,
 ) -> Pin<Box<dyn Future<Output = Reply>>> {
     let now = worker.plane.clock.now();
     let mut trace = trace(&worker, carrier, &head, now);
-    Box::pin(async move {
+    // Made where it stays: it is large, and would be copied there.
+    let stages = Box::write(Box::new_uninit(), async move {
         match decide(&worker, &mut trace, (peer, now), head, body).await {
             Ok(Decision::Local(answer)) => {
                 trace.account.outcome = Outcome::Local;
@@ -67,7 +68,8 @@ pub fn handle(
             Ok(Decision::Websocket(opening)) => Box::pin(realtime::open(&worker, trace, *opening, door)).await,
             Err(stop) => answer::stop(&worker, trace, &stop),
         }
-    })
+    });
+    Box::into_pin(stages)
 }
 
 /// What the first five stages came to.
@@ -85,7 +87,7 @@ async fn decide(
     worker: &Rc<Worker>,
     trace: &mut Trace,
     (peer, now): (IpAddr, Now),
-    head: RequestHead,
+    head: Box<RequestHead>,
     body: Arriving,
 ) -> Result<Decision, Stop> {
     let plane = &worker.plane;
@@ -135,7 +137,7 @@ fn shed(plane: &Plane, under_way: &UnderWay) -> Result<(), Stop> {
 }
 
 /// Forward, relay, settle. A key that wants its answers read to the end gets a task of its own, which a disconnect does not end.
-async fn exchange(worker: Rc<Worker>, trace: Box<Trace>, sending: Box<Sending>) -> Reply {
+async fn exchange(worker: Rc<Worker>, trace: Trace, sending: Box<Sending>) -> Reply {
     if sending.admitted().caller().policy().on_disconnect == OnDisconnect::Cancel {
         return forward_and_relay(worker, trace, sending).await;
     }
@@ -150,14 +152,14 @@ async fn exchange(worker: Rc<Worker>, trace: Box<Trace>, sending: Box<Sending>) 
     }
 }
 
-async fn forward_and_relay(worker: Rc<Worker>, mut trace: Box<Trace>, sending: Box<Sending>) -> Reply {
+async fn forward_and_relay(worker: Rc<Worker>, mut trace: Trace, sending: Box<Sending>) -> Reply {
     match forward::forward(&worker, &trace.live, &mut trace.account, sending).await {
         Ok(forwarded) => relay::answer(&worker, trace, forwarded),
         Err(stop) => answer::stop(&worker, trace, &stop),
     }
 }
 
-fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &RequestHead, now: Now) -> Box<Trace> {
+fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &RequestHead, now: Now) -> Trace {
     let plane = &worker.plane;
     let dialect = match carrier.flaw_of(&head.headers) {
         Some((_, nearest)) => nearest,
@@ -165,13 +167,12 @@ fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &RequestHead, now: Now) ->
     };
     let line = AccessLine::begin(worker.ids.of(&head.headers), dialect, plane.clock.clone(), now.monotonic_ns);
     let live = worker.live();
-    // On the heap from the first to the last stage: it is moved from each to the next.
-    Box::new(Trace {
+    Trace {
         account: Account::open(worker, line),
         caller: None,
         under_way: UnderWay::new(worker, carrier, &live),
         live,
-    })
+    }
 }
 
 /// Whose request it is. A secret that is in no table takes the same way as one that is, up to the answer.

@@ -253,7 +253,7 @@ fn answer(
     newest: &Newest,
 ) -> impl Future<Output = Result<http::Response<stream::StreamBody>, Infallible>> + 'static {
     let (request::Parts { method, uri, version, headers, .. }, body) = request.into_parts();
-    let mut head = RequestHead { method, target: uri.into(), version, headers: headers.into() };
+    let mut head = Box::new(RequestHead { method, target: uri.into(), version, headers: headers.into() });
     let flaw = head::check(&head, !body.is_end_stream()).err();
     let flaw = flaw.map(|flaw| (flaw, route::nearest(head.target.path(), &head.headers)));
     head::set_host(&mut head);

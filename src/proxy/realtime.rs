@@ -73,7 +73,7 @@ pub struct Opening {
 pub fn prepare(
     worker: &Worker,
     trace: &mut Trace,
-    head: RequestHead,
+    head: Box<RequestHead>,
     route: &Route,
     offer: Offer,
     caller: Caller,
@@ -107,7 +107,7 @@ pub fn prepare(
 
 /// Shakes hands with the upstream. A correct 101 is answered with our own, and the websocket waits at `door`; whatever else it answers
 /// is the answer. Nothing was used in any case: what is dropped here is void.
-pub async fn open(worker: &Rc<Worker>, trace: Box<Trace>, opening: Opening, door: Option<Rc<Door>>) -> Reply {
+pub async fn open(worker: &Rc<Worker>, trace: Trace, opening: Opening, door: Option<Rc<Door>>) -> Reply {
     let Some(door) = door else { return answer::stop(worker, trace, &Stop::Fault(Fault::Internal)) };
     let Opening { admitted, way, model, offer, path_and_query, headers, deadline } = opening;
     if trace.live.settings.cut_streams {
@@ -130,7 +130,7 @@ pub async fn open(worker: &Rc<Worker>, trace: Box<Trace>, opening: Opening, door
             // What was answered before on this connection has to be taken first.
             poll_fn(|cx| trace.under_way.carrier().poll_room(cx)).await;
             let reply = switching(worker, &trace, admitted.caller(), &offer, &opened);
-            let Trace { mut account, under_way, .. } = *trace;
+            let Trace { mut account, under_way, .. } = trace;
             account.outcome = Outcome::Answered;
             account.line.status = reply.head.status.as_u16();
             account.line.decision = "allowed";
@@ -166,12 +166,12 @@ fn switching(worker: &Worker, trace: &Trace, caller: &Caller, offer: &Offer, ope
 }
 
 /// The upstream's own refusal: passed on, and after it the connection ends, since what follows a handshake is not to be read as HTTP.
-fn declined(worker: &Worker, trace: Box<Trace>, admitted: Admitted, head: AnswerHead, body: Bytes) -> Reply {
+fn declined(worker: &Worker, trace: Trace, admitted: Admitted, head: AnswerHead, body: Bytes) -> Reply {
     let caller = admitted.caller().clone();
     // Before the client has the answer: tokens and quota go back, the request counts.
     let now = worker.plane.clock.now();
     admitted.void(now);
-    let Trace { mut account, under_way, .. } = *trace;
+    let Trace { mut account, under_way, .. } = trace;
     let mut headers = passed_headers(&account.line, &caller, head.headers, now);
     headers.remove(CONTENT_LENGTH);
     headers.insert(http::header::CONNECTION, Value::from_static("close"));

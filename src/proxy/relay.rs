@@ -30,8 +30,8 @@ const CLAMPED: HeaderName = HeaderName::from_static("x-keyward-clamped");
 const MODEL: HeaderName = HeaderName::from_static("x-keyward-model");
 
 /// The answer to a forwarded request.
-pub fn answer(worker: &Rc<Worker>, trace: Box<Trace>, mut forwarded: Forwarded) -> Reply {
-    let Trace { mut account, under_way, .. } = *trace;
+pub fn answer(worker: &Rc<Worker>, trace: Trace, mut forwarded: Forwarded) -> Reply {
+    let Trace { mut account, under_way, .. } = trace;
     let status = forwarded.answered.head.status;
     let from_upstream = std::mem::take(&mut forwarded.answered.head.headers);
     let strips = forwarded.strips_usage && status.is_success();
@@ -132,8 +132,8 @@ impl AnswerBody {
         Self(Source::Broken)
     }
 
-    fn relay(relay: Relay) -> Self {
-        Self(Source::Relay(Box::new(relay)))
+    fn relay(relay: Box<Relay>) -> Self {
+        Self(Source::Relay(relay))
     }
 }
 
@@ -188,7 +188,7 @@ struct Relay {
 #[derive(Debug)]
 struct Running {
     body: UpstreamBody,
-    account: Account,
+    account: Box<Account>,
     deadline: Deadline,
     idle_ns: u64,
     /// No length was promised, so that an event of ours can be added.
@@ -197,18 +197,21 @@ struct Running {
 
 impl Relay {
     /// An answer that has no body (`HEAD`, 204, 304) is over at once: nobody will ask for it.
-    fn new(mut running: Running, under_way: UnderWay) -> Self {
-        let is_over = running.body.is_ended();
-        if is_over {
+    fn new(running: Running, under_way: UnderWay) -> Box<Self> {
+        let mut relay = Box::write(
+            Box::new_uninit(),
+            Self {
+                running: Some(running),
+                out: VecDeque::new(),
+                failure: None,
+                has_flushed: false,
+                under_way: Some(under_way),
+            },
+        );
+        if let Some(mut running) = relay.running.take_if(|running| running.body.is_ended()) {
             running.account.finish(&mut |_| {});
         }
-        Self {
-            running: (!is_over).then_some(running),
-            out: VecDeque::new(),
-            failure: None,
-            has_flushed: false,
-            under_way: Some(under_way),
-        }
+        relay
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
@@ -217,12 +220,20 @@ impl Relay {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             let Some(running) = &mut self.running else { return self.poll_end(cx) };
-            let out = &mut self.out;
-            match running.poll(cx, &mut |bytes| out.push_back(bytes)) {
+            // Mostly one piece comes of one look, and is passed on without being put down.
+            let (mut first, out) = (None, &mut self.out);
+            let progress = running.poll(cx, &mut |bytes| match &first {
+                None => first = Some(bytes),
+                Some(_) => out.push_back(bytes),
+            });
+            match progress {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Progress::More) => {}
                 Poll::Ready(Progress::Ended) => self.running = None,
                 Poll::Ready(Progress::Cut(reason)) => self.cut(reason),
+            }
+            if let Some(bytes) = first {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
         }
     }

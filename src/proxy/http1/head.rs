@@ -20,7 +20,7 @@ const OWN_LINES: usize = 192;
 #[derive(Debug)]
 pub struct Asked {
     /// Method, target, version and headers.
-    pub head: RequestHead,
+    pub head: Box<RequestHead>,
     /// Its body.
     pub rest: Rest,
     /// What its answer has to heed.
@@ -62,7 +62,9 @@ pub fn read(head: &[u8]) -> Option<Asked> {
     let manner = Manner { is_head: method == Method::HEAD, is_1_1, keeps_alive: keeps_alive(&headers, is_1_1) };
     let expects = |value: Value<'_>| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     let expects_continue = is_1_1 && !rest.is_over() && headers.get(EXPECT).is_some_and(expects);
-    Some(Asked { head: RequestHead { method, target, version, headers }, rest, manner, expects_continue, length })
+    // On the heap, and made there: it is handed on from stage to stage.
+    let head = Box::write(Box::new_uninit(), RequestHead { method, target, version, headers });
+    Some(Asked { head, rest, manner, expects_continue, length })
 }
 
 fn keeps_alive(headers: &Headers, is_1_1: bool) -> bool {

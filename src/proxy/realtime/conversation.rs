@@ -87,7 +87,7 @@ pub(super) struct Conversation {
 /// A response under way.
 #[derive(Debug)]
 struct Turn {
-    account: Account,
+    account: Box<Account>,
     /// The event that asked for it; `None` where nobody did.
     event: Option<Box<str>>,
     /// Its id, once it has begun.
@@ -329,7 +329,7 @@ impl Conversation {
     }
 
     /// The account of one more call that goes upstream.
-    fn account(&mut self, admitted: &Admitted) -> Account {
+    fn account(&mut self, admitted: &Admitted) -> Box<Account> {
         let mut account = self.opened(admitted.facts());
         account.line.status = StatusCode::OK.as_u16();
         account.line.decision = "allowed";
@@ -337,7 +337,7 @@ impl Conversation {
     }
 
     /// The account of one more call.
-    fn opened(&mut self, facts: &RequestFacts) -> Account {
+    fn opened(&mut self, facts: &RequestFacts) -> Box<Account> {
         self.calls += 1;
         let id = format!("{}.{}", self.request_id, self.calls).into();
         let clock = &self.worker.plane.clock;

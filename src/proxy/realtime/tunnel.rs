@@ -51,7 +51,7 @@ const OVERLOADED: &str = "overloaded";
 #[derive(Debug)]
 pub struct Tunnel {
     conversation: Conversation,
-    account: Account,
+    account: Box<Account>,
     worker: Rc<Worker>,
     deadline: Deadline,
     upstream: Box<Opened>,
@@ -64,7 +64,7 @@ impl Tunnel {
     pub(super) fn new(
         worker: &Rc<Worker>,
         conversation: Conversation,
-        account: Account,
+        account: Box<Account>,
         upstream: Box<Opened>,
         deadline: Deadline,
         under_way: UnderWay,
@@ -139,7 +139,7 @@ impl Tunnel {
 /// A websocket under way.
 struct Relay<S> {
     conversation: Conversation,
-    account: Account,
+    account: Box<Account>,
     client: Side<S>,
     upstream: Side<TokioIo<Upgraded>>,
     share: Share,
