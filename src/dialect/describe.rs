@@ -161,7 +161,8 @@ fn estimate(endpoint: Endpoint, model: Option<&ModelName>, reading: &Reading, es
 
 fn read_json(input: &BodyInput<'_>) -> Result<Reading, BodyFlaw> {
     let reader = Reader { dialect: input.dialect, endpoint: input.endpoint, path_model: input.path_model };
-    let found = reader.read(input.body)?;
+    let mut found = Found::default();
+    reader.read(input.body, &mut found)?;
     let prompts = if input.endpoint == Endpoint::Completions { found.prompts.max(1) } else { 1 };
     // Gemini's verb decides, whatever its body says.
     let stream = match input.dialect {

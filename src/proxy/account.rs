@@ -50,6 +50,7 @@ struct Owed {
 
 impl Account {
     /// Of a request whose head has just been read.
+    #[inline(always)]
     pub fn open(worker: &Rc<Worker>, line: AccessLine) -> Box<Self> {
         // Made where it stays, not copied there.
         Box::write(

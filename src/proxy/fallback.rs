@@ -56,7 +56,7 @@ impl Spare {
     }
 
     /// The request for `model`, paid for; `None` where the key may not use it, cannot pay it, or nobody serves it.
-    fn ready(&self, worker: &Worker, live: &Live, held: &mut HeldBody, model: &ModelName) -> Option<Attempt> {
+    fn ready(&self, worker: &Worker, live: &Live, held: &mut HeldBody, model: &ModelName) -> Option<Box<Attempt>> {
         let plane = &worker.plane;
         let facts = RequestFacts {
             model: Some(model.clone()),
@@ -78,10 +78,10 @@ impl Spare {
             method: self.method.clone(),
             path_and_query: forward::target(&self.route, &self.target, Some(name)),
             headers: self.headers.clone(),
-            plain_headers: way.is_followed.then(|| self.headers.clone()),
+            plain_headers: way.is_followed.then(|| Box::new(self.headers.clone())),
             body,
         };
-        Some(Attempt {
+        Some(Box::new(Attempt {
             admitted,
             outgoing: Box::new(outgoing),
             sandbox: None,
@@ -91,7 +91,7 @@ impl Spare {
             size: Some(self.described.size),
             limit: self.limit,
             insists: false,
-        })
+        }))
     }
 }
 
@@ -116,11 +116,12 @@ pub async fn serve(
         if spare.limit.is_over() {
             break;
         }
-        let Some(ready) = spare.ready(worker, live, &mut held, model) else { continue };
+        let Some(mut ready) = spare.ready(worker, live, &mut held, model) else { continue };
+        ready.insists = insists;
         account.line.model = Some(model.clone());
         account.line.upstream = Some(ready.way.upstream.settings.name.clone());
         tracing::info!(asked = asked.as_str(), model = model.as_str(), "another model is tried");
-        match forward::attempt(worker, live, account, Attempt { insists, ..ready }).await {
+        match forward::attempt(worker, live, account, ready).await {
             Ok(forwarded) => {
                 let fallback = (model != asked).then(|| model.clone());
                 return Ok(Forwarded { fallback, ..forwarded });

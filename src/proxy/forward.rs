@@ -54,7 +54,8 @@ pub struct Prepared<'a> {
 /// A request that is paid for, ready to be sent. Nothing in it borrows from the client's.
 #[derive(Debug)]
 pub struct Sending {
-    attempt: Attempt,
+    /// On the heap: it is handed on from stage to stage.
+    attempt: Box<Attempt>,
     held: HeldBody,
     /// Kept where another model may be tried in the place of this one.
     spare: Option<Box<Spare>>,
@@ -68,7 +69,7 @@ pub struct Attempt {
     /// What is sent.
     pub outgoing: Box<Outgoing>,
     /// What the built-in backend is told, where it answers.
-    pub sandbox: Option<SandboxAsk>,
+    pub sandbox: Option<Box<SandboxAsk>>,
     /// Where it goes.
     pub way: Way,
     /// Its time limit.
@@ -177,26 +178,34 @@ impl Sending {
             // Where that is a copy, the client's own bytes are let go: a body is in memory once.
             held.replace(body.clone());
         }
-        let sandbox = is_sandbox.then(|| SandboxAsk {
-            model: way.rename.clone().or_else(|| facts.model.clone()),
-            sse: asked.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse")),
-            content_type,
-            body: body.clone(),
-            prompt_tokens: size.fixed_tokens(),
+        let sandbox = is_sandbox.then(|| {
+            Box::new(SandboxAsk {
+                model: way.rename.clone().or_else(|| facts.model.clone()),
+                sse: asked.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse")),
+                content_type,
+                body: body.clone(),
+                prompt_tokens: size.fixed_tokens(),
+            })
         });
-        let outgoing = Box::new(Outgoing {
-            method,
-            path_and_query: target(route, &asked, rename),
-            plain_headers: way.is_followed.then(|| headers.clone()),
-            headers,
-            body,
-        });
+        let outgoing = Box::write(
+            Box::new_uninit(),
+            Outgoing {
+                method,
+                path_and_query: target(route, &asked, rename),
+                plain_headers: way.is_followed.then(|| Box::new(headers.clone())),
+                headers,
+                body,
+            },
+        );
         // The built-in backend reports what we tell it: learning that would be learning from ourselves.
         let size = (!is_sandbox).then_some(size);
         // An ejected endpoint may hang: rather another model, where there is one.
         let insists = spare.is_none();
         let strips_usage = asks_usage;
-        let attempt = Attempt { admitted, outgoing, sandbox, way, deadline, strips_usage, size, limit, insists };
+        let attempt = Box::write(
+            Box::new_uninit(),
+            Attempt { admitted, outgoing, sandbox, way, deadline, strips_usage, size, limit, insists },
+        );
         Self { attempt, held, spare }
     }
 
@@ -216,9 +225,9 @@ pub async fn forward(
     worker: &Worker,
     live: &Live,
     account: &mut Account,
-    sending: Box<Sending>,
+    sending: Sending,
 ) -> Result<Forwarded, Stop> {
-    let Sending { attempt: first, held, spare } = *sending;
+    let Sending { attempt: first, held, spare } = sending;
     match (attempt(worker, live, account, first).await, spare) {
         (Err(missed), Some(spare)) if missed.is_unsent => {
             // Boxed, or every request would carry the room for another.
@@ -236,9 +245,9 @@ pub async fn attempt(
     worker: &Worker,
     live: &Live,
     account: &mut Account,
-    attempt: Attempt,
+    attempt: Box<Attempt>,
 ) -> Result<Forwarded, Missed> {
-    let Attempt { admitted, outgoing, sandbox, mut way, deadline, strips_usage, size, limit, insists } = attempt;
+    let Attempt { admitted, outgoing, sandbox, mut way, deadline, strips_usage, size, limit, insists } = *attempt;
     let (caller, clamp, facts) = (admitted.caller().clone(), admitted.clamp(), admitted.facts());
     let (dialect, endpoint, stream) = (facts.dialect, facts.endpoint, facts.stream);
     let wanted = Wanted::of(&way, facts);

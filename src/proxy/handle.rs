@@ -77,7 +77,7 @@ enum Decision {
     /// An answer of our own.
     Local(Answer),
     /// It goes upstream, and is paid for.
-    Forward(Box<Sending>),
+    Forward(Sending),
     /// The same, of one that is to become a websocket.
     Websocket(Box<Opening>),
 }
@@ -120,7 +120,7 @@ async fn decide(
     trace.account.line.upstream = Some(way.upstream.settings.name.clone());
     let admitted = reserve(plane, &live, caller, facts, charge, held.whole_at)?;
     let prepared = Prepared { route: &received.route, head, splices, size, held, way, deadline };
-    Ok(Decision::Forward(Box::new(Sending::new(admitted, prepared, &live, &trace.account.line.request_id))))
+    Ok(Decision::Forward(Sending::new(admitted, prepared, &live, &trace.account.line.request_id)))
 }
 
 /// Sends away what there is no room for, before anything is done for it.
@@ -137,7 +137,7 @@ fn shed(plane: &Plane, under_way: &UnderWay) -> Result<(), Stop> {
 }
 
 /// Forward, relay, settle. A key that wants its answers read to the end gets a task of its own, which a disconnect does not end.
-async fn exchange(worker: Rc<Worker>, trace: Trace, sending: Box<Sending>) -> Reply {
+async fn exchange(worker: Rc<Worker>, trace: Trace, sending: Sending) -> Reply {
     if sending.admitted().caller().policy().on_disconnect == OnDisconnect::Cancel {
         return forward_and_relay(worker, trace, sending).await;
     }
@@ -152,7 +152,7 @@ async fn exchange(worker: Rc<Worker>, trace: Trace, sending: Box<Sending>) -> Re
     }
 }
 
-async fn forward_and_relay(worker: Rc<Worker>, mut trace: Trace, sending: Box<Sending>) -> Reply {
+async fn forward_and_relay(worker: Rc<Worker>, mut trace: Trace, sending: Sending) -> Reply {
     match forward::forward(&worker, &trace.live, &mut trace.account, sending).await {
         Ok(forwarded) => relay::answer(&worker, trace, forwarded),
         Err(stop) => answer::stop(&worker, trace, &stop),

@@ -60,7 +60,7 @@ pub struct Opening {
     admitted: Admitted,
     way: Way,
     model: ModelName,
-    offer: Offer,
+    offer: Box<Offer>,
     path_and_query: String,
     headers: Headers,
     deadline: Deadline,
@@ -75,7 +75,7 @@ pub fn prepare(
     trace: &mut Trace,
     head: Box<RequestHead>,
     route: &Route,
-    offer: Offer,
+    offer: Box<Offer>,
     caller: Caller,
 ) -> Result<Opening, Refusal> {
     let (plane, live) = (&worker.plane, Rc::clone(&trace.live));

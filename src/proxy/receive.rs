@@ -25,7 +25,7 @@ pub struct Received {
     /// The secret it carries, if any.
     pub secret: Option<Zeroizing<Vec<u8>>>,
     /// The opening handshake, of a call that is a websocket.
-    pub offer: Option<Offer>,
+    pub offer: Option<Box<Offer>>,
 }
 
 /// Reads the head.
@@ -44,7 +44,7 @@ pub fn receive(head: &RequestHead, carrier: &Carrier, peer: IpAddr, settings: &S
     // One that cannot be a secret goes the way of one that is in no table, so that both are answered and counted alike.
     let is_websocket = route.endpoint == Endpoint::Realtime;
     let offer = is_websocket.then(|| Offer::read(&head.method, head.version, &head.headers)).transpose();
-    let offer = offer.map_err(Refusal::Head)?;
+    let offer = offer.map_err(Refusal::Head)?.map(Box::new);
     let found = if is_websocket {
         handshake::secret_of(&head.headers).and_then(|other| credential_or(&head.headers, query, other))
     } else {

@@ -27,15 +27,21 @@ pub struct Answered {
 pub enum UpstreamBody {
     /// Over HTTP/1, on a connection that goes back to the pool at the end.
     Http(Lease),
-    /// Over HTTP/2.
-    Stream {
-        /// What hyper reads; the connection's own task feeds it.
-        incoming: Incoming,
-        /// The place on the connection, and at the endpoint.
-        _held: (Line, Seat),
-    },
+    /// Over HTTP/2. On the heap, as the next: all requests would carry the room for it.
+    Stream(Box<Stream>),
     /// From the built-in backend.
-    Sandbox(Playing),
+    Sandbox(Box<Playing>),
+}
+
+/// An answer's body over HTTP/2.
+#[derive(Debug)]
+pub struct Stream {
+    /// What hyper reads; the connection's own task feeds it.
+    pub incoming: Incoming,
+    /// The place on the connection.
+    pub line: Line,
+    /// The place at the endpoint.
+    pub seat: Seat,
 }
 
 /// A body that broke, and how.
@@ -47,8 +53,8 @@ impl UpstreamBody {
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroke>>> {
         match self {
             Self::Http(lease) => lease.poll_content(cx),
-            Self::Stream { incoming, .. } => loop {
-                match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+            Self::Stream(stream) => loop {
+                match ready!(Pin::new(&mut stream.incoming).poll_frame(cx)) {
                     Some(Ok(frame)) => {
                         if let Ok(data) = frame.into_data() {
                             return Poll::Ready(Some(Ok(data)));
@@ -66,7 +72,7 @@ impl UpstreamBody {
     pub fn is_ended(&self) -> bool {
         match self {
             Self::Http(lease) => lease.connection.is_none(),
-            Self::Stream { incoming, .. } => incoming.is_end_stream(),
+            Self::Stream(stream) => stream.incoming.is_end_stream(),
             Self::Sandbox(playing) => playing.is_ended(),
         }
     }

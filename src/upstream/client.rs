@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::clock::NS_PER_SECOND;
 use crate::headers::AnswerHead;
 use crate::policy::Fault;
-use crate::upstream::answer::{Answered, Lease, UpstreamBody};
+use crate::upstream::answer::{Answered, Lease, Stream, UpstreamBody};
 use crate::upstream::choice::{Closed, Leave, Tried};
 use crate::upstream::connect::{self, Opened};
 use crate::upstream::health::Trouble;
@@ -179,7 +179,8 @@ enum Channel {
 /// What an answer's body is read from.
 enum Source {
     One(Connection),
-    Many(Line, Incoming),
+    /// On the heap: all requests would carry the room for it.
+    Many(Box<(Line, Incoming)>),
 }
 
 /// No answer on a channel.
@@ -225,7 +226,7 @@ impl Channel {
                 let mut error = match Box::pin(line.send(request)).await {
                     Ok(response) => {
                         let (http::response::Parts { status, headers, .. }, incoming) = response.into_parts();
-                        return Ok((AnswerHead { status, headers: headers.into() }, Source::Many(line, incoming)));
+                        return Ok((AnswerHead { status, headers: headers.into() }, Source::Many(Box::new((line, incoming)))));
                     }
                     Err(error) => error,
                 };
@@ -245,7 +246,10 @@ impl Channel {
 fn answered(seat: Seat, head: AnswerHead, source: Source) -> Answered {
     let body = match source {
         Source::One(connection) => UpstreamBody::Http(Lease::new(seat, connection)),
-        Source::Many(line, incoming) => UpstreamBody::Stream { incoming, _held: (line, seat) },
+        Source::Many(many) => {
+            let (line, incoming) = *many;
+            UpstreamBody::Stream(Box::new(Stream { incoming, line, seat }))
+        }
     };
     Answered { head, body }
 }

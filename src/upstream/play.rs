@@ -47,7 +47,7 @@ pub async fn send(ask: &Ask<'_>, first_byte_timeout: Duration) -> Result<Answere
     if let (1, End::Clean, Some(only)) = (frames.len(), play.end, frames.front()) {
         head.headers.insert_number(CONTENT_LENGTH, only.bytes.len() as u64);
     }
-    Ok(Answered { head, body: UpstreamBody::Sandbox(Playing { frames, end: play.end, waiting: None }) })
+    Ok(Answered { head, body: UpstreamBody::Sandbox(Box::new(Playing { frames, end: play.end, waiting: None })) })
 }
 
 impl Playing {

@@ -26,7 +26,7 @@ pub struct Outgoing {
     /// The body; empty where there is none.
     pub body: Bytes,
     /// The headers as they are without an upstream's own; kept only where another upstream may have to take over.
-    pub plain_headers: Option<Headers>,
+    pub plain_headers: Option<Box<Headers>>,
 }
 
 impl Outgoing {
@@ -43,7 +43,7 @@ impl Outgoing {
     /// Takes out what was an upstream's own.
     pub fn undress(&mut self) {
         if let Some(plain) = &self.plain_headers {
-            self.headers = plain.clone();
+            self.headers = Headers::clone(plain);
         }
     }
 

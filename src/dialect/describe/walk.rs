@@ -77,13 +77,13 @@ impl Seen {
 }
 
 impl Reader<'_> {
-    /// Reads all of `body`.
+    /// Reads all of `body` into `found`, which says nothing yet.
     ///
     /// # Errors
     /// Every [`BodyFlaw`] but those about a missing model and forms.
-    pub(super) fn read(&self, body: &[u8]) -> Result<Found, BodyFlaw> {
+    pub(super) fn read(&self, body: &[u8], found: &mut Found) -> Result<(), BodyFlaw> {
         let mut cursor = Cursor::open(body)?;
-        let mut found = Found { start: cursor.offset(), is_empty: cursor.peek() == Some(b'}'), ..Found::default() };
+        (found.start, found.is_empty) = (cursor.offset(), cursor.peek() == Some(b'}'));
         let (mut first, mut seen) = (true, Seen::default());
         // Members that may only be null; they are too many for a bit each, and hardly ever there.
         let mut nulls: Vec<&'static str> = Vec::new();
@@ -95,7 +95,7 @@ impl Reader<'_> {
                         None if nulls.contains(&name) => return Err(BodyFlaw::DuplicateMember { member: name }),
                         None => nulls.push(name),
                     }
-                    self.member(&mut cursor, name, member, &mut found)?;
+                    self.member(&mut cursor, name, member, found)?;
                 }
                 None => _ = cursor.skip()?,
             }
@@ -106,7 +106,7 @@ impl Reader<'_> {
         }
         found.media_items = cursor.media_items();
         found.media_bytes = cursor.media_bytes();
-        Ok(found)
+        Ok(())
     }
 
     fn member(
