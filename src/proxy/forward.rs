@@ -221,12 +221,7 @@ impl Sending {
 ///
 /// # Errors
 /// What to tell the caller.
-pub async fn forward(
-    worker: &Worker,
-    live: &Live,
-    account: &mut Account,
-    sending: Sending,
-) -> Result<Forwarded, Stop> {
+pub async fn forward(worker: &Worker, live: &Live, account: &mut Account, sending: Sending) -> Result<Forwarded, Stop> {
     let Sending { attempt: first, held, spare } = sending;
     match (attempt(worker, live, account, first).await, spare) {
         (Err(missed), Some(spare)) if missed.is_unsent => {

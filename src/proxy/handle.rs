@@ -167,12 +167,7 @@ fn trace(worker: &Rc<Worker>, carrier: Carrier, head: &RequestHead, now: Now) ->
     };
     let line = AccessLine::begin(worker.ids.of(&head.headers), dialect, plane.clock.clone(), now.monotonic_ns);
     let live = worker.live();
-    Trace {
-        account: Account::open(worker, line),
-        caller: None,
-        under_way: UnderWay::new(worker, carrier, &live),
-        live,
-    }
+    Trace { account: Account::open(worker, line), caller: None, under_way: UnderWay::new(worker, carrier, &live), live }
 }
 
 /// Whose request it is. A secret that is in no table takes the same way as one that is, up to the answer.

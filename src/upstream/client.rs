@@ -226,7 +226,10 @@ impl Channel {
                 let mut error = match Box::pin(line.send(request)).await {
                     Ok(response) => {
                         let (http::response::Parts { status, headers, .. }, incoming) = response.into_parts();
-                        return Ok((AnswerHead { status, headers: headers.into() }, Source::Many(Box::new((line, incoming)))));
+                        return Ok((
+                            AnswerHead { status, headers: headers.into() },
+                            Source::Many(Box::new((line, incoming))),
+                        ));
                     }
                     Err(error) => error,
                 };

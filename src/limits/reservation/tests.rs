@@ -52,7 +52,7 @@ impl Key {
         }
     }
 
-    fn reserve(&self, charge: Charge) -> Result<Reservation, Refusal> {
+    fn reserve(&self, charge: Charge) -> Result<Box<Reservation>, Refusal> {
         reserve(Arc::clone(&self.state), &self.policy, charge, &self.settings, &self.clock, self.clock.now())
     }
 
@@ -321,7 +321,7 @@ impl Tally {
     }
 }
 
-fn finish(key: &Key, mut held: Reservation, end: &End, tally: &mut Tally) {
+fn finish(key: &Key, mut held: Box<Reservation>, end: &End, tally: &mut Tally) {
     let (reserved, before) = (held.held.as_ref().unwrap().units(), key.state.quota_used());
     match *end {
         End::Answered(input, output) => {
@@ -353,7 +353,7 @@ fn finish(key: &Key, mut held: Reservation, end: &End, tally: &mut Tally) {
 fn run(first: (u32, u64, u32, u64), steps: &[Step]) -> (Key, Tally) {
     let mut key = Key::new(limited(first));
     let mut tally = Tally { largest_limit: first.3, ..Tally::default() };
-    let mut open: Vec<Reservation> = Vec::new();
+    let mut open: Vec<Box<Reservation>> = Vec::new();
     let watched = everything();
     for step in steps {
         match step {
