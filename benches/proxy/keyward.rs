@@ -48,7 +48,8 @@ pub struct KeyFile {
 }
 
 impl KeyFile {
-    fn new(path: PathBuf, setup: Setup) -> Self {
+    /// Not written yet.
+    pub fn new(path: PathBuf, setup: Setup) -> Self {
         let secrets = (0..USED.min(setup.keys)).map(|_| secret::generate().expose().to_owned()).collect();
         Self { path, setup, secrets }
     }
@@ -63,20 +64,37 @@ impl KeyFile {
         Ok(std::fs::rename(self.beside(), &self.path)?)
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the digests alone, each with its key's name, as HAProxy reads them.
+    pub fn write_map(&self) -> anyhow::Result<()> {
+        let lines = self.digests().map(|(number, _, hash)| format!("{hash} key-{number:06}\n"));
+        Ok(std::fs::write(&self.path, lines.collect::<String>())?)
+    }
+
     fn beside(&self) -> PathBuf {
         self.path.with_extension("new")
     }
 
-    /// The used keys are spread evenly over the file.
-    fn text(&self, is_last_disabled: bool) -> String {
+    /// All keys in their order: a number, the secret where it is used, and its digest. The used ones are spread evenly.
+    fn digests(&self) -> impl Iterator<Item = (usize, Option<&String>, String)> {
         let stride = self.setup.keys / self.secrets.len().max(1);
-        let mut text = String::with_capacity(self.setup.keys * 140);
-        for number in 0..self.setup.keys {
+        (0..self.setup.keys).map(move |number| {
             let used = (number % stride == 0).then(|| self.secrets.get(number / stride)).flatten();
             let hash = match used {
                 Some(secret) => secret::sha256_hex(secret),
                 None => secret::sha256_hex(format!("stranger-{number:08}")),
             };
+            (number, used, hash)
+        })
+    }
+
+    fn text(&self, is_last_disabled: bool) -> String {
+        let mut text = String::with_capacity(self.setup.keys * 140);
+        for (number, used, hash) in self.digests() {
             // Writing to a string does not fail.
             let _ = write!(text, "[[keys]]\nname = \"key-{number:06}\"\nkey_hash = \"sha256:{hash}\"\n");
             if used.is_some() && self.setup.has_policy {

@@ -96,17 +96,27 @@ impl Bench {
         Ok(both.into_iter().flatten().collect())
     }
 
-    /// HAProxy, if it is installed.
+    /// HAProxy as a plain proxy, if it is installed.
     pub fn haproxy(&mut self, backend: SocketAddr) -> anyhow::Result<Option<Program>> {
+        self.haproxy_with(backend, None)
+    }
+
+    /// The same with a setup's keys and what it has of their policies.
+    pub fn haproxy_with(&mut self, backend: SocketAddr, setup: Option<Setup>) -> anyhow::Result<Option<Program>> {
         let Some(haproxy) = self.haproxy.clone() else { return Ok(None) };
         let program = self.start(Column::Haproxy, |folder, listen| {
             let (file, log) = (folder.join("haproxy.cfg"), File::create(folder.join("error.log"))?);
-            std::fs::write(&file, rivals::haproxy_configuration(listen, backend))?;
+            let keys = setup.map(|setup| KeyFile::new(folder.join("keys.map"), setup));
+            if let Some(keys) = &keys {
+                keys.write_map()?;
+            }
+            let map = keys.as_ref().map(KeyFile::path);
+            std::fs::write(&file, rivals::haproxy_configuration(listen, backend, map))?;
             let arguments = ["-db".as_ref(), "-q".as_ref(), "-f".as_ref(), file.as_os_str()];
             let process = Guarded::spawn(&haproxy, arguments, |command| {
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
             })?;
-            Ok((process, None))
+            Ok((process, keys))
         })?;
         Ok(Some(program))
     }

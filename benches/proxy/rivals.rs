@@ -1,4 +1,4 @@
-//! HAProxy and nginx as plain proxies: one thread, connections kept on both sides, no log, no policy.
+//! HAProxy and nginx as plain proxies: one thread, connections kept on both sides, no log, no policy. And HAProxy with what of our policies it has.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,27 @@ fn most_connections() -> usize {
     descriptor_limit().saturating_sub(200) / 2
 }
 
-pub fn haproxy_configuration(listen: SocketAddr, backend: SocketAddr) -> String {
+/// What HAProxy can be told of a key's policy: digests of keys that are let in, models, addresses, and requests a minute of each key. It
+/// needs the whole body for that, and counts no tokens. `keys` is a map of digests to names.
+fn rules(keys: &Path) -> String {
+    format!(
+        "    option http-buffer-request
+    stick-table type string len 64 size 200k expire 10m store http_req_rate(60s)
+    http-request set-var(txn.key) http_auth_bearer,sha2(256),hex,lower,map_str({keys})
+    http-request deny deny_status 401 unless {{ var(txn.key) -m found }}
+    http-request deny deny_status 403 unless {{ src 10.0.0.0/8 192.168.0.0/16 127.0.0.0/8 ::1 }}
+    http-request set-var(txn.model) req.body,json_query('$.model')
+    http-request deny deny_status 403 unless {{ var(txn.model) -m str o3-mini }} || {{ var(txn.model) -m beg text-embedding-3- gpt-4o }}
+    http-request track-sc0 var(txn.key)
+    http-request deny deny_status 429 if {{ sc0_http_req_rate gt 1000000000 }}
+    http-request set-header authorization \"Bearer upstream-credential-of-the-bench\"
+",
+        keys = keys.display()
+    )
+}
+
+/// A plain proxy, or one with [`rules`] for `keys`.
+pub fn haproxy_configuration(listen: SocketAddr, backend: SocketAddr, keys: Option<&Path>) -> String {
     format!(
         "global
     nbthread 1
@@ -36,11 +56,12 @@ defaults
     timeout http-keep-alive 600s
 frontend clients
     bind {listen} backlog 4096
-    default_backend models
+{rules}    default_backend models
 backend models
     server one {backend}
 ",
-        most = most_connections()
+        most = most_connections(),
+        rules = keys.map_or_else(String::new, rules)
     )
 }
 

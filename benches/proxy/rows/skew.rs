@@ -19,8 +19,9 @@ const FOUR: [Group; 2] = [
     Group { connections: 3, pause_us: 20_000, opens_after_ms: 0 },
 ];
 
-/// Comes once the four have been at work for a while; each asks four times a second, together as much as a hot one.
-const CROWD: Group = Group { connections: 2_000, pause_us: 250_000, opens_after_ms: 300 };
+/// Comes once the four have been at work for a while; each asks eight times a second, together about as much as a hot one. No less: one connection has one
+/// worker, so that two workers beside a hot one can only be even where the others are worth as much.
+const CROWD: Group = Group { connections: 2_000, pause_us: 125_000, opens_after_ms: 300 };
 
 pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let backend = Backend::start()?;
