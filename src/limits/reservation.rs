@@ -268,17 +268,20 @@ impl<S: Borrow<KeyLimits>> Reservation<S> {
     }
 
     /// Ends it: `usage` is charged, a surplus goes back, an overrun is debt, the slot is free.
+    #[expect(clippy::boxed_local, reason = "by value it would be copied to be ended")]
     pub fn settle(mut self: Box<Self>, usage: Usage, now: Now) -> Settled {
         self.end(usage, now)
     }
 
     /// Ends it without a charge: tokens and quota go back, the slot is free; the request stays counted in rpm.
+    #[expect(clippy::boxed_local, reason = "by value it would be copied to be ended")]
     pub fn void(mut self: Box<Self>, now: Now) {
         self.give_back(now);
     }
 
     /// Ends it as if it had never been made: as [`Reservation::void`], and it is not counted in rpm either, as far as time has not
     /// repaid that already. For what no backend has answered (POLICY 6).
+    #[expect(clippy::boxed_local, reason = "by value it would be copied to be ended")]
     pub fn undo(mut self: Box<Self>, now: Now) {
         self.give_back(now);
         if let Some(counted) = self.counted.take() {

@@ -109,7 +109,7 @@ async fn decide(
         return Ok(Decision::Local(local::answer(plane, &live, &caller, &received.route)?));
     }
     if let Some(offer) = received.offer {
-        let opening = realtime::prepare(worker, trace, head, &received.route, offer, caller)?;
+        let opening = realtime::prepare(worker, trace, *head, &received.route, offer, caller)?;
         return Ok(Decision::Websocket(Box::new(opening)));
     }
     let deadline = worker.deadlines.register();

@@ -73,7 +73,7 @@ pub struct Opening {
 pub fn prepare(
     worker: &Worker,
     trace: &mut Trace,
-    head: Box<RequestHead>,
+    head: RequestHead,
     route: &Route,
     offer: Box<Offer>,
     caller: Caller,

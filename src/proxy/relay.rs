@@ -226,14 +226,17 @@ impl Relay {
                 None => first = Some(bytes),
                 Some(_) => out.push_back(bytes),
             });
+            let is_pending = progress.is_pending();
             match progress {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Progress::More) => {}
+                Poll::Pending | Poll::Ready(Progress::More) => {}
                 Poll::Ready(Progress::Ended) => self.running = None,
                 Poll::Ready(Progress::Cut(reason)) => self.cut(reason),
             }
             if let Some(bytes) = first {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if is_pending {
+                return Poll::Pending;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What is on its way to a client: an answer's body as its head delimits it, and the bytes that wait to be written.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Write as _};
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -40,8 +40,7 @@ impl Delimiter {
             }
             Self::Chunks if piece.is_empty() => {}
             Self::Chunks => {
-                // Writing to a vector does not fail.
-                let _ = write!(out.text(), "{:x}\r\n", piece.len());
+                put_size(out.text(), piece.len());
                 out.put(piece);
                 out.text().extend_from_slice(b"\r\n");
             }
@@ -56,6 +55,15 @@ impl Delimiter {
         }
         !matches!(self, Self::Length(left) if left > 0)
     }
+}
+
+/// The line before a chunk of `size` bytes, as there is one for each event.
+fn put_size(out: &mut Vec<u8>, size: usize) {
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4);
+    for place in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[size >> (4 * place) & 0xf]);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Bytes that wait to be written.
@@ -279,6 +287,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_chunk_tells_its_size(bits in 1_u32..=usize::BITS, any in 1_usize..) {
+            let size = (any >> (usize::BITS - bits)).max(1);
+            let mut line = Vec::new();
+            put_size(&mut line, size);
+            prop_assert_eq!(String::from_utf8(line).unwrap(), format!("{size:x}\r\n"));
+        }
+
         #[test]
         fn whatever_is_put_arrives_once_and_in_order(
             sizes in prop::collection::vec((0_usize..3 * SMALL, any::<bool>()), 0..30),
