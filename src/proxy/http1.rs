@@ -77,10 +77,24 @@ enum Next {
     Cut,
 }
 
+impl State {
+    /// Whether an answer that ends with the connection would look whole if that ended now, and is not.
+    fn is_cut_short(&self, is_all_written: bool) -> bool {
+        match self {
+            Self::Sending { delimiter, .. } => *delimiter == Delimiter::Close,
+            Self::Flushing(Next::Close) | Self::Closing => !is_all_written,
+            Self::Flushing(Next::Request | Next::Websocket | Next::Cut) | Self::Waiting | Self::Deciding { .. } => {
+                false
+            }
+        }
+    }
+}
+
 /// Whoever drops it amid an answer whose end is the connection's, as its client goes or the drain's time is over, breaks that off.
 impl Drop for Serving {
     fn drop(&mut self) {
-        if matches!(self.state, State::Sending { delimiter: Delimiter::Close, .. }) {
+        let is_all_written = self.intake.borrow_mut().out().is_empty();
+        if self.state.is_cut_short(is_all_written) {
             self.notes.break_off();
         }
     }
@@ -265,5 +279,23 @@ impl Serving {
         // An answer before this one may still wait for its turn: whoever has closed his side may still read.
         let _ = intake.poll_flush(cx);
         Poll::Ready(Err(Gone))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_ends_with_the_connection_is_over_once_all_of_it_is_written() {
+        let sending = |delimiter| State::Sending { body: AnswerBody::none(), delimiter, next: Next::Close };
+        for is_all_written in [false, true] {
+            assert!(sending(Delimiter::Close).is_cut_short(is_all_written), "more is to come");
+            assert!(!sending(Delimiter::Chunks).is_cut_short(is_all_written), "its client sees that it is not over");
+            for last in [State::Flushing(Next::Close), State::Closing] {
+                assert_eq!(last.is_cut_short(is_all_written), !is_all_written);
+            }
+            assert!(!State::Flushing(Next::Request).is_cut_short(is_all_written));
+        }
     }
 }
