@@ -34,8 +34,12 @@ fn records(program: &Running, line: &str) -> Vec<Value> {
 /// What the client has to show for a request.
 async fn ask(program: &Running, secret: &str, model: &str) -> (u16, Value) {
     let answer = Client::once(program.data, &post("/v1/chat/completions", secret, &chat(model, false))).await;
-    // No two of them are settled in the same millisecond.
-    tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+    // No two of them are settled in the same millisecond: this one is, and the next one is not before that is over.
+    let millisecond = || jiff::Timestamp::now().as_millisecond();
+    let settled_by = millisecond();
+    while millisecond() <= settled_by {
+        tokio::task::yield_now().await;
+    }
     (answer.status, answer.json())
 }
 
