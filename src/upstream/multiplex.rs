@@ -21,9 +21,12 @@ use crate::upstream::request::Whole;
 
 /// Requests under way on one connection; most servers allow 100 or more.
 const STREAMS_MAX: u32 = 100;
-/// What one stream, and one connection, may send before it is read: what a slow client makes us hold.
+/// What one stream may send before it is read: what a slow client makes us hold.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What all streams of a connection together may. More than their own windows come to, or those that nobody reads would hold up the others; and so
+/// much more that small pieces are no reason to end it: h2 does that, and to all of its streams, once what the pieces under 256 bytes that nobody has
+/// read lack to that size comes to half of this. With all streams full that is so at pieces of some 20 bytes; what comes in smaller ones is read.
+const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW * 24;
 /// The largest head of an answer, bytes.
 const HEAD_MAX: u32 = 64 * 1024;
 

@@ -329,3 +329,26 @@ async fn clients_that_go_at_any_byte_leave_nothing_behind() {
     assert_eq!(proxy.plane.metrics.units(), units[0] + units[1]);
     assert_eq!(proxy.plane.body_budget.held(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_is_seen_whatever_it_sent_behind_its_request() {
+    let next = String::from_utf8(apis::OPENAI.call(ALICE, "")).unwrap();
+    for (answer, number) in [late as Halves, stream].into_iter().zip(1..) {
+        let waiting = Waiting::start(answer);
+        let proxy = proxy(&waiting.backend, "");
+        // A next request may be all that a client has to say while it still reads: it has gone once the connection is reset.
+        let tails = [("", false), ("GET /v1/mod", false), (next.as_str(), true)];
+        for ((tail, resets), times) in tails.into_iter().zip(1..) {
+            let mut client = Client::connect(proxy.address).await;
+            client.send(&[&apis::OPENAI.stream_call(ALICE, ""), tail.as_bytes()].concat()).await;
+            waiting.was_asked(times).await;
+            if resets {
+                client.stream.set_zero_linger().unwrap();
+            }
+            drop(client);
+            waiting.is_cancelled(times).await;
+            proxy.quiet().await;
+            assert_eq!(waiting.backend.seen().len(), times, "case {number}: {tail:?} is not asked for any more");
+        }
+    }
+}

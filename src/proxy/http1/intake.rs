@@ -19,6 +19,8 @@ use crate::upstream::http1::body::Rest;
 
 /// Bytes that a worker's connections read at once, into room that they share.
 pub const ROOM: usize = 64 * 1024;
+/// Of what a client sends ahead of its answer so many bytes are taken to see whether it goes away.
+const MOST_KEPT: usize = 16 * 1024;
 
 /// Both directions of a connection, as far as they are bytes.
 #[derive(Debug)]
@@ -195,15 +197,22 @@ impl Intake {
         }
     }
 
-    /// Ready when the client goes away while it has an answer to come. What it sends meanwhile is kept, as far as one read goes.
+    /// Ready when the client goes away while it has an answer to come. What it sends meanwhile is kept, as far as [`MOST_KEPT`] and one read go.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.arrived.is_empty() || !self.rest.is_over() {
+        if !self.rest.is_over() {
             return Poll::Pending;
         }
-        match ready!(self.poll_arrive(cx)) {
-            Ok(true) => Poll::Pending,
-            Ok(false) | Err(_) => Poll::Ready(()),
+        while self.arrived.len() < MOST_KEPT {
+            match ready!(self.poll_arrive(cx)) {
+                Ok(true) => {}
+                // Whoever has asked for more may have closed only his side, and still read.
+                Ok(false) if !self.arrived.is_empty() => return Poll::Pending,
+                // The body of a later request is broken: that is told in its turn.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Poll::Pending,
+                Ok(false) | Err(_) => return Poll::Ready(()),
+            }
         }
+        Poll::Pending
     }
 
     /// Writes what waits, and waits for nobody but the client.

@@ -11,9 +11,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::{ask, is_quiet, proxy};
+use crate::harness::h2::{End, H2};
 use crate::harness::proxy::ALICE;
 use crate::harness::raw_backend::RawBackend;
-use crate::harness::{Client, apis};
+use crate::harness::{self, Client, apis};
 
 /// What a backend does with a request, by its number on the connection and that of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,4 +193,70 @@ async fn a_client_that_goes_resets_its_stream_and_no_other() {
     assert_eq!(stays.answer().await.status, 200);
     assert_eq!(backend.connections(), 1);
     is_quiet(&proxy).await;
+}
+
+/// A backend whose first answer stands still until there is a permit of `go`, while the others say `piece` for ever, in a frame of its own each time.
+fn flooding(go: Arc<Semaphore>, piece: Bytes, said: Arc<AtomicUsize>) -> RawBackend {
+    RawBackend::start(move |stream, _| {
+        let (go, piece, said) = (Arc::clone(&go), piece.clone(), Arc::clone(&said));
+        async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            let mut is_first = true;
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let head = Response::builder().header("content-type", "text/event-stream").body(()).unwrap();
+                let Ok(mut stream) = respond.send_response(head, false) else { return };
+                let (go, piece, said) = (Arc::clone(&go), piece.clone(), Arc::clone(&said));
+                if std::mem::take(&mut is_first) {
+                    tokio::spawn(async move {
+                        let _ = stream.send_data(Bytes::from_static(b"data: {}\n\n"), false);
+                        let _permit = go.acquire().await;
+                        let _ = stream.send_data(Bytes::from_static(b"data: [DONE]\n\n"), true);
+                    });
+                    continue;
+                }
+                tokio::spawn(async move {
+                    loop {
+                        stream.reserve_capacity(piece.len());
+                        while stream.capacity() < piece.len() {
+                            let Some(Ok(_)) = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await else { return };
+                        }
+                        let _ = stream.send_data(piece.clone(), false);
+                        said.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_reads_hold_up_no_other_on_the_connection() {
+    // Many small pieces, as tokens come; and few large ones, that together are more than a connection's window might be.
+    for (length, streams) in [(60, 10), (1000, 40)] {
+        let go = Arc::new(Semaphore::new(0));
+        let piece = format!("data: {}\n\n", "a".repeat(length - 8));
+        let said = Arc::new(AtomicUsize::new(0));
+        let backend = flooding(Arc::clone(&go), Bytes::from(piece), Arc::clone(&said));
+        let proxy = proxy(&format!("http://{}", backend.address), HTTP2);
+        let mut reads = H2::connect(proxy.address).await;
+        let body = harness::chat("m", true);
+        let read = reads.post("/v1/chat/completions", ALICE, &body).await;
+        let begun = reads.until(read, 10).await;
+        assert_eq!((begun.status(), begun.text().as_str()), (200, "data: {}\n\n"));
+        let socket = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+        // No room for a single byte.
+        let mut leaves = H2::begin(socket, &[(4, 0)]).await;
+        let mut unread = 0;
+        for _ in 0..streams {
+            unread = leaves.post("/v1/chat/completions", ALICE, &body).await;
+        }
+        assert_eq!(leaves.until(unread, 0).await.status(), 200);
+        harness::still(&said).await;
+        go.add_permits(1);
+        let got = reads.answer(read).await;
+        assert_eq!((got.text().as_str(), got.end), ("data: {}\n\ndata: [DONE]\n\n", Some(End::Clean)), "{length}");
+        assert_eq!(backend.connections(), 1);
+        drop(leaves);
+        is_quiet(&proxy).await;
+    }
 }
