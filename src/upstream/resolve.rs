@@ -134,8 +134,15 @@ mod tests {
     async fn every_address_is_tried_until_one_takes_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
-        let dead = |_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut addresses = (0..3).map(dead).collect::<Vec<_>>();
+        // Held and not listened on: a port that is let go may be somebody else's at once.
+        let dead = |_| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.bind(&address("127.0.0.1:0").into()).unwrap();
+            socket
+        };
+        let sockets = (0..3).map(dead).collect::<Vec<_>>();
+        let of = |socket: &socket2::Socket| socket.local_addr().unwrap().as_socket().unwrap();
+        let mut addresses = sockets.iter().map(of).collect::<Vec<_>>();
         assert_eq!(connect(&addresses).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         addresses.push(good);
         assert_eq!(connect(&addresses).await.unwrap().peer_addr().unwrap(), good);

@@ -58,9 +58,14 @@ impl Drop for RawBackend {
     }
 }
 
-/// An address on which nothing listens.
+/// An address on which nothing listens, now and for as long as the tests run: a port that was let go would be the next listener's, and be alive.
 pub fn dead_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&any.into()).expect("a port");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
+    std::mem::forget(socket);
+    address
 }
 
 /// Reads one request, head and body; false when the other side has gone before.
