@@ -170,6 +170,7 @@ fn backend() -> Backend {
             }
             "late" | "mute" | "hang" => reply.until_gone().await,
             kind => {
+                // Long enough that its client is often gone by then; either is a fate that may leave nothing behind.
                 if kind == "patient" {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }

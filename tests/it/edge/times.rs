@@ -56,6 +56,7 @@ async fn a_kept_connection_waits_for_so_long_and_no_longer() {
         assert_eq!(client.answer().await.status, 200);
         proxy.quiet().await;
         clock.advance_ns(74 * NS_PER_SECOND);
+        // Time for a look at the deadlines, which is to leave it: with none a fault could be missed, but nothing else go wrong.
         tokio::time::sleep(MOMENT).await;
     }
     assert!(moving(&clock, 76, client.is_closed()).await);

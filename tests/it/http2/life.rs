@@ -21,6 +21,7 @@ async fn a_connection_that_asks_for_nothing_is_told_to_go() {
         assert_eq!(client.answer(stream).await.status(), 200);
         proxy.quiet().await;
         clock.advance_ns(74 * NS_PER_SECOND);
+        // Time for a look at the deadlines, which is to leave it: with none a fault could be missed, but nothing else go wrong.
         tokio::time::sleep(MOMENT).await;
         // Pings are no requests.
         client.send_frame(PING, 0, 0, &[1; 8]).await;

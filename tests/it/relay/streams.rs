@@ -44,6 +44,7 @@ async fn stream_in_pieces(seen: Seen, mut reply: Reply) -> Reply {
     reply.stream_head().await;
     for (at, piece) in cut(events_for(seen.path()).concat().as_bytes(), seed).iter().enumerate() {
         reply.chunk(piece).await;
+        // Now and then a piece comes alone; together or alone, what arrives is the same.
         if (at as u64 + seed).is_multiple_of(16) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

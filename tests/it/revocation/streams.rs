@@ -137,7 +137,8 @@ async fn an_operator_may_let_streams_run_on() {
     let (proxy, clock) = start(&gated, "expires_at = \"2027-01-15T08:00:10Z\"", "cut_streams = false");
     let mut running = streaming(&proxy, api, ALICE).await;
     clock.advance_ns(20 * NS_PER_SECOND);
-    tokio::time::sleep(std::time::Duration::from_millis(400)).await; // several looks at the deadlines
+    // Time for several looks at the deadlines, none of which is to cut it: with less time a fault could be missed, but nothing else go wrong.
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
     gated.let_go();
     let (text, is_whole) = super::rest(&mut running.0).await;
     assert!(is_whole && api.plain_stream().ends_with(&text), "{text}");
