@@ -4,7 +4,6 @@ use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use crate::ledger::Settings;
 use crate::ledger::journal::{self, Journal};
 use crate::ledger::others::{News, Others};
 use crate::ledger::sums::Sums;
+use crate::ledger::sync::Round;
 use crate::spare::{self, Ebb};
 use crate::store::{Entries, Entry, JournalSlice, Store, StoreFault, UsageBatch, Write, Written, frame};
 use crate::telemetry::metrics::{LedgerMetrics, Reason};
@@ -57,8 +57,8 @@ pub(super) struct Drain {
     pub(super) folder: PathBuf,
     /// Whether it leaves the store alone.
     pub(super) is_paused: bool,
-    /// How often everything was drained.
-    pub(super) rounds: Arc<AtomicU64>,
+    /// Told each time everything was drained.
+    pub(super) rounds: SyncSender<Round>,
     pub(super) sums: Arc<Sums>,
     pub(super) summed: Summed,
     pub(super) settings: Settings,
@@ -134,7 +134,8 @@ impl Drain {
         let drained = catch_unwind(AssertUnwindSafe(|| self.drain_all()));
         let drained = drained.unwrap_or_else(|_| Err(StoreFault::Unavailable("the drain failed".to_owned())));
         if drained.is_ok() {
-            self.rounds.fetch_add(1, Ordering::Release);
+            // Whoever has not heard of the one before hears of that.
+            let _heard = self.rounds.try_send(Round);
         }
         self.metrics.pending_bytes.set(i64::try_from(self.pending()).unwrap_or(i64::MAX));
         if self.ebb.has_come(was_pending / ENTRY_BYTES) {

@@ -20,13 +20,11 @@ mod settings;
 mod sums;
 mod sync;
 
-use std::convert::Infallible;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Sender, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -46,7 +44,7 @@ use drain::{Drain, Order, Summed, Told};
 use journal::Found;
 use others::Others;
 use sums::Sums;
-use sync::Syncer;
+use sync::{Round, Syncer};
 
 /// Why there is no ledger, and so no start: what is used must be written down.
 #[derive(Debug, Error)]
@@ -156,7 +154,7 @@ pub struct Opening<'a> {
 #[derive(Debug)]
 struct Ends {
     orders: Sender<Order>,
-    _syncs: Sender<Infallible>,
+    _rounds: SyncSender<Round>,
 }
 
 impl Ledger {
@@ -174,8 +172,10 @@ impl Ledger {
         let found = others.look(&[], &mut || Ok(drained.clone()), &mut |entry| counted.tell(entry)).map_err(fault)?;
         drain::report(&found, &metrics);
         let journals = Arc::new(Mutex::default());
-        let (sums, rounds) = (Arc::new(Sums::new(metrics.clone())), Arc::new(AtomicU64::new(0)));
-        let syncer = Syncer { journals: Arc::clone(&journals), rounds: Arc::clone(&rounds), metrics: metrics.clone() };
+        let sums = Arc::new(Sums::new(metrics.clone()));
+        let syncer = Syncer { journals: Arc::clone(&journals), metrics: metrics.clone() };
+        // Room for one: whoever is behind learns no more from several.
+        let (rounds, told) = mpsc::sync_channel(1);
         let drain = Drain {
             store,
             journals: Arc::clone(&journals),
@@ -183,7 +183,7 @@ impl Ledger {
             counted,
             folder: folder.to_owned(),
             is_paused,
-            rounds,
+            rounds: rounds.clone(),
             sums: Arc::clone(&sums),
             summed: Summed::new(),
             settings: settings.clone(),
@@ -195,9 +195,8 @@ impl Ledger {
         // Half of the window, so that with the time a commit takes the whole is not passed.
         let rest = (settings.window / 2).max(Duration::from_millis(1));
         let (orders, ordered) = mpsc::channel();
-        let (syncs, ended) = mpsc::channel();
         let threads = vec![
-            spawn("keyward-sync", move || syncer.run(rest, &ended)).map_err(fault)?,
+            spawn("keyward-sync", move || syncer.run(rest, &told)).map_err(fault)?,
             spawn("keyward-ledger", move || drain.run(rest, &ordered)).map_err(fault)?,
         ];
         Ok(Self {
@@ -206,7 +205,7 @@ impl Ledger {
             journals,
             sums,
             metrics,
-            ends: Mutex::new(Some(Ends { orders, _syncs: syncs })),
+            ends: Mutex::new(Some(Ends { orders, _rounds: rounds })),
             threads: Mutex::new(threads),
             hold: Mutex::new(Some(hold)),
         })

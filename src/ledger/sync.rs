@@ -1,8 +1,6 @@
 //! Journals to disk while the store does not take what is in them: a power cut must not lose more than the window, however long the store
 //! takes to say no. So this waits for neither store nor drain.
 
-use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,53 +8,20 @@ use std::time::Duration;
 use crate::ledger::journal::Journal;
 use crate::telemetry::metrics::LedgerMetrics;
 
+/// All journals were drained.
+#[derive(Debug)]
+pub(super) struct Round;
+
 /// What looks after the journals.
 pub(super) struct Syncer {
     pub(super) journals: Arc<Mutex<Vec<Arc<Journal>>>>,
-    /// How often all of them were drained.
-    pub(super) rounds: Arc<AtomicU64>,
     pub(super) metrics: LedgerMetrics,
 }
 
-/// Looks in the time between two rounds of the drain.
-const LOOKS: u32 = 4;
-
-/// Looks without a round, after which one is late: the time between two and half of that, which a commit may take.
-const LATE: u32 = LOOKS + LOOKS / 2;
-
-/// Whether it is time to bring journals to disk.
-#[derive(Debug, Default)]
-struct Lateness {
-    seen: u64,
-    looks: u32,
-}
-
-impl Lateness {
-    /// One look: there have been so many rounds. As long as they come in time it is never due: a page that goes to disk may hold up the worker
-    /// that writes to it next.
-    fn is_due(&mut self, rounds: u64) -> bool {
-        if rounds != self.seen {
-            *self = Self { seen: rounds, looks: 0 };
-            return false;
-        }
-        self.looks += 1;
-        let is_late = self.looks >= LATE;
-        if is_late {
-            self.looks -= LOOKS;
-        }
-        is_late
-    }
-}
-
 impl Syncer {
-    /// Looks until `ended` is over, where the drain makes a round every `rest`: what was settled before one is on disk with the store.
-    pub(super) fn run(&self, rest: Duration, ended: &Receiver<Infallible>) {
-        let mut lateness = Lateness::default();
-        while matches!(ended.recv_timeout(rest / LOOKS), Err(RecvTimeoutError::Timeout)) {
-            if lateness.is_due(self.rounds.load(Ordering::Acquire)) {
-                self.sync();
-            }
-        }
+    /// Goes on until nobody can tell of `rounds` any more. The drain makes one every `rest`, and what was settled before it is on disk with the store.
+    pub(super) fn run(&self, rest: Duration, rounds: &Receiver<Round>) {
+        each_time_one_is_late(rest, rounds, || self.sync());
     }
 
     fn sync(&self) {
@@ -72,16 +37,52 @@ impl Syncer {
     }
 }
 
+/// Calls `sync` when a round is late, by half of the time between two, which a commit may take; and then as often as rounds would be. As long as they
+/// come in time it never does: a page that goes to disk may hold up the worker that writes to it next.
+fn each_time_one_is_late(rest: Duration, rounds: &Receiver<Round>, mut sync: impl FnMut()) {
+    let in_time = rest + rest / 2;
+    let mut patience = in_time;
+    loop {
+        patience = match rounds.recv_timeout(patience) {
+            Ok(Round) => in_time,
+            Err(RecvTimeoutError::Timeout) => {
+                sync();
+                rest
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
 
     #[test]
     fn rounds_in_time_leave_the_disk_alone_and_late_ones_do_not() {
-        let mut lateness = Lateness::default();
-        assert!((1..1_000).all(|look| !lateness.is_due(look / 5)));
-        let due = (1..=12).filter(|_| lateness.is_due(199)).count();
-        assert_eq!(due, 3, "at once when late, and then as often as rounds would be");
-        assert!(!lateness.is_due(200));
+        let (tell, rounds) = mpsc::sync_channel(1);
+        let (synced, syncs) = mpsc::channel();
+        // So long that no round which is told of without a pause comes late.
+        let looks = thread::spawn(move || {
+            each_time_one_is_late(Duration::from_secs(60), &rounds, || synced.send(()).unwrap());
+        });
+        (0..1_000).for_each(|_| tell.send(Round).unwrap());
+        drop(tell);
+        looks.join().unwrap();
+        assert_eq!(syncs.try_iter().count(), 0);
+
+        let (tell, rounds) = mpsc::sync_channel(1);
+        let (synced, syncs) = mpsc::channel();
+        let looks = thread::spawn(move || {
+            each_time_one_is_late(Duration::from_millis(1), &rounds, || {
+                let _gone = synced.send(());
+            });
+        });
+        (0..3).for_each(|_| syncs.recv().unwrap());
+        drop(tell);
+        looks.join().unwrap();
     }
 }

@@ -4,6 +4,7 @@
 //! connection, so that one that has come back is found at once and not by a client's request.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::time::{interval, timeout};
+use tokio::time::{sleep, timeout};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, NS_PER_SECOND};
 use crate::headers::Headers;
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::connect::{self, Opened, Stream};
@@ -25,26 +26,26 @@ use crate::upstream::settings::{Kind, ProbeSettings};
 use crate::upstream::tally;
 use crate::upstream::tls::Defaults;
 
-/// How often it is looked whether a probe is due.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often it is looked whether a probe is due, at least and at most: a process that has nothing to do is not to be woken all the time.
+const LOOK: RangeInclusive<Duration> = Duration::from_millis(25)..=Duration::from_millis(250);
 
-/// How many looks after one another the metrics are left alone.
-const SHOW_LOOKS: u32 = 20;
+/// Looks in the shortest interval between two probes: one of them is late by no more than this part.
+const LOOKS_IN_INTERVAL: u32 = 8;
+
+/// How long the metrics are left alone.
+const SHOW_NS: u64 = NS_PER_SECOND;
 
 /// Probes the upstreams that `routes` gives, and shows how they are, for ever.
 pub async fn run(routes: impl Fn() -> Arc<Routes>, clock: Clock, tls: Defaults, metrics: UpstreamMetrics) {
     let rounds = Rounds::default();
-    let mut looks = interval(LOOK);
-    let (mut until_shown, mut shown) = (0, HashSet::new());
+    let (mut show_at_ns, mut shown) = (0, HashSet::new());
     loop {
-        looks.tick().await;
         let now_ns = clock.monotonic_ns();
         let routes = routes();
-        if until_shown == 0 {
-            until_shown = SHOW_LOOKS;
+        if now_ns >= show_at_ns {
+            show_at_ns = now_ns.saturating_add(SHOW_NS);
             tally::show(&routes, &metrics, &mut shown);
         }
-        until_shown -= 1;
         for upstream in routes.upstreams() {
             for index in 0..upstream.endpoints.len() {
                 if rounds.is_due(upstream, index, now_ns) {
@@ -55,7 +56,16 @@ pub async fn run(routes: impl Fn() -> Arc<Routes>, clock: Clock, tls: Defaults, 
             }
         }
         rounds.forget(&routes);
+        let rest = until_next_look(routes.upstreams().iter().map(|upstream| settings(upstream).interval));
+        drop(routes); // or what a reload replaces would stay in memory for the rest
+        sleep(rest).await;
     }
+}
+
+/// How long nobody looks where probes are made at these intervals.
+fn until_next_look(intervals: impl Iterator<Item = Duration>) -> Duration {
+    let shortest = intervals.min().unwrap_or(Duration::MAX);
+    (shortest / LOOKS_IN_INTERVAL).clamp(*LOOK.start(), *LOOK.end())
 }
 
 /// When each endpoint is asked next, by its number; `None` while it is being asked.
@@ -166,4 +176,19 @@ async fn status(stream: Stream, is_http2: bool, request: Request<Whole>) -> std:
     };
     driver.abort();
     answer.map(|answer| answer.status()).map_err(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_looked_often_enough_for_the_shortest_interval_and_not_all_the_time() {
+        let ms = Duration::from_millis;
+        let rest = |intervals: &[u64]| until_next_look(intervals.iter().map(|interval| ms(*interval)));
+        assert_eq!(rest(&[]), ms(250));
+        assert_eq!(rest(&[60_000, 2_000]), ms(250));
+        assert_eq!(rest(&[2_000, 400]), ms(50));
+        assert_eq!(rest(&[100]), ms(25));
+    }
 }
