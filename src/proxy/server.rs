@@ -2,6 +2,7 @@
 //! the least busy one, so that a handful of busy connections cannot pile up on a core.
 
 use std::convert::Infallible;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{interval, timeout};
 
 use crate::admission::CallerCache;
@@ -218,24 +219,28 @@ fn run_worker(
     let worker =
         Rc::new(Worker { pool, deadlines, ids, journal, room, date, load, callers, counts, spare, seen, plane });
     LocalSet::new().block_on(runtime, async {
-        let pool = Rc::clone(&worker.pool);
-        // A task, to come behind those whose turn it ends.
-        let turns = tokio::task::spawn_local(async move { pool.turn.run().await });
-        // Not a task of its own: without the tick no time limit is kept, so a panic in it ends the thread. So does one where turns end.
-        tokio::select! {
-            never = tick(&worker) => match never {},
-            ended = turns => panic!("turns end no more: {:?}", ended.err()),
-            () = serve(&worker, taken, draining) => {}
+        let (ticking, pool) = (Rc::clone(&worker), Rc::clone(&worker.pool));
+        // Tasks, and here nothing but their ends: what stands here is looked at whenever anything happens on the worker.
+        let mut ends = JoinSet::new();
+        ends.spawn_local(async move { match tick(&ticking).await {} });
+        // One of its own, to come behind those whose turn it ends.
+        ends.spawn_local(async move { match pool.turn.run().await {} });
+        ends.spawn_local(serve(worker, taken, draining));
+        // Without the tick no time limit is kept, and without ends of turns nothing is written: a panic in any of them ends the thread.
+        if let Some(Err(error)) = ends.join_next().await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            resume_unwind(panic);
         }
     });
 }
 
 /// Serves the connections that are handed over, until there are no more, and then until the last request has ended. The acceptor is the first to
 /// hear that it is time to drain: whatever it has accepted is served, with one request at least.
-async fn serve(worker: &Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Handed>, draining: watch::Receiver<bool>) {
+async fn serve(worker: Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Handed>, draining: watch::Receiver<bool>) {
     let connections = Rc::new(());
     while let Some(handed) = taken.recv().await {
-        let (worker, draining, open) = (Rc::clone(worker), draining.clone(), Rc::clone(&connections));
+        let (worker, draining, open) = (Rc::clone(&worker), draining.clone(), Rc::clone(&connections));
         tokio::task::spawn_local(async move {
             if let Some(accepted) = arrive(&worker, handed).await {
                 connection(worker, accepted, draining).await;
@@ -243,7 +248,7 @@ async fn serve(worker: &Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Handed>, 
             drop(open);
         });
     }
-    drained(worker, &connections).await;
+    drained(&worker, &connections).await;
 }
 
 /// Waits for the connections to end, and for the requests that outlive theirs (`on_disconnect = "drain"`), for as long as the
