@@ -105,9 +105,27 @@ struct Exchange {
 
 #[derive(Debug)]
 struct Unwritten {
-    head: Bytes,
+    /// With the body behind it, where that is small.
+    head: Vec<u8>,
+    /// How much of it is written.
+    written: usize,
     body: Bytes,
     turn: Waits,
+}
+
+impl Unwritten {
+    /// What is left of the head.
+    fn head(&self) -> &[u8] {
+        self.head.get(self.written..).unwrap_or_default()
+    }
+
+    /// So many bytes more are written. Whether those were all.
+    fn advance(&mut self, count: usize) -> bool {
+        let of_head = count.min(self.head().len());
+        self.written += of_head;
+        self.body.advance((count - of_head).min(self.body.len()));
+        self.head().is_empty() && self.body.is_empty()
+    }
 }
 
 /// Requests that are ready together are written together, and the upstream is woken once.
@@ -237,13 +255,13 @@ impl Leaves for RefCell<Exchange> {
 impl Exchange {
     /// Makes `request` what is to be written.
     fn begin(&mut self, request: &Outgoing, to: Destination<'_>) {
-        let mut body = request.body.clone();
-        let is_small = body.len() <= SMALL;
-        let mut head = head::write(request, to, if is_small { body.len() } else { 0 });
-        if is_small {
-            head.extend_from_slice(&std::mem::take(&mut body));
-        }
-        self.unwritten = Some(Unwritten { head: Bytes::from(head), body, turn: Waits::New });
+        let (small, body) = match request.body.len() {
+            0..=SMALL => (&*request.body, Bytes::new()),
+            _ => (&[][..], request.body.clone()),
+        };
+        let mut head = head::write(request, to, small.len());
+        head.extend_from_slice(small);
+        self.unwritten = Some(Unwritten { head, written: 0, body, turn: Waits::New });
         (self.is_begun, self.keeps_alive) = (false, false);
     }
 
@@ -258,7 +276,7 @@ impl Exchange {
 
     /// Whether something of the request is still to be written.
     fn waits(&self) -> bool {
-        self.unwritten.as_ref().is_some_and(|unwritten| !unwritten.head.is_empty())
+        self.unwritten.as_ref().is_some_and(|unwritten| !unwritten.head().is_empty())
     }
 
     /// Writes what can be written. One that takes nothing more may still have answered: what is wrong is found where that is read.
@@ -267,13 +285,14 @@ impl Exchange {
         self.keeps_alive = false;
         if let Some(unwritten) = &mut self.unwritten {
             // It stays unwritten, so that this is not taken for a request that was sent.
-            (unwritten.head, unwritten.body) = (Bytes::new(), Bytes::new());
+            (unwritten.head, unwritten.written, unwritten.body) = (Vec::new(), 0, Bytes::new());
         }
         Err(error)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(Unwritten { head, body, .. }) = &mut self.unwritten {
+        while let Some(unwritten) = &mut self.unwritten {
+            let (head, body) = (unwritten.head(), &unwritten.body);
             let stream = Pin::new(&mut self.stream);
             let count = ready!(match (head.is_empty(), body.is_empty()) {
                 (true, true) => return Poll::Ready(Ok(())),
@@ -285,10 +304,7 @@ impl Exchange {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             (self.is_begun, self.wants_flush) = (true, true);
-            let of_head = count.min(head.len());
-            head.advance(of_head);
-            body.advance((count - of_head).min(body.len()));
-            if head.is_empty() && body.is_empty() {
+            if unwritten.advance(count) {
                 self.unwritten = None;
             }
         }
