@@ -8,13 +8,13 @@ mod pools;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use keyward::clock::Clock;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 use crate::harness::proxy::ALICE;
+use crate::harness::time::eventually;
 use crate::harness::{Proxy, apis, raw_backend};
 
 const JSON: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
@@ -113,18 +113,8 @@ impl Mortal {
     /// Waits until it has served so many more.
     async fn serves_more(&self, count: usize) {
         let enough = self.served() + count;
-        until("it serves", || self.served() >= enough).await;
+        eventually("it serves", || self.served() >= enough).await;
     }
-}
-
-/// Waits until it is so.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let waiting = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "{what}");
 }
 
 async fn attend(

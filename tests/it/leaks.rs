@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::dice::Dice;
+use crate::harness::time::eventually;
 use crate::harness::{Answer, Backend, Client, Proxy, Reply, Seen, post};
 
 const NOW: Now = Now { monotonic_ns: 1_000_000_000_000, unix_ms: 1_750_000_000_000 };
@@ -225,13 +226,9 @@ impl Try {
             Fate::HalfABody => Due::default(),
             Fate::LeftBefore => {
                 // Refused, it never comes to the backend, and an answer is there instead.
-                let seen = async {
-                    while !backend.has_seen(|seen| seen.text().contains(&self.model)) {
-                        tokio::time::sleep(Duration::from_millis(1)).await;
-                    }
-                };
+                let is_seen = || backend.has_seen(|seen| seen.text().contains(&self.model));
                 tokio::select! {
-                    () = seen => Due::between(PROMPT, PROMPT + MOST_TEXT * 2),
+                    () = eventually(&self.model, is_seen) => Due::between(PROMPT, PROMPT + MOST_TEXT * 2),
                     answer = client.answer() => self.due(&answer),
                 }
             }
@@ -388,9 +385,7 @@ async fn a_client_that_leaves_before_the_answer_pays_for_the_prompt_and_it_is_wr
         let body = body.replace("FILL", &"x".repeat(BODY + 4 - body.len()));
         let mut client = Client::connect(proxy.address).await;
         client.send(&post(CHAT, &secret(0), &body)).await;
-        while backend.seen_count() < number {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually("it comes to the backend", || backend.seen_count() >= number).await;
         assert_eq!(standing(&proxy, 0).quota.unwrap().reserved, PROMPT + 50);
         drop(client);
         rest(&proxy).await;
@@ -416,21 +411,15 @@ async fn bodies_hold_of_the_budget_what_has_come_of_them_and_no_longer_than_they
     let mut first = Client::connect(proxy.address).await;
     first.send(head.as_bytes()).await;
     first.send(&vec![b' '; MIB - 1000]).await;
-    while budget.held() != (MIB - 1000) as u64 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("all that was sent is held", || budget.held() == (MIB - 1000) as u64).await;
     let mut second = Client::connect(proxy.address).await;
     second.send(&[head.as_bytes(), &[b' '; 2000]].concat()).await;
     let refused = second.answer().await;
     assert_eq!((refused.status, refused.header("retry-after").as_deref()), (503, Some("1")), "{}", refused.text());
     assert_eq!(budget.held(), (MIB - 1000) as u64, "what was refused holds nothing");
     drop((first, second));
-    let given_back = async {
-        while budget.held() != 0 || proxy.plane.metrics.body_bytes.get() != 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), given_back).await.expect("a body that is gone still holds its share");
+    let is_given_back = || budget.held() == 0 && proxy.plane.metrics.body_bytes.get() == 0;
+    eventually("a body that is gone holds no share", is_given_back).await;
     let fine = r#"{"model":"fine-0","max_tokens":5,"messages":[]}"#;
     assert_eq!(Client::once(proxy.address, &post(CHAT, &secret(0), fine)).await.status, 200);
 }

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::harness::proxy::ALICE;
+use crate::harness::time::eventually;
 use crate::harness::{Answer, Backend, Client, Proxy, Reply, Seen, get, post};
 
 /// 2025-06-15, afternoon.
@@ -130,16 +131,6 @@ impl Storm {
     async fn all(self) -> Vec<Answer> {
         self.tasks.join_all().await
     }
-}
-
-/// Waits for what must become true.
-async fn eventually(what: &str, is_true: impl Fn() -> bool) {
-    let waiting = async {
-        while !is_true() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 async fn one(proxy: &Proxy, request: &[u8]) -> Answer {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use keyward::clock::Clock;
 
 use crate::harness::program::{PATIENCE, Running, Stopwatch};
+use crate::harness::time::eventually;
 use crate::harness::{Backend, Client, Proxy, Reply, Seen, chat, get, post};
 
 const SECRET: &str = "overload-secret-001";
@@ -43,9 +44,7 @@ async fn more_requests_than_there_may_be_are_shed_in_the_callers_dialect() {
     for at in 1..=2 {
         let mut client = Client::connect(proxy.address).await;
         client.send(&call()).await;
-        while backend.seen_count() < at {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually("it comes to the backend", || backend.seen_count() >= at).await;
         running.push(client);
     }
     let refused = Client::once(proxy.address, &call()).await;
@@ -74,6 +73,17 @@ async fn metrics(running: &Running) -> String {
     Client::once(running.admin, &get("/metrics", "")).await.text()
 }
 
+async fn until_shown(running: &Running, line: &str) {
+    let began = Stopwatch::start();
+    loop {
+        let found = metrics(running).await;
+        if found.lines().any(|one| one == line) {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{line}: {found}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_memory_than_there_may_be_sheds_requests_until_there_is_less() {
     let running = program(r#"exec "$0" "$@""#, CONFIG).await;
@@ -85,15 +95,15 @@ async fn more_memory_than_there_may_be_sheds_requests_until_there_is_less() {
     for _ in 0..4 {
         let mut client = Client::connect(running.data).await;
         client.send(head.as_bytes()).await;
-        client.send(&vec![b' '; (32 << 20) - 100]).await;
         holding.push(client);
     }
-    // Bodies that still grow have more for a moment, when they move, than they have afterwards: once all is held it stays so.
-    let held = format!("keyward_body_bytes {}", 4 * ((32 << 20) - 100));
-    let began = Stopwatch::start();
-    while !metrics(&running).await.lines().any(|line| line == held) {
-        assert!(began.elapsed() < PATIENCE, "{held}: {}", metrics(&running).await);
+    // All of them are let in before there is too much.
+    until_shown(&running, "keyward_requests_in_flight 4").await;
+    for client in &mut holding {
+        client.send(&vec![b' '; (32 << 20) - 100]).await;
     }
+    // Bodies that still grow have more for a moment, when they move, than they have afterwards: once all is held it stays so.
+    until_shown(&running, &format!("keyward_body_bytes {}", 4 * ((32 << 20) - 100))).await;
     running.until_log(|log| log.rfind("more memory than there is to be") > log.rfind("there is memory again")).await;
     let refused = Client::once(running.data, &call()).await;
     assert_eq!((refused.status, refused.header("retry-after").as_deref()), (503, Some("1")), "{}", refused.text());

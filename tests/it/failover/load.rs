@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::{Life, Mortal, is_quiet, proxy, until};
+use super::{Life, Mortal, is_quiet, proxy};
 use crate::harness::proxy::ALICE;
+use crate::harness::time::eventually;
 use crate::harness::{Client, Proxy, apis};
 
 /// One request every so often: 500 a second.
@@ -77,7 +78,7 @@ async fn one_of_two_is_killed_and_nothing_fails_that_could_be_retried() {
         dies.serves_more(50).await;
         dies.kill().await;
         let killed = Instant::now();
-        until("it is left alone", || proxy.live().routes.upstreams()[0].health.is_ejected(1)).await;
+        eventually("it is left alone", || proxy.live().routes.upstreams()[0].health.is_ejected(1)).await;
         stays.serves_more(200).await;
         dies.revive().await;
         // No hand is laid on it.
@@ -92,7 +93,7 @@ async fn one_of_two_is_killed_and_nothing_fails_that_could_be_retried() {
     assert!(failed.iter().all(|(_, status, text)| *status == 502 && text.contains("upstream_broken")), "{failed:?}");
     is_quiet(&proxy).await;
     // What is counted is shown with the next look of the control plane.
-    until("retries, the ejection and the return are shown", || {
+    eventually("retries, the ejection and the return are shown", || {
         let metrics = proxy.metrics_text();
         let is_counted = |name: &str| {
             let name = format!("keyward_upstream_{name}_total{{upstream=\"openai\"}} ");
@@ -118,7 +119,7 @@ async fn one_of_two_hangs_and_is_left_alone_until_a_probe_finds_it_well() {
         hangs.serves_more(50).await;
         let hung = Instant::now();
         hangs.is(Life::Hung);
-        until("the probe finds it hung", || health(&proxy)).await;
+        eventually("the probe finds it hung", || health(&proxy)).await;
         let found = Instant::now();
         let begun = hangs.begun.load(Ordering::SeqCst);
         stays.serves_more(500).await;
@@ -128,7 +129,7 @@ async fn one_of_two_hangs_and_is_left_alone_until_a_probe_finds_it_well() {
         hangs.is(Life::Well);
         // Both what waited there is answered now, and new requests come.
         hangs.serves_again().await;
-        until("the probe finds it well", || !health(&proxy)).await;
+        eventually("the probe finds it well", || !health(&proxy)).await;
         hangs.serves_again().await;
         [began, hung, found, woken]
     })

@@ -6,6 +6,7 @@ use super::processes::{is_alive, kill};
 use super::{CONFIG, books_are_exact, house, restarts};
 use crate::harness::dice::Dice;
 use crate::harness::program::{PATIENCE, Stopwatch};
+use crate::harness::time::eventually;
 use crate::ledger::load::Load;
 use crate::ledger::secrets;
 
@@ -43,9 +44,7 @@ async fn a_kill_of_either_process_at_any_moment_loses_and_doubles_nothing() {
             // It may have ended by itself.
             let _was_there = kill(*victim, "KILL");
         }
-        while victims.iter().flatten().any(|pid| is_alive(*pid)) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually("the killed are gone", || !victims.iter().flatten().any(|pid| is_alive(*pid))).await;
         whole.extend(load.end());
         // Whoever is left serves, by itself; where nobody is, somebody starts it again.
         let began = Stopwatch::start();

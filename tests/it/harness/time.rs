@@ -23,6 +23,16 @@ pub fn by_hand(backend: &Backend, server: &str) -> (Proxy, Clock) {
     (proxy, clock)
 }
 
+/// Waits until it is so; what never becomes so fails here, by its name.
+pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(2 * PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
 /// Moves the clock on by so many seconds again and again until `happens`.
 pub async fn moving<T>(clock: &Clock, seconds: u64, happens: impl Future<Output = T>) -> T {
     let moved = async {

@@ -8,6 +8,7 @@ use super::load::{Load, Whole};
 use super::{CONFIG, found, keys_file, secrets};
 use crate::harness::dice::Dice;
 use crate::harness::program::{Running, Stopwatch, command};
+use crate::harness::time::eventually;
 use crate::harness::{Client, get};
 
 async fn quota_used(running: &Running) -> u64 {
@@ -33,9 +34,7 @@ async fn every_whole_answer_is_in_the_ledger_once() {
         let moment = Duration::from_millis(20 + dice.below(400));
         let began = Stopwatch::start();
         // A kill before the first answer shows nothing.
-        while load.count() == 0 || began.elapsed() < moment {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually("a first answer", || load.count() > 0 && began.elapsed() >= moment).await;
         running.kill();
         whole.extend(load.end());
         let began = Stopwatch::start();

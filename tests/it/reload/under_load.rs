@@ -1,11 +1,11 @@
 //! Reloads while clients send.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::harness::time::eventually;
 
 const ANSWER: &str = r#"{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}"#;
 
@@ -123,9 +123,7 @@ async fn the_state_of_limits_survives_each() {
     let standing = || entry.limits().standing(&entry.policy(), NOW);
     let mut running = Client::connect(filed.proxy.address).await;
     running.send(&chat("secret-alice")).await;
-    while backend.seen_count() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("it comes to the backend", || backend.seen_count() > 0).await;
     let held = standing();
     for n in 1..=50 {
         filed.reload_with(&file(n, limits)).expect("a good file");

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::proxy::ALICE;
 use crate::harness::raw_backend::{self, RawBackend};
+use crate::harness::time::eventually;
 use crate::harness::{Client, Proxy, apis};
 
 const KILLS: usize = 1_000;
@@ -41,15 +42,6 @@ async fn dies(mut stream: TcpStream, number: usize) {
         3 => raw_backend::write(&mut stream, &chunk[..chunk.len() / 2]).await,
         _ => raw_backend::until_gone(&mut stream).await,
     }
-}
-
-async fn settles(what: &str, is_so: impl Fn() -> bool) {
-    let waiting = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "{what}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,12 +95,12 @@ async fn a_thousand_kills_leak_no_reservation_no_slot_and_no_connection() {
     assert_eq!((limits.quota_committed(), limits.in_use()), (limits.quota_used(), 0));
     assert!(limits.quota_used() >= KILLS as u64, "what came was charged");
     assert_eq!(proxy.plane.body_budget.held(), 0);
-    settles("connections to the backend", || open.load(Ordering::SeqCst) == 0).await;
+    eventually("no connections to the backend", || open.load(Ordering::SeqCst) == 0).await;
     let metrics = &proxy.plane.metrics;
-    settles("requests under way at upstreams", || metrics.upstream_in_flight.get() == 0).await;
-    settles("idle connections", || metrics.upstream_idle.get() == 0).await;
-    settles("clients' connections", || metrics.connections.get() == 0).await;
-    settles("time limits", || metrics.time_limits.get() == 0).await;
+    eventually("no requests under way at upstreams", || metrics.upstream_in_flight.get() == 0).await;
+    eventually("no idle connections", || metrics.upstream_idle.get() == 0).await;
+    eventually("no clients' connections", || metrics.connections.get() == 0).await;
+    eventually("no time limits", || metrics.time_limits.get() == 0).await;
     let live = proxy.live();
     let busy = |upstream: &Arc<keyward::upstream::Upstream>| upstream.health.outstanding(0) != 0;
     assert!(!live.routes.upstreams().iter().any(busy), "a place at an endpoint leaked");
