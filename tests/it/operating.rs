@@ -18,8 +18,16 @@ fn lines(mark: &str) -> Vec<String> {
     blocks.map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port()
+/// Two ports that nobody listens on. None of those that the system gives to whoever asks for any: another test could have one before it is
+/// listened on here.
+fn free_ports() -> [u16; 2] {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let end = range.split_whitespace().next().and_then(|first| first.parse::<u16>().ok()).unwrap_or(32_768);
+    // Two runs at once begin at different places.
+    let skipped = std::process::id() as usize % usize::from(end - 1_024);
+    let mut all = (1_024..end).cycle().skip(skipped).take(usize::from(end));
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    [(); 2].map(|()| all.find(is_free).expect("a free port"))
 }
 
 /// A shell in `home` in which `keyward` is the program.
@@ -65,7 +73,7 @@ impl Drop for Left {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_chapter_for_operators_works_as_it_is_printed() {
     let home = tempfile::tempdir().expect("a directory");
-    let (home, data, admin) = (home.path(), free_port(), free_port());
+    let (home, [data, admin]) = (home.path(), free_ports());
     configure(home, data, admin);
     let blocks = lines("operate");
     assert_eq!(blocks.len(), 5, "first start, a key, its rotation, what it spent, a copy");
