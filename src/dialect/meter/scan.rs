@@ -301,7 +301,7 @@ impl Scan {
             2 => self.inner_member(name),
             3 => {
                 if self.top == Name::Candidates && name == Name::FinishReason {
-                    tally.end_stream();
+                    tally.end_with_document();
                 }
                 None
             }

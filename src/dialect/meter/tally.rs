@@ -31,13 +31,24 @@ pub(super) struct Tally {
     reported_text: u64,
     /// A report came in the document being read; at its end it speaks for all text up to there.
     is_fresh: bool,
+    /// The document being read says that it is the last one. Its end is still to come, and with it perhaps the report.
+    is_last: bool,
     is_complete: bool,
 }
 
 impl Tally {
     /// `adds_cache`: cached tokens are reported beside the input; `has_output`: the answer is generated text.
     pub(super) fn new(adds_cache: bool, has_output: bool) -> Self {
-        Self { adds_cache, has_output, report: None, text: 0, reported_text: 0, is_fresh: false, is_complete: false }
+        Self {
+            adds_cache,
+            has_output,
+            report: None,
+            text: 0,
+            reported_text: 0,
+            is_fresh: false,
+            is_last: false,
+            is_complete: false,
+        }
     }
 
     /// Takes up a usage object.
@@ -67,7 +78,12 @@ impl Tally {
 
     /// Takes up the `type` of an event, as it is written in JSON.
     pub(super) fn kind(&mut self, json: &[u8]) {
-        self.is_complete |= LAST_EVENTS.contains(&json);
+        self.is_last |= LAST_EVENTS.contains(&json);
+    }
+
+    /// The stream ends with the document that is being read.
+    pub(super) fn end_with_document(&mut self) {
+        self.is_last = true;
     }
 
     /// Counts generated text.
@@ -81,6 +97,7 @@ impl Tally {
             self.reported_text = self.text;
             self.is_fresh = false;
         }
+        self.is_complete |= self.is_last;
     }
 
     /// The stream's own end was seen.

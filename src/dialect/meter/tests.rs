@@ -459,6 +459,36 @@ fn a_corrupt_or_exploding_answer_is_passed_on_unread() {
 }
 
 #[test]
+fn an_answer_is_not_over_before_the_usage_in_its_last_event_is_read_however_long_that_is() {
+    let usage = r#""usage":{"input_tokens":5000,"output_tokens":7000}"#;
+    let counts = r#""usageMetadata":{"promptTokenCount":5000,"candidatesTokenCount":7000}"#;
+    for length in [0, LONGEST_EVENT - 200, LONGEST_EVENT, 3 * LONGEST_EVENT] {
+        let text = "x".repeat(length);
+        let response =
+            |kind| format!(r#"data: {{"type":"response.{kind}","response":{{"instructions":"{text}",{usage}}}}}"#);
+        let transcript = format!(r#"data: {{"type":"transcript.text.done","text":"{text}",{usage}}}"#);
+        let candidate = format!(r#"{{"candidates":[{{"finishReason":"STOP","x":"{text}"}}],{counts}}}"#);
+        let (events, openai, gemini) = (Framing::EventStream, DialectName::OpenAi, DialectName::Gemini);
+        for (dialect, endpoint, framing, stream) in [
+            (openai, Endpoint::Responses, events, response("completed")),
+            (openai, Endpoint::Responses, events, response("incomplete")),
+            (openai, Endpoint::Responses, events, response("failed")),
+            (openai, Endpoint::AudioTranscriptions, events, transcript),
+            (gemini, Endpoint::StreamGenerateContent, events, format!("data: {candidate}")),
+            (gemini, Endpoint::StreamGenerateContent, Framing::Json, format!("[{candidate}]")),
+        ] {
+            let mut meter = Meter::new(dialect, endpoint, framing, Coding::Identity, false);
+            for piece in [stream.as_bytes(), b"\n\n"].concat().chunks(1_000) {
+                push(&mut meter, &[piece]);
+                let found = meter.reported().map(|usage| (usage.input, usage.output));
+                assert!(!meter.is_complete() || found == Some((5000, 7000)), "{length} {stream:.60}: {found:?}");
+            }
+            assert!(meter.is_complete(), "{length} {stream:.60}");
+        }
+    }
+}
+
+#[test]
 fn headers_say_how_an_answer_is_read() {
     assert_eq!(Coding::of("GZIP "), Some(Coding::Gzip));
     assert_eq!(Coding::of(""), Some(Coding::Identity));

@@ -201,3 +201,29 @@ async fn a_stream_without_usage_is_charged_by_what_was_seen() {
         assert_eq!(charged(&proxy).await, tokens("input_tokens") + tokens("output_tokens"), "{}", api.name);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_last_event_is_charged_as_it_reports_at_its_end_and_not_before() {
+    let event = format!(
+        r#"{{"type":"response.completed","response":{{"instructions":"{}","output":[],"usage":{{"input_tokens":5000,"output_tokens":7000}}}}}}"#,
+        "x".repeat(200_000)
+    );
+    let stream = format!("event: response.completed\ndata: {event}\n\n");
+    let sent = stream.clone();
+    let backend = Backend::start(move |_, mut reply: Reply| {
+        let sent = sent.clone();
+        async move {
+            reply.raw("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            for piece in sent.as_bytes().chunks(16_000) {
+                reply.chunk(piece).await;
+            }
+            reply.end().await;
+            reply
+        }
+    });
+    let proxy = proxy(&backend);
+    let call = apis::OPENAI.request("/v1/responses", ALICE, "", r#"{"model":"m","stream":true,"input":"hello"}"#);
+    let answer = Client::once(proxy.address, &call).await;
+    assert_eq!((answer.text(), answer.is_whole), (stream, true));
+    assert_eq!(charged(&proxy).await, 12_000);
+}
