@@ -1,0 +1,64 @@
+//! Events and bodies that are longer than what is held of them.
+
+use super::*;
+
+#[test]
+fn an_event_too_long_to_hold_is_passed_on_and_still_read() {
+    let long = "x".repeat(LONGEST_EVENT);
+    let event = format!(
+        "data: {{\"choices\":[],\"pad\":\"{long}\",\"delta\":{{\"content\":\"abc\"}},\"usage\":{{\"prompt_tokens\":5,\"completion_tokens\":6}}}}\n\n"
+    );
+    for size in [7, 1000, 65_536, event.len()] {
+        let mut meter = chat(true);
+        let chunks: Vec<&[u8]> = event.as_bytes().chunks(size).collect();
+        assert_eq!(run(&mut meter, &chunks), event.as_bytes());
+        assert_eq!(meter.reported(), Some(Usage { input: 5, output: 6, ..Usage::default() }));
+        assert_eq!(meter.output_bytes(), 3);
+    }
+    let mut meter = chat(true);
+    let passed = push(&mut meter, &[format!("data: {long}"), long.clone()]);
+    assert_eq!(passed.len(), 6 + 2 * long.len(), "a long event waits for nothing");
+}
+
+#[test]
+fn a_large_body_is_read_without_being_held() {
+    let mut meter = body(Endpoint::Embeddings);
+    push(&mut meter, &["{\"data\":[{\"embedding\":["]);
+    let floats = "-0.0069292834,".repeat(10_000);
+    for _ in 0..20 {
+        push(&mut meter, &[&floats]);
+    }
+    run(&mut meter, &["0]}],\"usage\":{\"prompt_tokens\":8,\"total_tokens\":8}}"]);
+    assert_eq!(meter.reported(), Some(Usage { input: 8, ..Usage::default() }));
+    assert!(meter.is_complete());
+}
+
+#[test]
+fn an_answer_is_not_over_before_the_usage_in_its_last_event_is_read_however_long_that_is() {
+    let usage = r#""usage":{"input_tokens":5000,"output_tokens":7000}"#;
+    let counts = r#""usageMetadata":{"promptTokenCount":5000,"candidatesTokenCount":7000}"#;
+    for length in [0, LONGEST_EVENT - 200, LONGEST_EVENT, 3 * LONGEST_EVENT] {
+        let text = "x".repeat(length);
+        let response =
+            |kind| format!(r#"data: {{"type":"response.{kind}","response":{{"instructions":"{text}",{usage}}}}}"#);
+        let transcript = format!(r#"data: {{"type":"transcript.text.done","text":"{text}",{usage}}}"#);
+        let candidate = format!(r#"{{"candidates":[{{"finishReason":"STOP","x":"{text}"}}],{counts}}}"#);
+        let (events, openai, gemini) = (Framing::EventStream, DialectName::OpenAi, DialectName::Gemini);
+        for (dialect, endpoint, framing, stream) in [
+            (openai, Endpoint::Responses, events, response("completed")),
+            (openai, Endpoint::Responses, events, response("incomplete")),
+            (openai, Endpoint::Responses, events, response("failed")),
+            (openai, Endpoint::AudioTranscriptions, events, transcript),
+            (gemini, Endpoint::StreamGenerateContent, events, format!("data: {candidate}")),
+            (gemini, Endpoint::StreamGenerateContent, Framing::Json, format!("[{candidate}]")),
+        ] {
+            let mut meter = Meter::new(dialect, endpoint, framing, Coding::Identity, false);
+            for piece in [stream.as_bytes(), b"\n\n"].concat().chunks(1_000) {
+                push(&mut meter, &[piece]);
+                let found = meter.reported().map(|usage| (usage.input, usage.output));
+                assert!(!meter.is_complete() || found == Some((5000, 7000)), "{length} {stream:.60}: {found:?}");
+            }
+            assert!(meter.is_complete(), "{length} {stream:.60}");
+        }
+    }
+}
