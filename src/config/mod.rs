@@ -26,6 +26,7 @@ pub mod watch;
 #[cfg(test)]
 mod tests;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -228,8 +229,12 @@ fn vocabulary() -> Vec<Names> {
 }
 
 fn read_file(path: &Path) -> Result<String, Faults> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| Faults::unreadable(path, format!("cannot be read: {}", secret::reason(&error))))?;
+    let read = || {
+        let mut bytes = Vec::new();
+        secret::open_regular(path)?.read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let bytes =
+        read().map_err(|error| Faults::unreadable(path, format!("cannot be read: {}", secret::reason(&error))))?;
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;

@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::config::item::Item;
@@ -99,14 +101,27 @@ impl<'a> Item<'a> {
     }
 }
 
-/// A regular file's bytes; what is wrong with it otherwise. Anything else (a pipe, a device) could block for ever.
+/// A file to read from. Anything else (a pipe, a device) could have no end, or nothing to say for ever: reading it would hold up every change of
+/// a key.
+///
+/// # Errors
+/// It is none, or the system's.
+pub(super) fn open_regular(path: &Path) -> std::io::Result<File> {
+    // Of a regular file that changes nothing; the opening of a pipe would wait.
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    let kind = file.metadata()?.file_type();
+    match kind.is_file() {
+        true => Ok(file),
+        false if kind.is_dir() => Err(std::io::ErrorKind::IsADirectory.into()),
+        false => Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file")),
+    }
+}
+
+/// A regular file's bytes; what is wrong with it otherwise.
 pub(super) fn read_small_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let told = |error: std::io::Error| format!("cannot be read: {}", reason(&error));
-    if !path.metadata().map_err(told)?.is_file() {
-        return Err("is not a regular file".to_owned());
-    }
     let mut bytes = Zeroizing::new(Vec::new());
-    File::open(path).map_err(told)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(told)?;
+    open_regular(path).map_err(told)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(told)?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(format!("is larger than {LARGEST_FILE} bytes"));
     }

@@ -121,6 +121,13 @@ fn a_file_that_cannot_be_read_is_one_fault_without_a_place() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keyward.toml");
     let told = |path: &Path| load(path, &env).unwrap_err().to_string().replace(&*path.to_string_lossy(), "F");
+    let made = std::process::Command::new("mkfifo").arg(directory.path().join("pipe")).status().unwrap();
+    assert!(made.success());
+    assert_eq!(
+        told(&directory.path().join("pipe")),
+        "F: cannot be read: it is not a regular file",
+        "and it does not wait"
+    );
     assert_eq!(told(&path), "F: cannot be read: it does not exist");
     std::fs::write(&path, b"a = 1\n\xff").unwrap();
     assert_eq!(told(&path), "F: is not UTF-8: line 2 holds other bytes");
@@ -259,7 +266,7 @@ fn secrets_come_from_the_environment_or_a_file_or_with_a_warning() {
     );
     assert_eq!(
         upstream_fault(&of("\"file:/dev/zero\"")),
-        "2:11: upstreams[0].api_key: the file \"/dev/zero\" is not a regular file"
+        "2:11: upstreams[0].api_key: the file \"/dev/zero\" cannot be read: it is not a regular file"
     );
     assert_eq!(
         upstream_fault(&of("\"\"")),
