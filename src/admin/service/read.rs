@@ -159,6 +159,10 @@ impl Core {
         if !caller.operator.scope.narrow(&mut filter.org_id, &mut filter.team_id) {
             return Ok(KeyListing { keys: Vec::new(), total: 0 });
         }
+        // By what was used up to now, as each key's own status tells it.
+        if filter.status.is_some() {
+            self.program.flush_usage();
+        }
         let page = self.store.keys(&filter, order, from, limit).map_err(|fault| self.failed(fault))?;
         let keys = page.keys.iter().map(|(key, state)| self.view(key, state)).collect();
         Ok(KeyListing { keys, total: page.total })

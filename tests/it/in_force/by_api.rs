@@ -46,6 +46,19 @@ async fn by_the_native_api() {
 }
 
 #[tokio::test]
+async fn keys_are_listed_by_the_status_that_they_are_shown_with() {
+    let (_running, mut operator, mut caller) = start().await;
+    let made = operator.ask("POST", NATIVE, &json!({ "name": "n" })).await.json();
+    assert_eq!(caller.status(&text(&made["key"])).await, 200);
+    operator.ask("PUT", &format!("{NATIVE}/{}", text(&made["id"])), &json!({ "quota_limit": 1 })).await;
+    // At once: what was used is not in the store yet.
+    for (status, count) in [("active", 0), ("exhausted", 1)] {
+        let found = operator.ask("GET", &format!("{NATIVE}?status={status}"), &Value::Null).await.json();
+        assert_eq!(found["items"].as_array().map(Vec::len), Some(count), "{status}: {found}");
+    }
+}
+
+#[tokio::test]
 async fn by_huaweis() {
     let (_running, mut operator, mut caller) = start().await;
     let chosen = "a-chosen-key_of+32/characters=ok";
@@ -104,6 +117,7 @@ async fn both_secrets_of_a_rotation_share_limits_and_the_grace_ends_to_the_secon
             other => panic!("{other}"),
         }
         worked += 1;
+        // A caller's pace: he meets the second in which it ends often enough, and no limit before.
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert_eq!(caller.status(&second).await, 200);
