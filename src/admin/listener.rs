@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -66,7 +66,8 @@ pub struct Door {
     pub edge: EdgeMetrics,
 }
 
-/// Serves until the process ends. While `is_open` is `false`, whoever connects waits in the kernel's queue; what runs goes on.
+/// Serves until the process ends. While `is_open` is `false`, whoever connects waits in the kernel's queue; calls that run are answered, and their
+/// connections end: behind a kept one might be a process that has given the store away.
 pub async fn serve(listener: Open, router: Router, bounds: Bounds, door: Door, mut is_open: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let peers = Peers::default();
@@ -83,10 +84,10 @@ pub async fn serve(listener: Open, router: Router, bounds: Bounds, door: Door, m
         match accepted {
             Ok((stream, peer)) => {
                 let Some(of_peer) = peers.enter(peer.ip(), bounds.of_one_address) else { continue };
-                let (router, door) = (router.clone(), door.clone());
+                let (router, door, is_open) = (router.clone(), door.clone(), is_open.clone());
                 tokio::spawn(async move {
                     let _held = (place, of_peer);
-                    enter(stream, peer, router, bounds, door).await;
+                    enter(stream, peer, router, bounds, door, is_open).await;
                 });
             }
             Err(error) => {
@@ -128,12 +129,19 @@ impl Drop for OfPeer {
 }
 
 /// One connection, from its handshake, where there is one, to its end.
-async fn enter(stream: Stream, peer: SocketAddr, router: Router, bounds: Bounds, door: Door) {
+async fn enter(
+    stream: Stream,
+    peer: SocketAddr,
+    router: Router,
+    bounds: Bounds,
+    door: Door,
+    is_open: watch::Receiver<bool>,
+) {
     let stream = Impatient { stream, patience: bounds.stall, until: None };
-    let Some(identity) = door.tls.get() else { return converse(stream, peer, router, bounds).await };
+    let Some(identity) = door.tls.get() else { return converse(stream, peer, router, bounds, is_open).await };
     let shaking = TlsAcceptor::from(Arc::clone(identity.config())).accept(stream);
     match timeout(bounds.head, shaking).await {
-        Ok(Ok(stream)) => converse(stream, peer, router, bounds).await,
+        Ok(Ok(stream)) => converse(stream, peer, router, bounds, is_open).await,
         Ok(Err(error)) => {
             door.edge.count_handshake("admin", false);
             tracing::debug!(%error, %peer, "no TLS handshake on the admin listener");
@@ -151,6 +159,7 @@ async fn converse(
     peer: SocketAddr,
     router: Router,
     bounds: Bounds,
+    mut is_open: watch::Receiver<bool>,
 ) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: http::Request<Incoming>| {
@@ -159,7 +168,15 @@ async fn converse(
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(LARGEST_HEAD);
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = async { drop(is_open.wait_for(|is_open| !*is_open).await) } => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, %peer, "a connection of the admin listener ended early");
     }
 }

@@ -15,7 +15,7 @@ use crate::harness::program::command;
 use crate::harness::{Client, get, post};
 use crate::ledger::{found, keys_file, secrets};
 use load::{Load, Whole};
-use processes::House;
+use processes::{House, is_alive};
 
 const CONFIG: &str = r#"
 keys_file = "keys.toml"
@@ -181,6 +181,30 @@ async fn over_http_2_the_old_process_takes_one_request_more_and_says_goodbye() {
     assert_eq!(client.answer(last).await.status(), 200, "what was on its way is answered");
     client.until_closed().await;
     assert_eq!(client.goaway, Some(0));
+    house.until_alone().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_kept_connection_ends_and_the_next_one_is_the_new_processs() {
+    let mut house = house(CONFIG).await;
+    let health = get("/healthz", "");
+    let mut kept = Client::connect(house.admin).await;
+    kept.send(&health).await;
+    assert_eq!(kept.answer().await.status, 200);
+    // A stream holds the old process.
+    let mut stream = Client::connect(house.data).await;
+    stream
+        .send(&post("/v1/chat/completions", &secrets()[0], r#"{"model":"sandbox-stall","stream":true,"messages":[]}"#))
+        .await;
+    assert!(stream.head().await.contains(" 200 "));
+    let before = house.pid;
+    house.hand_over().await;
+    assert!(kept.is_closed().await);
+    assert!(is_alive(before), "it ended before its connections");
+    let made = Client::once(house.admin, &get("/api/v1/gateway/keys", "an-operators-token")).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    drop(stream);
     house.until_alone().await;
     house.end().await;
 }

@@ -73,6 +73,7 @@ async fn interim_answers_without_end() {
             raw_backend::read_request(&mut stream).await;
             let flood = "HTTP/1.1 102 Processing\r\n\r\n".repeat(100);
             while tokio::io::AsyncWriteExt::write_all(&mut stream, flood.as_bytes()).await.is_ok() {
+                // Enough to keep it busy; without a pause the flood would take the core that the clock is moved on.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         })
