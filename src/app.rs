@@ -11,6 +11,7 @@ pub mod open;
 pub mod pepper;
 pub mod program;
 pub mod records;
+pub mod rehearsal;
 pub mod reload;
 mod service_manager;
 mod signals;

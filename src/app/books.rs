@@ -12,7 +12,7 @@ use crate::keys::change::{ChangeRefused, KeyChange, Source};
 use crate::keys::secret::Digester;
 use crate::keys::table::{KeyTable, Remembered};
 use crate::ledger::{self, Counted, Hold, Ledger, LedgerFault, Opening};
-use crate::store::embedded::Embedded;
+use crate::store::embedded::{Embedded, Glance};
 use crate::store::{self, Backend, KeyState, Store, StoreFault, StoredKey, Switch, Write};
 use crate::telemetry::metrics::LedgerMetrics;
 use crate::units::KeyId;
@@ -110,7 +110,7 @@ impl Books {
     /// # Errors
     /// It is another one, or the store cannot be read.
     pub fn recognise(&self, digester: &Digester) -> Result<(), BooksFault> {
-        let mark = digester.keyed("the mark by which a pepper is recognised", &[]);
+        let mark = mark(digester);
         match self.store.pepper_mark().map_err(|fault| self.fault(fault))? {
             Some(known) if known == mark => Ok(()),
             Some(_) => Err(BooksFault::OtherPepper { path: self.path.display().to_string() }),
@@ -123,18 +123,42 @@ impl Books {
     /// # Errors
     /// The store cannot be read.
     pub fn load_keys(&self, keys: &KeyTable) -> Result<(), BooksFault> {
-        let (mut changes, mut refused) = (Vec::new(), Ok(()));
-        let mut put = |key: StoredKey| {
-            if key.record.source == Source::Api {
-                changes.push(KeyChange::Put(Box::new(key.record)));
-                if changes.len() >= BATCH && refused.is_ok() {
-                    refused = keys.apply_all(std::mem::take(&mut changes));
-                }
-            }
+        let filled = fill(keys, |put| self.store.load_keys(put)).map_err(|fault| self.fault(fault))?;
+        Ok(filled?)
+    }
+
+    /// The same for a table that is only to be compared with something: the store is looked at and not opened, and need not be there. Where it is not to
+    /// be looked at from here, which says nothing of a start by another user, says why.
+    ///
+    /// # Errors
+    /// No program can start on it. `digester` is that of the pepper, where there is one.
+    pub fn glance(
+        settings: &store::Settings,
+        digester: Option<&Digester>,
+        keys: &KeyTable,
+    ) -> Result<Option<String>, BooksFault> {
+        let Backend::Sqlite(path) = &settings.backend;
+        let shown = path.display().to_string();
+        let look = || {
+            let Some(glance) = Glance::at(path)? else { return Ok(None) };
+            let filled = fill(keys, |put| glance.load_keys(put))?;
+            Ok(Some((filled, glance.pepper_mark()?)))
         };
-        self.store.load_keys(&mut put).map_err(|fault| self.fault(fault))?;
-        refused?;
-        Ok(keys.apply_all(changes)?)
+        if !path.exists() {
+            return Ok(None);
+        }
+        match look() {
+            Ok(Some((filled, known))) => {
+                filled?;
+                let is_own = known.is_none_or(|known| digester.is_some_and(|digester| mark(digester) == known));
+                if is_own { Ok(None) } else { Err(BooksFault::OtherPepper { path: shown }) }
+            }
+            Ok(None) => Ok(Some(format!("{shown}: the store is brought up to this version by the next start"))),
+            Err(fault @ (StoreFault::Damaged(_) | StoreFault::Newer { .. })) => {
+                Err(BooksFault::Store { path: shown, fault })
+            }
+            Err(fault) => Ok(Some(format!("{shown}: {fault}"))),
+        }
     }
 
     /// Opens the ledger beside the store, and tells the table what every key has used: what the store knows of it, and what other processes have
@@ -203,6 +227,28 @@ impl Books {
     pub(super) fn fault(&self, fault: StoreFault) -> BooksFault {
         BooksFault::Store { path: self.path.display().to_string(), fault }
     }
+}
+
+/// What a store knows a pepper by.
+fn mark(digester: &Digester) -> [u8; 32] {
+    digester.keyed("the mark by which a pepper is recognised", &[])
+}
+
+/// Puts those of the keys that `load` gives into the table which the admin API has made.
+fn fill(
+    keys: &KeyTable,
+    load: impl FnOnce(&mut dyn FnMut(StoredKey)) -> Result<(), StoreFault>,
+) -> Result<Result<(), ChangeRefused>, StoreFault> {
+    let (mut changes, mut refused) = (Vec::new(), Ok(()));
+    load(&mut |key| {
+        if key.record.source == Source::Api {
+            changes.push(KeyChange::Put(Box::new(key.record)));
+            if changes.len() >= BATCH && refused.is_ok() {
+                refused = keys.apply_all(std::mem::take(&mut changes));
+            }
+        }
+    })?;
+    Ok(refused.and_then(|()| keys.apply_all(changes)))
 }
 
 fn remembered(state: KeyState) -> Remembered {

@@ -4,9 +4,10 @@
 //! until they are told to the store.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::FileKey;
+use crate::config::{Fault, Faults, FileKey};
 use crate::keys::change::{ChangeRefused, KeyChange, KeyRecord, PreviousSecret, Source};
 use crate::keys::secret::Digester;
 use crate::keys::table::KeyTable;
@@ -55,29 +56,57 @@ impl Declared {
         Self { table, rest: Mutex::default() }
     }
 
-    /// Brings the table to the keys of a file, whole. Says how many changed.
+    /// Brings the table to the keys of `file`, whole. Says how many changed.
     ///
     /// # Errors
-    /// The first change that the table refused; none is made then.
-    pub fn replace(&self, keys: Vec<FileKey>, digester: &Digester) -> Result<usize, ChangeRefused> {
-        let (mut besides, mut untold) = (HashMap::new(), Vec::new());
-        let records = keys.into_iter().map(|mut key| {
+    /// Every key that clashes with one which the admin API has made; nothing is changed then.
+    pub fn replace(&self, keys: Vec<FileKey>, file: &Path, digester: &Digester) -> Result<usize, Faults> {
+        let (mut besides, mut untold, mut faults) = (HashMap::new(), Vec::new(), Vec::new());
+        let file: Arc<Path> = file.into();
+        let records = keys.into_iter().enumerate().map(|(index, mut key)| {
+            let line = key.line;
             let beside = Beside { created_at_ms: key.created_at_ms, metadata: std::mem::take(&mut key.metadata) };
             if beside.created_at_ms.is_some() || !beside.metadata.is_empty() {
                 besides.insert(key.policy.id, beside);
             }
-            record(key, digester)
+            let record = record(key, digester);
+            let clashes = self.table.clashes(&record).into_iter();
+            faults.extend(clashes.map(|clash| self.fault(&file, (index, line), &record.policy.name, clash)));
+            record
         });
         let changes = self.table.changes_to(Source::File, records);
+        if let Some(faults) = Faults::found(faults) {
+            return Err(faults);
+        }
         untold.extend(changes.iter().map(KeyChange::id));
         let count = changes.len();
-        self.table.apply_all(changes)?;
+        self.table.apply_all(changes).map_err(|refused| {
+            Faults::from(Fault::beyond(&file, None, "keys".to_owned(), refused.to_string(), None))
+        })?;
         let mut rest = self.rest();
         let is_other = |id: &KeyId| rest.besides.get(id) != besides.get(id);
         untold.extend(besides.keys().chain(rest.besides.keys()).filter(|id| is_other(id)));
         rest.untold.extend(untold);
         rest.besides = besides;
         Ok(count)
+    }
+
+    /// That a key of the file, whose index and line are given, is not to be had beside what the admin API has made.
+    fn fault(&self, file: &Arc<Path>, (index, line): (usize, usize), name: &str, clash: ChangeRefused) -> Fault {
+        let (problem, help) = match clash {
+            ChangeRefused::SourceConflict { id, .. } => (
+                format!("{name:?} has the id {id}, and a key with that id was made by the admin API"),
+                "delete that key there, or give this one another id",
+            ),
+            ChangeRefused::DigestTaken { holder, .. } => {
+                let named = self.table.get(holder).map(|key| key.policy_at_rest().name.clone()).unwrap_or_default();
+                (
+                    format!("{name:?} has a secret of the key {holder} ({named:?}), which was made by the admin API"),
+                    "delete that key there, or give this one another secret",
+                )
+            }
+        };
+        Fault::beyond(file, Some(line), format!("keys[{index}]"), problem, Some(help))
     }
 
     /// The keys of the file, in no order.

@@ -111,7 +111,8 @@ pub fn open(
     books.recognise(&digester)?;
     books.load_keys(&table)?;
     let declared = Arc::new(Declared::new(Arc::clone(&table)));
-    declared.replace(keys, &digester).map_err(machine("keys"))?;
+    let keys_file = config.keys_file.clone().unwrap_or_default();
+    declared.replace(keys, &keys_file, &digester).map_err(StartFault::Config)?;
     let is_paused = held.is_some();
     let holds = Arc::new(Holds::take(Arc::clone(&table), held.unwrap_or_default()));
     let ledger = books.open_ledger(LedgerOpening {

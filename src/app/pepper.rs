@@ -55,11 +55,14 @@ pub fn load(source: &PepperSource) -> Result<Pepper, PepperFault> {
     }
 }
 
-/// Whether `load` would work, without making anything.
-pub fn check(source: &PepperSource) -> Result<(), PepperFault> {
+/// The same without making anything: `None` where `load` would make one.
+///
+/// # Errors
+/// As those of `load`.
+pub fn existing(source: &PepperSource) -> Result<Option<Pepper>, PepperFault> {
     match source {
-        PepperSource::File(path) if !path.exists() => Ok(()),
-        other => load(other).map(drop),
+        PepperSource::File(path) if !path.exists() => Ok(None),
+        other => load(other).map(Some),
     }
 }
 
@@ -96,7 +99,7 @@ mod tests {
     fn is_made_once_and_read_by_its_owner_alone() {
         let folder = tempfile::tempdir().unwrap();
         let source = PepperSource::File(folder.path().join("data/pepper"));
-        assert!(check(&source).is_ok());
+        assert!(existing(&source).unwrap().is_none());
         assert!(!folder.path().join("data").exists(), "a check makes nothing");
         let first = load(&source).unwrap();
         assert!(first == load(&source).unwrap());

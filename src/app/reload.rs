@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::admin::{Gate, Operators, Vendors};
 use crate::app::keys::Declared;
-use crate::config::{self, Config, FileKey};
+use crate::config::{self, Config, Faults, FileKey};
 use crate::proxy::{self, Live, Plane};
 use crate::spare;
 use crate::telemetry::metrics::Verdict;
@@ -154,18 +154,16 @@ impl Reloader {
 
     fn read_and_apply(&self, in_force: &mut Config) -> Result<(), Refused> {
         let env = |name: &str| std::env::var(name).ok();
-        let (config, keys) = config::load_all(&self.path, in_force.keys_file.as_deref(), &env)
-            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let (config, keys) =
+            config::load_all(&self.path, in_force.keys_file.as_deref(), &env).map_err(|faults| told(&faults))?;
         // Compared with the start and not with the last reload, so that a change is told until it is in force.
         for setting in config::needs_restart(&self.started, &config) {
             tracing::warn!(setting, "differs from what the program started with; takes effect only at the next start");
         }
         log_warnings(&config, &keys);
         // Keys first: a key that the new file takes away must not meet the new routes.
-        let changed = self.declared.replace(keys, &self.plane.digester).map_err(|refused| {
-            let file = config.keys_file.as_ref().unwrap_or(&self.path);
-            vec![format!("{}: {refused}", file.display())]
-        })?;
+        let file = config.keys_file.as_ref().unwrap_or(&self.path);
+        let changed = self.declared.replace(keys, file, &self.plane.digester).map_err(|faults| told(&faults))?;
         let old = self.plane.live.load();
         self.plane.live.store(Arc::new(live(&config, Some(&old))));
         self.plane.estimator.set_default_max_output(config.limits.default_max_output);
@@ -202,6 +200,10 @@ impl Reloader {
             tracing::info!("new certificates in force on the admin listener");
         }
     }
+}
+
+fn told(faults: &Faults) -> Refused {
+    faults.iter().map(ToString::to_string).collect()
 }
 
 fn expiry(tls: &Option<Arc<Identity>>) -> Option<i64> {

@@ -71,7 +71,7 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
     let hand_over = machine("the process before this one");
     if let Some(predecessor) = &predecessor {
         // What else can be wrong is found before it lets go of anything.
-        pepper::check(&config.storage.pepper)?;
+        pepper::existing(&config.storage.pepper)?;
         inherited = predecessor.sockets().map_err(machine("the sockets of the process before this one"))?;
     }
     let sockets = Sockets::of(&config, inherited).map_err(machine("a listener"))?;

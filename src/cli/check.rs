@@ -2,45 +2,45 @@
 
 use std::path::Path;
 
-use crate::app::pepper;
+use crate::app::StartFault;
+use crate::app::rehearsal::rehearse;
 use crate::config;
 
 use super::output::say;
 use super::{NOT_IN_ORDER, OK, is_coloured};
 
-/// Checks both files and prints every fault.
+/// Checks both files, and both against what the store holds, and prints every fault.
 pub fn check(path: &Path, json: bool) -> u8 {
-    let env = |name: &str| std::env::var(name).ok();
-    let files = config::load_all(path, None, &env);
-    let pepper = files.as_ref().ok().and_then(|(config, _)| pepper::check(&config.storage.pepper).err());
-    let (mut lines, mut drawn, mut warnings) = (Vec::new(), String::new(), Vec::new());
-    match &files {
-        Ok((config, keys)) => {
-            let of_keys = keys.iter().flat_map(|key| &key.warnings);
-            warnings.extend(config.warnings.iter().chain(of_keys).map(ToString::to_string));
-        }
-        Err(faults) => {
-            lines.extend(faults.iter().map(ToString::to_string));
-            drawn.push_str(&faults.render(is_coloured(&std::io::stderr())));
-        }
-    }
-    if let Some(fault) = pepper {
-        drawn.push_str(&format!("{fault}\n"));
-        lines.push(fault.to_string());
-    }
-    let is_fine = lines.is_empty();
-    let code = if is_fine { OK } else { NOT_IN_ORDER };
+    let mut warnings = Vec::new();
+    let verdict = verdict(path, &mut warnings);
+    let lines = match &verdict {
+        Ok(_) => Vec::new(),
+        Err(StartFault::Config(faults)) => faults.iter().map(ToString::to_string).collect(),
+        Err(fault) => vec![fault.to_string()],
+    };
+    let code = if verdict.is_ok() { OK } else { NOT_IN_ORDER };
     if json {
-        let verdict = serde_json::json!({ "ok": is_fine, "faults": lines, "warnings": warnings });
+        let verdict = serde_json::json!({ "ok": lines.is_empty(), "faults": lines, "warnings": warnings });
         return say(&verdict.to_string(), code);
     }
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    eprint!("{drawn}");
-    match (is_fine, files) {
-        (true, Ok((_, keys))) => say(&format!("{}: in order, {} key(s) by file", path.display(), keys.len()), code),
-        _ => {
-            eprintln!("\nkeyward: {} fault(s)", lines.len());
-            code
-        }
+    match verdict {
+        Ok(count) => return say(&format!("{}: in order, {count} key(s) by file", path.display()), code),
+        Err(StartFault::Config(faults)) => eprint!("{}", faults.render(is_coloured(&std::io::stderr()))),
+        Err(fault) => eprintln!("{fault}"),
     }
+    eprintln!("\nkeyward: {} fault(s)", lines.len());
+    code
+}
+
+/// How many keys the file has.
+fn verdict(path: &Path, warnings: &mut Vec<String>) -> Result<usize, StartFault> {
+    let env = |name: &str| std::env::var(name).ok();
+    let (config, keys) = config::load_all(path, None, &env).map_err(StartFault::Config)?;
+    let of_keys = keys.iter().flat_map(|key| &key.warnings);
+    warnings.extend(config.warnings.iter().chain(of_keys).map(ToString::to_string));
+    let count = keys.len();
+    let unseen = rehearse(&config, keys)?;
+    warnings.extend(unseen.map(|why| format!("{why}; its keys were not compared with those of the file")));
+    Ok(count)
 }

@@ -36,6 +36,19 @@ pub struct Place {
 }
 
 impl Fault {
+    /// Of what is in order as far as the file goes, and clashes with something else that there is.
+    pub fn beyond(file: &Arc<Path>, line: Option<usize>, path: String, problem: String, help: Option<&str>) -> Self {
+        Self {
+            file: Arc::clone(file),
+            place: line.map(|line| Place { line, column: 1 }),
+            path,
+            problem,
+            help: help.map(str::to_owned),
+            excerpt: None,
+            is_warning: false,
+        }
+    }
+
     /// Draws it with its line of the file, whose other values are starred out because they may be secrets.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled().hyperlink(false) } else { Renderer::plain() };
@@ -93,15 +106,12 @@ impl Faults {
 
     /// A file that could not be read at all.
     pub(super) fn unreadable(file: &Path, problem: String) -> Self {
-        Self(vec![Fault {
-            file: file.into(),
-            place: None,
-            path: String::new(),
-            problem,
-            help: None,
-            excerpt: None,
-            is_warning: false,
-        }])
+        Self::from(Fault::beyond(&file.into(), None, String::new(), problem, None))
+    }
+
+    /// Those found, if any.
+    pub fn found(faults: Vec<Fault>) -> Option<Self> {
+        (!faults.is_empty()).then(|| Self::new(faults))
     }
 
     /// Each fault.
@@ -124,6 +134,12 @@ impl Faults {
     pub fn render(&self, colour: bool) -> String {
         let drawn: Vec<String> = self.iter().map(|fault| fault.render(colour)).collect();
         drawn.join("\n\n")
+    }
+}
+
+impl From<Fault> for Faults {
+    fn from(fault: Fault) -> Self {
+        Self(vec![fault])
     }
 }
 

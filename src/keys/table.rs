@@ -122,6 +122,21 @@ impl KeyTable {
         gone.map(KeyChange::Remove).chain(puts).collect()
     }
 
+    /// What of a record another source's keys have: its id, or one of its secrets. Two of one source are no clash: a change of the whole source may
+    /// move secrets among them.
+    pub fn clashes(&self, record: &KeyRecord) -> Vec<ChangeRefused> {
+        let id = record.policy.id;
+        let other = self.get(id).map(|entry| entry.source()).filter(|source| *source != record.source);
+        let conflict = other.map(|source_of| ChangeRefused::SourceConflict { id, source_of });
+        let holders = record.secrets().filter_map(|(digest, _)| {
+            let slot = self.find(&digest)?;
+            let holder = slot.entry().id();
+            // That one key is two is told by its id.
+            (slot.entry().source() != record.source && holder != id).then_some(holder)
+        });
+        conflict.into_iter().chain(holders.map(|holder| ChangeRefused::DigestTaken { id, holder })).collect()
+    }
+
     /// Whether a key is just as this record says.
     fn has(&self, record: &KeyRecord) -> bool {
         let id = record.policy.id;

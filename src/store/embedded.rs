@@ -13,6 +13,7 @@ mod drain;
 mod fault;
 mod file;
 mod fold;
+mod glance;
 mod histogram;
 mod integer;
 mod intern;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags};
 
 pub use connect::Options;
+pub use glance::Glance;
 
 use crate::store::audit::{AuditPage, AuditQuery};
 use crate::store::{

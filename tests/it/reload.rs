@@ -1,5 +1,6 @@
 //! Reloading: in one step or not at all, seen within a second however the file is changed, and felt by nobody.
 
+mod clashes;
 mod process;
 mod step;
 mod under_load;

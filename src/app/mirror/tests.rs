@@ -46,7 +46,7 @@ impl Bench {
         };
         let text = if keys.is_empty() { "keys = []".to_owned() } else { keys.iter().map(entry).collect() };
         let keys = config::parse_keys(&text, Path::new("keys.toml"), &|_| None).unwrap();
-        self.declared.replace(keys, &self.digester).unwrap()
+        self.declared.replace(keys, Path::new("keys.toml"), &self.digester).unwrap()
     }
 
     /// Number, name and version of every key in the store, by number.

@@ -64,6 +64,14 @@ pub(super) fn check_filled(connection: &Connection) -> Result<(), StoreFault> {
     Ok(())
 }
 
+/// Whether the file has just the tables that this program writes.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn is_current(connection: &Connection) -> Result<bool, StoreFault> {
+    Ok(version(connection)? == known())
+}
+
 fn version(connection: &Connection) -> Result<i64, StoreFault> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }

@@ -39,7 +39,7 @@ async fn start(lay_out: impl FnOnce(&Path)) -> Running {
 
 impl Running {
     /// Waits until `secret` works, and says how long that took.
-    async fn until_works(&self, secret: &str) -> Duration {
+    pub(super) async fn until_works(&self, secret: &str) -> Duration {
         let began = Stopwatch::start();
         while holder(self.data, secret).await.is_none() {
             assert!(began.elapsed() < PATIENCE, "{secret} never works:\n{}", self.log());
@@ -55,7 +55,7 @@ impl Running {
     }
 
     /// Waits until readiness says that the files are refused, or in force, and gives the faults.
-    async fn until_refused(&self, is_refused: bool) -> Vec<String> {
+    pub(super) async fn until_refused(&self, is_refused: bool) -> Vec<String> {
         let began = Stopwatch::start();
         loop {
             let ready = self.readyz().await;
@@ -68,7 +68,7 @@ impl Running {
         }
     }
 
-    fn check(&self) -> (Option<i32>, Value) {
+    pub(super) fn check(&self) -> (Option<i32>, Value) {
         let Output { status, stdout, .. } = command(self.home.path(), &["check", "--config", "keyward.toml", "--json"])
             .stderr(Stdio::null())
             .output()
