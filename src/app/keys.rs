@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::config::{Fault, Faults, FileKey};
 use crate::keys::change::{ChangeRefused, KeyChange, KeyRecord, PreviousSecret, Source};
@@ -19,6 +20,8 @@ use crate::units::KeyId;
 pub struct Declared {
     table: Arc<KeyTable>,
     rest: Mutex<Rest>,
+    /// That the store was told of a round.
+    told: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +30,10 @@ struct Rest {
     besides: HashMap<KeyId, Beside>,
     /// Of which the store is not told yet, in the order in which they are to be told.
     untold: Vec<KeyId>,
+    /// How often the keys were replaced.
+    round: u64,
+    /// The round that the store was last told of whole.
+    round_told: u64,
 }
 
 /// What the file says of a key beside what the table takes.
@@ -53,7 +60,7 @@ pub fn record(key: FileKey, digester: &Digester) -> KeyRecord {
 impl Declared {
     /// The file's part of a table.
     pub fn new(table: Arc<KeyTable>) -> Self {
-        Self { table, rest: Mutex::default() }
+        Self { table, rest: Mutex::default(), told: Condvar::new() }
     }
 
     /// Brings the table to the keys of `file`, whole. Says how many changed.
@@ -88,6 +95,7 @@ impl Declared {
         untold.extend(besides.keys().chain(rest.besides.keys()).filter(|id| is_other(id)));
         rest.untold.extend(untold);
         rest.besides = besides;
+        rest.round += 1;
         Ok(count)
     }
 
@@ -137,9 +145,24 @@ impl Declared {
         Some(StoredKey { number: 0, record, details })
     }
 
-    /// Takes the keys of which the store is to be told.
-    pub fn take_untold(&self) -> Vec<KeyId> {
-        std::mem::take(&mut self.rest().untold)
+    /// Takes the keys of which the store is to be told, and the round that this completes.
+    pub fn take_untold(&self) -> (Vec<KeyId>, u64) {
+        let mut rest = self.rest();
+        (std::mem::take(&mut rest.untold), rest.round)
+    }
+
+    /// That the store was told of all that was taken with this round.
+    pub fn note_told(&self, round: u64) {
+        self.rest().round_told = round;
+        self.told.notify_all();
+    }
+
+    /// Blocks until the store is told of the keys in force now, for `patience` at most. Whether it is.
+    pub fn until_told(&self, patience: Duration) -> bool {
+        let rest = self.rest();
+        let round = rest.round;
+        let waited = self.told.wait_timeout_while(rest, patience, |rest| rest.round_told < round);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Of these the store is still to be told, before all others.

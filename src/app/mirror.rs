@@ -73,7 +73,8 @@ impl Mirror {
     /// The store does not take it; what it took until then stays.
     pub fn bring(&mut self) -> Result<usize, StoreFault> {
         let declared = Arc::clone(&self.declared);
-        let mut untold = Untold { ids: declared.take_untold().into(), declared: &declared };
+        let (ids, round) = declared.take_untold();
+        let mut untold = Untold { ids: ids.into(), declared: &declared };
         if !self.is_compared {
             self.compare(&mut untold.ids)?;
             self.is_compared = true;
@@ -89,6 +90,7 @@ impl Mirror {
             count += self.tell(&step).inspect_err(|fault| self.is_compared &= !fault.is_conflict())?;
             untold.ids.drain(..step.len());
         }
+        declared.note_told(round);
         Ok(count)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::admin::{Program, Readiness};
 use crate::app::reload::Reloader;
@@ -16,6 +17,9 @@ use crate::upstream::Routes;
 
 /// How often the books are read again where keys were used meanwhile.
 const LOOKS: usize = 5;
+
+/// How long an operator who reloads waits for the keys to be listed as they are in force.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the admin listener is told of the program.
 #[derive(Debug)]
@@ -74,7 +78,13 @@ impl Program for Running {
 
     fn reload(&self) -> Result<(), Vec<String>> {
         match &self.reloader {
-            Some(reloader) => reloader.reload(),
+            Some(reloader) => {
+                reloader.reload()?;
+                if !reloader.until_listed(TOLD_WITHIN) {
+                    tracing::info!("the keys of the file are in force, and not all of them listed yet");
+                }
+                Ok(())
+            }
             None => Err(vec!["this program runs without configuration files".to_owned()]),
         }
     }

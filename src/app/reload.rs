@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -125,6 +126,11 @@ impl Reloader {
             needs_restart: config::needs_restart(&self.started, &in_force),
         };
         verdict
+    }
+
+    /// Blocks until the keys of the file are listed as they are in force, for `patience` at most. Whether they are.
+    pub fn until_listed(&self, patience: Duration) -> bool {
+        self.declared.until_told(patience)
     }
 
     /// Why the files on disk are not the ones in force; `None` when they are.

@@ -70,7 +70,9 @@ fn row(number: i64, name: &str, version: u64) -> (i64, String, u64) {
 fn the_store_is_told_of_what_changed_in_the_order_of_the_file() {
     let mut bench = Bench::new();
     assert_eq!(bench.file(&[("b", '1', ""), ("a", '2', ""), ("c", '3', "metadata = { x = \"y\" }")]), 3);
+    assert!(!bench.declared.until_told(Duration::ZERO));
     assert_eq!(bench.mirror.bring(), Ok(3));
+    assert!(bench.declared.until_told(Duration::ZERO));
     assert_eq!(bench.kept(), [row(1, "b", 1), row(2, "a", 1), row(3, "c", 1)]);
     assert_eq!((bench.file(&[("b", '1', ""), ("a", '2', ""), ("c", '3', "")]), bench.mirror.bring()), (0, Ok(1)));
     assert_eq!(bench.file(&[("d", '1', ""), ("a", '2', "disabled = true"), ("c", '3', "")]), 3);

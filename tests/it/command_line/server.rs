@@ -190,6 +190,12 @@ async fn a_list_of_more_than_a_page_is_whole() {
 async fn a_reload_says_what_it_came_to() {
     let program = start().await;
     assert!(printed(&program, "reload").contains("applied        yes"));
+    for round in 0..10 {
+        let name = format!("filed-{round}");
+        program.write("keys.toml", &format!("[[keys]]\nname = \"{name}\"\nkey = \"a-secret-of-the-file\"\n"));
+        printed(&program, "reload");
+        assert!(printed(&program, "key list").contains(&name), "what is in force is listed");
+    }
     program.write("keys.toml", "[[keys]]\nname = \"filed\"\nkey = \"a-secret-of-the-file\"\nrpm_limit = 0\n");
     let refused = run(&program, "reload", "");
     assert_eq!(refused.status.code(), Some(1));
