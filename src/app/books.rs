@@ -311,16 +311,23 @@ pub fn restore(settings: &store::Settings, from: &Path) -> Result<Restored, Book
         fs::create_dir_all(folder).map_err(io).map_err(at(folder))?;
     }
     let beside = path.with_added_extension("restoring");
+    // A log of another copy, as a killed program leaves it, must not be taken for this one's.
+    let sweep = || ["-wal", "-shm"].map(|end| fs::remove_file(with_suffix(&beside, end)));
     let checked = || {
+        drop(sweep());
         copy(from, &beside).map_err(io)?;
+        // A copy that was made by hand has its latest in its log.
+        match copy(&with_suffix(from, "-wal"), &with_suffix(&beside, "-wal")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
         let copy = Embedded::open_filled(&beside)?;
         copy.books()?;
         Ok(())
     };
     let looked_at = checked();
-    // The log of the copy is in it by now; what is not needed any more must not be taken for another store's.
-    let swept = ["-wal", "-shm"].map(|end| fs::remove_file(with_suffix(&beside, end)));
-    drop(swept);
+    // The log of the copy is in it by now.
+    drop(sweep());
     looked_at.inspect_err(|_| drop(fs::remove_file(&beside))).map_err(at(from))?;
     let aside = set_aside(path).map_err(io).map_err(at(path))?;
     // In one step: at no moment is there no store, or one without its log.
@@ -410,6 +417,24 @@ mod tests {
     fn settings(path: &Path) -> store::Settings {
         let pepper = store::PepperSource::File(path.with_file_name("pepper"));
         store::Settings { backend: Backend::Sqlite(path.to_owned()), pepper }
+    }
+
+    #[test]
+    fn a_copy_made_by_hand_is_taken_with_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyward.db");
+        let (settings, by_hand) = (settings(&path), folder.path().join("by hand.db"));
+        let books = Books::open(&settings).unwrap();
+        books.store.write(Write::PepperMark([7; 32])).unwrap();
+        for end in ["", "-wal"] {
+            fs::copy(with_suffix(&path, end), with_suffix(&by_hand, end)).unwrap();
+        }
+        drop(books);
+        fs::remove_file(&path).unwrap();
+        restore(&settings, &by_hand).unwrap();
+        assert_eq!(Embedded::open_filled(&path).unwrap().pepper_mark().unwrap(), Some([7; 32]));
+        assert!(with_suffix(&by_hand, "-wal").exists(), "the copy stays as it is");
+        assert!(!with_suffix(&path, ".restoring-wal").exists());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! time shares one. Readers see what was last committed and never wait for the writer.
 
 mod audit;
+mod backup;
 mod block;
 mod books;
 mod change;
@@ -31,7 +32,6 @@ mod tidy;
 mod varint;
 mod writer;
 
-use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -194,25 +194,14 @@ impl Store for Embedded {
     }
 
     fn back_up(&self, to: &Path) -> Result<(), StoreFault> {
-        // Made here and not by SQLite, so that nobody else can read it at any moment, and nothing is written over.
-        let made = file::create_private(to).map_err(|error| file::fault(to, &error))?;
-        let copied = self.look_after().and_then(|()| self.readers.lent(|connection| copy(connection, to)));
-        let copied = copied.and_then(|()| {
-            let synced = made.sync_all().and_then(|()| file::sync_folder(to));
-            synced.map_err(|error| file::fault(to, &error))
-        });
-        if copied.is_err() {
-            // Half a copy is none.
-            let _may_be_gone = fs::remove_file(to);
-        }
-        copied
+        backup::make(to, |beside| {
+            self.look_after()?;
+            self.readers.lent(|connection| {
+                connection.execute("VACUUM INTO ?1", [beside])?;
+                Ok(())
+            })
+        })
     }
-}
-
-fn copy(connection: &Connection, to: &Path) -> Result<(), StoreFault> {
-    let path = to.to_str().ok_or_else(|| StoreFault::Unavailable("the path is not UTF-8".to_owned()))?;
-    connection.execute("VACUUM INTO ?1", [path])?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -109,8 +109,8 @@ impl Files {
     }
 }
 
-/// The file that SQLite keeps beside a database under this ending.
-fn beside(database: &Path, end: &str) -> PathBuf {
+/// The file beside another that has its name and this ending, as SQLite keeps them.
+pub(super) fn beside(database: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(database);
     name.push(end);
     name.into()
