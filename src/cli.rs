@@ -16,7 +16,7 @@ mod stdin;
 mod store;
 mod usage;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -203,7 +203,10 @@ pub fn run() -> ExitCode {
     if let Ok(Server { log: Log { log }, command: OnlyServe::Serve(serve) }) = Server::try_parse() {
         return ExitCode::from(serve.run(&log));
     }
-    let Cli { log: Log { log }, command } = Cli::parse();
+    let Cli { log: Log { log }, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return ExitCode::from(tell(&said)),
+    };
     let code = match command {
         Command::Serve(serve) => serve.run(&log),
         Command::Check { config, json } => check::check(&config, json),
@@ -223,6 +226,16 @@ pub fn run() -> ExitCode {
         Command::Version { json } => version(json),
     };
     ExitCode::from(code)
+}
+
+/// Prints help, or what is wrong with the command line; the exit code.
+fn tell(said: &clap::Error) -> u8 {
+    let code = u8::try_from(said.exit_code()).unwrap_or(NOT_IN_ORDER);
+    let printed = said.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        Err(error) if !said.use_stderr() => Failure::from(error).report(),
+        _ => code,
+    }
 }
 
 fn code(result: Result<u8, Failure>) -> u8 {

@@ -7,7 +7,7 @@ use super::client::{Call, Client, Query, Server, strange};
 use super::failure::Failure;
 use super::key::resolve;
 use super::output::{Column, Grid, Screen, plain, second_of, text_of, write, write_json};
-use super::usage::instant;
+use super::usage::{instant, period};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -60,8 +60,9 @@ impl Audit {
         query.add("key_id", id);
         query.add("operator", self.operator.as_deref());
         query.add("action", self.action.as_deref());
-        query.add("from", instant("--from", self.from.as_deref())?);
-        query.add("to", instant("--to", self.to.as_deref())?);
+        let (from, to) = period(self.from.as_deref(), self.to.as_deref())?;
+        query.add("from", from.map(instant));
+        query.add("to", to.map(instant));
         query.add("limit", Some(self.limit.to_string()));
         let answer = client.call(&Call::get(query.behind("/api/v1/gateway/audit")))?;
         if self.json {

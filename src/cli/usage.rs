@@ -65,8 +65,9 @@ impl Asked {
     /// The parameters of the question.
     pub fn query(&self) -> Result<Query, Failure> {
         let mut query = Query::default();
-        query.add("from", instant("--from", self.from.as_deref())?);
-        query.add("to", instant("--to", self.to.as_deref())?);
+        let (from, to) = period(self.from.as_deref(), self.to.as_deref())?;
+        query.add("from", from.map(instant));
+        query.add("to", to.map(instant));
         query.add("group_by", self.by.as_deref());
         Ok(query)
     }
@@ -91,14 +92,25 @@ impl Asked {
 }
 
 /// A moment as the API takes it.
-pub fn instant(flag: &str, text: Option<&str>) -> Result<Option<String>, Failure> {
-    Ok(past(flag, text)?.map(|moment| moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
+pub fn instant(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// A moment of the past, if a flag names one.
-pub fn past(flag: &str, text: Option<&str>) -> Result<Option<Timestamp>, Failure> {
-    let moment = text.map(|text| moment(text, Way::Back, now())).transpose();
-    moment.map_err(|why| Failure::NotInOrder(format!("{flag} {why}")))
+/// The time that `--from` and `--to` name, as far as they do.
+///
+/// # Errors
+/// One of them is no moment, or the first is not before the second.
+pub fn period(from: Option<&str>, to: Option<&str>) -> Result<(Option<Timestamp>, Option<Timestamp>), Failure> {
+    let now = now();
+    let past = |flag: &str, text: Option<&str>| {
+        let moment = text.map(|text| moment(text, Way::Back, now)).transpose();
+        moment.map_err(|why| Failure::NotInOrder(format!("{flag} {why}")))
+    };
+    let (from, to) = (past("--from", from)?, past("--to", to)?);
+    if from.zip(to).is_some_and(|(from, to)| from >= to) {
+        return Err(Failure::NotInOrder("--from has to be before --to: 7d is earlier than 1d".to_owned()));
+    }
+    Ok((from, to))
 }
 
 /// The members of a row that are shown, in this order, and what stands above them.
@@ -168,9 +180,18 @@ search        12    900       0  key_disabled=1, rpm_limit=3                8.0
 
     #[test]
     fn moments_of_the_past_are_written_as_the_api_takes_them() {
-        assert_eq!(instant("--from", None), Ok(None));
-        assert_eq!(instant("--from", Some("2027-01-01")), Ok(Some("2027-01-01T00:00:00Z".to_owned())));
-        let wrong = instant("--from", Some("yesterday"));
+        assert_eq!(period(None, None), Ok((None, None)));
+        let (from, to) = period(Some("2027-01-01"), Some("2027-01-02")).unwrap();
+        assert_eq!(
+            [from, to].map(|moment| moment.map(instant)),
+            ["01", "02"].map(|day| Some(format!("2027-01-{day}T00:00:00Z")))
+        );
+        for (from, to) in [("2027-01-02", "2027-01-01"), ("1d", "7d"), ("7d", "7d")] {
+            assert!(
+                matches!(period(Some(from), Some(to)), Err(Failure::NotInOrder(why)) if why.contains("before --to"))
+            );
+        }
+        let wrong = period(Some("yesterday"), None);
         assert!(matches!(wrong, Err(Failure::NotInOrder(why)) if why.starts_with("--from `yesterday`")));
     }
 }

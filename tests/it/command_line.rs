@@ -149,6 +149,9 @@ fn output_that_cannot_be_written_is_a_failure_and_no_panic() {
         &["key", "hash", "--generate"],
         &["man"],
         &["completions", "bash"],
+        &["--help"],
+        &["key", "delete", "--help"],
+        &["--version"],
     ] {
         let full = fs::File::options().write(true).open("/dev/full").expect("the full device");
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));

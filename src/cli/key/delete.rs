@@ -35,18 +35,14 @@ impl Delete {
             stdin::is_somebody_there()?;
         }
         let client = Client::new(&self.server)?;
-        // All are found before the first is deleted.
-        let ids = self.keys.iter().map(|key| resolve::id(&client, key)).collect::<Result<Vec<_>, _>>()?;
+        let ids = resolve::ids(&client, &self.keys)?;
         if !self.yes {
-            let named = self
-                .keys
-                .iter()
-                .zip(&ids)
-                .map(|(key, id)| if key == id { id.clone() } else { format!("{} ({id})", plain(key)) });
+            let named =
+                ids.iter().map(|(id, key)| if key == id { id.clone() } else { format!("{} ({id})", plain(key)) });
             let named = named.collect::<Vec<_>>().join(", ");
             stdin::confirm(&format!("Delete {named}? The secret stops working at once, for good."))?;
         }
-        for id in ids {
+        for (id, _) in ids {
             client.call(&Call::new(Method::DELETE, path_of(&id, "")))?;
             match (self.form.json, self.form.quiet) {
                 (true, _) => write_json(&json!({ "id": id, "deleted": true }).to_string())?,

@@ -31,6 +31,21 @@ pub fn id(client: &Client, named: &str) -> Result<String, Failure> {
     sought.id()
 }
 
+/// The ids of several, each once however often it is named, and as whom it was named first. All are found before anything is done to the first.
+///
+/// # Errors
+/// As those of one.
+pub fn ids<'a>(client: &Client, named: &'a [String]) -> Result<Vec<(String, &'a str)>, Failure> {
+    let mut ids: Vec<(String, &str)> = Vec::new();
+    for named in named {
+        let id = id(client, named)?;
+        if ids.iter().all(|(known, _)| *known != id) {
+            ids.push((id, named));
+        }
+    }
+    Ok(ids)
+}
+
 /// A key that somebody has named otherwise than by its id.
 #[derive(Debug)]
 pub struct Sought<'a> {

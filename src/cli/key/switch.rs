@@ -25,9 +25,7 @@ impl Switch {
     /// `action` is the last step of the path.
     pub fn run(&self, action: &str) -> Result<(), Failure> {
         let client = Client::new(&self.server)?;
-        // All are found before the first is changed.
-        let ids = self.keys.iter().map(|key| resolve::id(&client, key)).collect::<Result<Vec<_>, _>>()?;
-        for id in ids {
+        for (id, _) in resolve::ids(&client, &self.keys)? {
             show::key(&client.call(&Call::put(path_of(&id, &format!("/{action}"))))?, self.form)?;
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::cli::failure::Failure;
 use crate::cli::key::resolve::Sought;
 use crate::cli::moment::now;
 use crate::cli::output::{Column, Grid, Screen, second_of, text_of, write};
-use crate::cli::usage::{figure, past};
+use crate::cli::usage::{figure, period};
 use crate::cli::{OK, code};
 use crate::ledger::Entry;
 use crate::store::Settings;
@@ -118,15 +118,11 @@ impl Records {
     }
 
     fn time(&self) -> Result<(i64, i64), Failure> {
-        let to = past("--to", self.to.as_deref())?.map(|to| to.as_millisecond());
-        let from = past("--from", self.from.as_deref())?.map(|from| from.as_millisecond());
+        let (from, to) = period(self.from.as_deref(), self.to.as_deref())?;
+        let (from, to) = (from.map(|from| from.as_millisecond()), to.map(|to| to.as_millisecond()));
+        let day_before = || to.unwrap_or(now().as_millisecond()).saturating_sub(DAY_MS);
         // What a clock set back has left in the future is there as well, if nobody says up to when.
-        let end_ms = to.unwrap_or(i64::MAX);
-        let from_ms = from.unwrap_or_else(|| to.unwrap_or(now().as_millisecond()).saturating_sub(DAY_MS));
-        if from_ms < end_ms {
-            return Ok((from_ms, end_ms));
-        }
-        Err(Failure::NotInOrder("--from has to be before --to: 7d is earlier than 1d".to_owned()))
+        Ok((from.unwrap_or_else(day_before), to.unwrap_or(i64::MAX)))
     }
 
     fn text(&self, entries: &[Entry]) -> String {

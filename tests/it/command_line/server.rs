@@ -101,7 +101,7 @@ async fn a_key_lives_from_create_to_delete_by_command() {
     printed(&program, "key enable demo");
     assert_eq!(status_of(&program, &second).await, 200, "the very next request");
     assert_eq!(run(&program, "key delete demo", "y\n").status.code(), Some(2), "nobody is there to confirm");
-    printed(&program, "key delete demo --yes");
+    assert_eq!(printed(&program, "key delete demo demo --yes").lines().count(), 1, "one key, named twice");
     assert_eq!(status_of(&program, &second).await, 401, "the very next request");
     assert_eq!(run(&program, "key show demo", "").status.code(), Some(1));
     let filed = run(&program, "key delete filed --yes", "");
@@ -159,6 +159,16 @@ async fn questions_about_keys_are_answered_with_the_servers_numbers() {
     let audit = printed(&program, "audit --action key.create");
     assert!(audit.contains("key.create") && audit.contains("name: asked") && !audit.contains(&secret), "{audit}");
     assert_eq!(json_of(&program, "audit --key asked --operator ops")["items"][0]["action"], "key.create");
+}
+
+#[tokio::test]
+async fn a_time_that_ends_before_it_begins_is_refused() {
+    let program = start().await;
+    for line in ["usage", "key usage filed", "audit"] {
+        let wrong = run(&program, &format!("{line} --from 1d --to 7d"), "");
+        assert_eq!(wrong.status.code(), Some(2), "{line}");
+        assert!(stderr(&wrong).contains("--from has to be before --to"), "{}", stderr(&wrong));
+    }
 }
 
 #[tokio::test]
