@@ -36,7 +36,7 @@ pub struct Reloader {
 /// Who else is told of a reload.
 #[derive(Debug, Clone)]
 pub struct Told {
-    /// Closed while it runs, so that no operator changes a key meanwhile.
+    /// Closed while it puts in force what it has read, so that no operator changes a key meanwhile.
     pub gate: Gate,
     /// Whose tokens may be others afterwards.
     pub operators: Arc<Operators>,
@@ -95,7 +95,6 @@ impl Reloader {
 
     fn reload_once(&self) -> Result<(), Refused> {
         let mut in_force = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let _closed = self.others.gate.close();
         let verdict = self.read_and_apply(&mut in_force);
         let metrics = &self.plane.metrics;
         match &verdict {
@@ -162,6 +161,8 @@ impl Reloader {
         let env = |name: &str| std::env::var(name).ok();
         let (config, keys) =
             config::load_all(&self.path, in_force.keys_file.as_deref(), &env).map_err(|faults| told(&faults))?;
+        // Not before: what holds up the files, as a file system that is gone, is not to hold up operators too.
+        let _closed = self.others.gate.close();
         // Compared with the start and not with the last reload, so that a change is told until it is in force.
         for setting in config::needs_restart(&self.started, &config) {
             tracing::warn!(setting, "differs from what the program started with; takes effect only at the next start");

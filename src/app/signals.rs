@@ -61,7 +61,8 @@ impl Signals {
         self.is_to_end = true;
     }
 
-    /// Reloads when asked or when a file changed, until something else is asked. Whoever stops waiting misses nothing.
+    /// Reloads when asked or when a file changed, until something else is asked. Whoever stops waiting misses nothing but the end of a reload
+    /// that is under way.
     pub(super) async fn next(&mut self, reloads: &mut Option<Reloads>) -> Asked {
         if std::mem::take(&mut self.is_to_end) {
             return Asked::End;
@@ -83,7 +84,12 @@ impl Signals {
             if let Some(reloads) = reloads {
                 tracing::info!(why, "reloading");
                 service_manager::reloading();
-                reloads.reload().await;
+                // What holds up the files, as a file system that is gone, is not to hold up the end.
+                tokio::select! {
+                    () = reloads.reload() => {}
+                    _ = self.term.recv() => return Asked::End,
+                    _ = self.int.recv() => return Asked::End,
+                }
                 service_manager::ready();
             }
         }

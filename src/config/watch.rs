@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -41,16 +41,15 @@ const MOST_LINKS: usize = 40;
 #[derive(Debug)]
 pub struct WatchGuard {
     orders: Orders,
-    thread: Option<JoinHandle<()>>,
+    /// Whether it has ended. Locked while `on_change` runs.
+    is_over: Arc<Mutex<bool>>,
 }
 
 impl Drop for WatchGuard {
     fn drop(&mut self) {
+        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        // The thread is not waited for: it may be held up by the file system that it looks at.
         self.orders.send(Signal::Stop);
-        if let Some(thread) = self.thread.take() {
-            // A panic in it was told when it happened.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -83,12 +82,20 @@ pub fn watch(seen: Seen, on_change: impl Fn() + Send + 'static) -> io::Result<Wa
     look.follow();
     // What changed since it was seen is told by no event.
     orders.send(Signal::Touched);
-    let thread = std::thread::Builder::new().name("keyward-watch".to_owned()).spawn(move || {
+    let is_over = Arc::new(Mutex::new(false));
+    let ended = Arc::clone(&is_over);
+    let tell = move || {
+        let is_over = ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_over {
+            on_change();
+        }
+    };
+    std::thread::Builder::new().name("keyward-watch".to_owned()).spawn(move || {
         // What it finds is put in force on this thread, and somebody may be waiting for a key to be shut out.
         background::give_way(background::BOOKS);
-        run(&mut look, &signals, &on_change);
+        run(&mut look, &signals, &tell);
     })?;
-    Ok(WatchGuard { orders, thread: Some(thread) })
+    Ok(WatchGuard { orders, is_over })
 }
 
 fn run(look: &mut Look, signals: &Signals, on_change: &impl Fn()) {
