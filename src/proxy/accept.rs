@@ -127,7 +127,10 @@ impl Accepting {
             }
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                _ = is_open.wait_for(|is_open| !*is_open) => continue,
+                shut = is_open.wait_for(|is_open| !*is_open) => match shut {
+                    Ok(_) => continue,
+                    Err(_) => return,
+                },
             };
             match accepted {
                 Ok((stream, peer)) => self.seat(stream, peer),
