@@ -39,14 +39,20 @@ pub fn get(path: &str, key: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: proxy\r\nauthorization: Bearer {key}\r\n\r\n").into_bytes()
 }
 
-/// Waits until `count` has not moved for a while.
+/// Waits until `count` has not moved for a while in which the machine has.
 pub async fn still(count: &std::sync::atomic::AtomicUsize) -> usize {
+    const STEP: std::time::Duration = std::time::Duration::from_millis(25);
     let (mut last, mut quiet) = (0, 0);
     while quiet < 8 {
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        let began = program::Stopwatch::start();
+        tokio::time::sleep(STEP).await;
         let now = count.load(std::sync::atomic::Ordering::SeqCst);
-        quiet = if now == last && now > 0 { quiet + 1 } else { 0 };
-        last = now;
+        if now != last || now == 0 {
+            (last, quiet) = (now, 0);
+        } else if began.elapsed() < 2 * STEP {
+            // A step that took longer says that nobody ran, and nothing of whether there is more to come.
+            quiet += 1;
+        }
     }
     last
 }
