@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use keyward::clock::Clock;
-use keyward::ledger::{Counted, Entry, Journal, Ledger, Opening, Outcome, Settings};
+use keyward::ledger::{Counted, Entry, Hold, Journal, Ledger, Opening, Outcome, Settings};
 use keyward::limits::QuotaCount;
 use keyward::policy::{DialectName, Endpoint, Usage};
 use keyward::store::Store;
@@ -63,8 +63,8 @@ impl Place {
             told.fetch_add(1, Ordering::Relaxed);
         });
         let clock = Clock::system();
-        let ledger =
-            Ledger::open(Opening { folder: &folder, settings, store, clock, metrics, counted, is_paused: false });
+        let hold = Hold::take(&folder).expect("a folder");
+        let ledger = Ledger::open(Opening { hold, settings, store, clock, metrics, counted, is_paused: false });
         (ledger.expect("a ledger"), left.load(Ordering::Relaxed))
     }
 }

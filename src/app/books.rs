@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::app::holds::Holds;
+use crate::app::open::StartFault;
+use crate::app::pepper;
 use crate::app::time_mark::TimeMark;
 use crate::clock::Clock;
 use crate::keys::change::{ChangeRefused, KeyChange, Source};
-use crate::keys::secret::Digester;
+use crate::keys::secret::{Digester, Pepper};
 use crate::keys::table::{KeyTable, Remembered};
 use crate::ledger::{self, Counted, Hold, Ledger, LedgerFault, Opening};
 use crate::store::embedded::{Embedded, Glance};
-use crate::store::{self, Backend, KeyState, Store, StoreFault, StoredKey, Switch, Write};
+use crate::store::{self, Backend, KeyState, PepperSource, Store, StoreFault, StoredKey, Switch, Write};
 use crate::telemetry::metrics::LedgerMetrics;
 use crate::units::KeyId;
 
@@ -40,6 +42,15 @@ pub enum BooksFault {
         /// Where it is.
         path: String,
     },
+    /// There is no pepper, and keys were kept under one: another would recognise none of them.
+    #[error(
+        "{path}: its keys were made with a pepper that is not there any more; put back what [storage] pepper names, from its \
+         backup or by mounting it"
+    )]
+    NoPepper {
+        /// Where it is.
+        path: String,
+    },
     /// Two keys want one secret.
     #[error("the keys of the store: {0}")]
     Keys(#[from] ChangeRefused),
@@ -60,6 +71,8 @@ fn advice(fault: &StoreFault) -> &'static str {
 /// What the ledger is opened with.
 #[derive(Debug)]
 pub struct LedgerOpening {
+    /// The right to the store.
+    pub hold: Hold,
     /// What every key has used is told there.
     pub keys: Arc<KeyTable>,
     /// How the ledger works.
@@ -94,6 +107,14 @@ impl Books {
         Ok(Self { store: Arc::new(store), path: path.clone() })
     }
 
+    /// Takes the right to be the one program on it, which whatever is made or changed at a start is made under.
+    ///
+    /// # Errors
+    /// Another program has it, or the folder of the journals cannot be made.
+    pub fn hold(&self) -> Result<Hold, BooksFault> {
+        Ok(Hold::take(&Self::journals_of(&self.path))?)
+    }
+
     /// Opens the store again after it was closed.
     ///
     /// # Errors
@@ -102,6 +123,20 @@ impl Books {
         let store = Embedded::open(&self.path).map_err(|fault| self.fault(fault))?;
         self.store.open(Arc::new(store));
         Ok(())
+    }
+
+    /// The pepper to be used with it: the one there is, and a new one only for a store that has never had one.
+    ///
+    /// # Errors
+    /// It is gone, cannot be read or made, or the store cannot be read.
+    pub fn pepper(&self, source: &PepperSource) -> Result<Pepper, StartFault> {
+        if let Some(pepper) = pepper::existing(source)? {
+            return Ok(pepper);
+        }
+        match self.store.pepper_mark().map_err(|fault| self.fault(fault))? {
+            Some(_) => Err(BooksFault::NoPepper { path: self.path.display().to_string() }.into()),
+            None => Ok(pepper::load(source)?),
+        }
     }
 
     /// Makes sure that its keys are those of this pepper: under another one nobody's secret would be recognised. The first pepper it meets is
@@ -150,8 +185,11 @@ impl Books {
         match look() {
             Ok(Some((filled, known))) => {
                 filled?;
-                let is_own = known.is_none_or(|known| digester.is_some_and(|digester| mark(digester) == known));
-                if is_own { Ok(None) } else { Err(BooksFault::OtherPepper { path: shown }) }
+                match (known, digester.map(mark)) {
+                    (Some(_), None) => Err(BooksFault::NoPepper { path: shown }),
+                    (Some(known), Some(own)) if known != own => Err(BooksFault::OtherPepper { path: shown }),
+                    _ => Ok(None),
+                }
             }
             Ok(None) => Ok(Some(format!("{shown}: the store is brought up to this version by the next start"))),
             Err(fault @ (StoreFault::Damaged(_) | StoreFault::Newer { .. })) => {
@@ -167,20 +205,19 @@ impl Books {
     /// # Errors
     /// The store cannot be read, or the journals.
     pub fn open_ledger(&self, opening: LedgerOpening) -> Result<Ledger, BooksFault> {
-        let LedgerOpening { keys, settings, clock, metrics, holds, is_paused } = opening;
+        let LedgerOpening { hold, keys, settings, clock, metrics, holds, is_paused } = opening;
         let mut states: Vec<(KeyId, KeyState)> = Vec::new();
         self.store.load_states(&mut |id, state| states.push((id, state))).map_err(|fault| self.fault(fault))?;
         for (id, state) in states {
             keys.restore(id, &remembered(state));
         }
-        let folder = Self::journals_of(&self.path);
         let store: Arc<dyn Store> = Arc::<Switch>::clone(&self.store);
         let counted = Counted::by(move |entry| {
             let previous = entry.previous_secret.map(|tag| (tag, u64::from(entry.requests)));
             keys.count_elsewhere(entry.key, entry.counted(), entry.at_unix_ms, previous);
             holds.settled(entry.key, entry.units);
         });
-        Ok(Ledger::open(Opening { folder: &folder, settings, store, clock, metrics, counted, is_paused })?)
+        Ok(Ledger::open(Opening { hold, settings, store, clock, metrics, counted, is_paused })?)
     }
 
     /// Where the latest time that was certain is kept.

@@ -102,10 +102,12 @@ pub fn open(
     files: Option<Files>,
     held: Option<Held>,
 ) -> Result<Opened, StartFault> {
-    let digester = Digester::new(&pepper::load(&config.storage.pepper)?);
     reload::log_warnings(&config, &keys);
     let (table, metrics) = (Arc::new(KeyTable::new()), Metrics::new());
     let books = Books::open(&config.storage)?;
+    // Before anything is made: of two that begin at once one makes the pepper, and the other does not start.
+    let hold = books.hold()?;
+    let digester = Digester::new(&books.pepper(&config.storage.pepper)?);
     let time_mark = books.time_mark();
     let clock = Clock::system().guarded(time_mark.read());
     books.recognise(&digester)?;
@@ -116,6 +118,7 @@ pub fn open(
     let is_paused = held.is_some();
     let holds = Arc::new(Holds::take(Arc::clone(&table), held.unwrap_or_default()));
     let ledger = books.open_ledger(LedgerOpening {
+        hold,
         keys: Arc::clone(&table),
         settings: config.ledger.clone(),
         clock: clock.clone(),

@@ -71,12 +71,20 @@ fn make(path: &Path) -> io::Result<Vec<u8>> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     let text = Pepper::generate().expose().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
-    // Written beside and renamed, so that a crash leaves either no pepper or a whole one.
-    let beside = path.with_extension("new");
+    // Written beside and given its name when it is whole: a crash leaves either no pepper or a whole one.
+    let beside = path.with_added_extension(format!("{}.new", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(&text)?;
     file.sync_all()?;
-    fs::rename(&beside, path)?;
+    let named = fs::hard_link(&beside, path);
+    let text = match named {
+        Ok(()) => text,
+        // Programs on other stores may share the file: the first of them has made it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::read(path)?,
+        // A file system without second names.
+        Err(_) => fs::rename(&beside, path).map(|()| text)?,
+    };
+    let _renamed = fs::remove_file(&beside);
     // Keys are made under it: they must not outlive it.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(folder)?.sync_all()?;

@@ -72,7 +72,8 @@ pub enum LedgerFault {
 /// the process.
 #[derive(Debug)]
 pub struct Hold {
-    _folder: File,
+    folder: PathBuf,
+    _locked: File,
 }
 
 impl Hold {
@@ -86,7 +87,7 @@ impl Hold {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
         let opened = File::open(folder).map_err(fault)?;
         match opened.try_lock() {
-            Ok(()) => Ok(Self { _folder: opened }),
+            Ok(()) => Ok(Self { folder: folder.to_owned(), _locked: opened }),
             Err(TryLockError::WouldBlock) => Err(LedgerFault::Held { path: path() }),
             Err(TryLockError::Error(error)) => Err(fault(error)),
         }
@@ -133,9 +134,9 @@ impl fmt::Debug for Counted {
 
 /// What a ledger is opened with.
 #[derive(Debug)]
-pub struct Opening<'a> {
-    /// Where its journals are; made when missing.
-    pub folder: &'a Path,
+pub struct Opening {
+    /// The right to the store, and the folder where its journals are.
+    pub hold: Hold,
     /// How it works.
     pub settings: Settings,
     /// What it drains into.
@@ -162,12 +163,12 @@ impl Ledger {
     /// it is drained like any other.
     ///
     /// # Errors
-    /// Another program runs on it, or the folder or the store cannot be read or written.
-    pub fn open(opening: Opening<'_>) -> Result<Self, LedgerFault> {
-        let Opening { folder, settings, store, clock, metrics, counted, is_paused } = opening;
+    /// The folder or the store cannot be read or written.
+    pub fn open(opening: Opening) -> Result<Self, LedgerFault> {
+        let Opening { hold, settings, store, clock, metrics, counted, is_paused } = opening;
+        let folder = hold.folder.clone();
         let fault = |error| LedgerFault::Folder { path: folder.display().to_string(), error };
-        let hold = Hold::take(folder)?;
-        let mut others = Others::in_folder(folder);
+        let mut others = Others::in_folder(&folder);
         let drained = store.drained()?;
         let found = others.look(&[], &mut || Ok(drained.clone()), &mut |entry| counted.tell(entry)).map_err(fault)?;
         drain::report(&found, &metrics);
@@ -181,7 +182,7 @@ impl Ledger {
             journals: Arc::clone(&journals),
             others,
             counted,
-            folder: folder.to_owned(),
+            folder: folder.clone(),
             is_paused,
             rounds: rounds.clone(),
             sums: Arc::clone(&sums),
@@ -200,7 +201,7 @@ impl Ledger {
             spawn("keyward-ledger", move || drain.run(rest, &ordered)).map_err(fault)?,
         ];
         Ok(Self {
-            folder: folder.to_owned(),
+            folder: folder.clone(),
             settings,
             journals,
             sums,

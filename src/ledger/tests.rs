@@ -52,7 +52,8 @@ impl Bench {
         let tell = Arc::clone(&told);
         let counted = Counted::by(move |entry| tell.lock().unwrap().push(entry.clone()));
         let (clock, metrics) = (Clock::system(), self.metrics.clone());
-        let ledger = Ledger::open(Opening { folder: &folder, settings, store, clock, metrics, counted, is_paused });
+        let hold = Hold::take(&folder).unwrap();
+        let ledger = Ledger::open(Opening { hold, settings, store, clock, metrics, counted, is_paused });
         (ledger.unwrap(), told)
     }
 
@@ -142,17 +143,7 @@ fn a_store_has_one_program_at_a_time() {
     let bench = Bench::new();
     let folder = bench.folder.path().join("journals");
     let (ledger, _) = bench.ledger(ROOMY);
-    let store: Arc<dyn Store> = Arc::<Embedded>::clone(&bench.store);
-    let second = Ledger::open(Opening {
-        folder: &folder,
-        settings: Settings::default(),
-        store,
-        clock: Clock::system(),
-        metrics: bench.metrics.clone(),
-        counted: Counted::by(|_| {}),
-        is_paused: false,
-    });
-    assert!(matches!(second, Err(LedgerFault::Held { .. })));
+    assert!(matches!(Hold::take(&folder), Err(LedgerFault::Held { .. })));
     drop(ledger);
     bench.ledger(ROOMY).0.close().unwrap();
 }

@@ -84,12 +84,13 @@ async fn a_check_says_what_of_the_store_would_end_a_start() {
     running.kill();
     fs::rename(running.path("pepper"), running.path("pepper.away")).expect("moved");
     let (code, faults) = verdict(&running);
-    assert!(code == Some(2) && faults[0].contains("another pepper"), "{faults:#?}");
-    assert!(!running.path("pepper").exists(), "a check makes nothing");
+    assert!(code == Some(2) && faults[0].contains("pepper that is not there any more"), "{faults:#?}");
+    let start = command(running.home.path(), &["serve", "--config", "keyward.toml"]).output().expect("the binary runs");
+    let told = String::from_utf8_lossy(&start.stderr).into_owned();
+    assert!(start.status.code() == Some(2) && told.contains(&faults[0]), "{told}");
+    assert!(!running.path("pepper").exists(), "neither makes another");
     fs::rename(running.path("pepper.away"), running.path("pepper")).expect("moved");
-    for log in ["keyward.db-wal", "keyward.db-shm"] {
-        fs::remove_file(running.path(log)).expect("that of a killed program");
-    }
+    assert!(!running.path("keyward.db-wal").exists(), "a start that fails leaves the store whole");
     fs::write(running.path("keyward.db"), "no database, and long enough to be looked at").expect("written");
     let (code, faults) = verdict(&running);
     assert!(code == Some(2) && faults[0].contains("damaged"), "{faults:#?}");

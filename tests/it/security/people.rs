@@ -8,7 +8,7 @@ use std::process::Stdio;
 use keyward::config;
 use serde_json::Value;
 
-use crate::harness::program::{Running, command};
+use crate::harness::program::{PATIENCE, Running, Stopwatch, command};
 use crate::harness::{self, Client, Proxy};
 
 const SECRET: &str = "people-secret-000001";
@@ -66,6 +66,40 @@ async fn no_two_programs_begin_with_the_same_secret() {
             one.admin
         );
         assert_eq!(Client::once(one.admin, asked.as_bytes()).await.status, 401, "{token:?}");
+    }
+}
+
+#[test]
+fn of_two_programs_that_begin_at_once_on_a_store_one_runs_and_its_pepper_is_the_one_there() {
+    for round in 0..8 {
+        let home = tempfile::tempdir().expect("a directory");
+        fs::write(home.path().join("keyward.toml"), CONFIG).expect("written");
+        fs::write(home.path().join("keys.toml"), Proxy::keys_of(&[("a", SECRET, "")])).expect("written");
+        let log = || fs::OpenOptions::new().create(true).append(true).open(home.path().join("log")).expect("a log");
+        let [mut one, mut other] = ["one", "other"].map(|ready| {
+            let line = ["serve", "--config", "keyward.toml", "--ready-file", ready];
+            command(home.path(), &line).stdout(Stdio::null()).stderr(log()).spawn().expect("it starts")
+        });
+        let began = Stopwatch::start();
+        let told = || fs::read_to_string(home.path().join("log")).expect("the log");
+        let (loser, mut winner) = loop {
+            match (one.try_wait().expect("a child"), other.try_wait().expect("a child")) {
+                (Some(status), None) => break (status, other),
+                (None, Some(status)) => break (status, one),
+                (None, None) => assert!(began.elapsed() < PATIENCE, "round {round}: both run: {}", told()),
+                (Some(_), Some(_)) => panic!("round {round}: neither runs: {}", told()),
+            }
+            std::thread::yield_now();
+        };
+        assert!(!loser.success() && told().contains("another program"), "round {round}: {}", told());
+        while !["one", "other"].iter().any(|ready| home.path().join(ready).exists()) {
+            assert!(began.elapsed() < PATIENCE, "round {round}: {}", told());
+            std::thread::yield_now();
+        }
+        winner.kill().expect("killed");
+        winner.wait().expect("ended");
+        let check = command(home.path(), &["check", "--config", "keyward.toml"]).output().expect("the binary runs");
+        assert!(check.status.success(), "round {round}: {}", String::from_utf8_lossy(&check.stderr));
     }
 }
 
