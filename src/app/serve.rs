@@ -36,6 +36,9 @@ const LINGER: Duration = Duration::from_secs(5);
 /// The same of a process that ends: for what was on its way when it stopped accepting.
 const LINGER_AT_THE_END: Duration = Duration::from_millis(500);
 
+/// How long it may take to settle what is cut, where the end is to be at once.
+const CUT_WITHIN: Duration = Duration::from_secs(2);
+
 /// What the command line says of a start.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -252,6 +255,9 @@ async fn until_end(
                         thread = server.died() => return Ok(without(&thread, server, signals, reloads).await),
                     }
                 }
+                // Of the sockets for clients the acceptor's own are left, which it closes: whoever connects is refused and not left waiting.
+                let _operators = giver.admin_is_open.clone();
+                drop(giver);
                 return Ok(Ended { outcome: drain(server, LINGER_AT_THE_END, signals, reloads).await, _handed: None });
             }
             Ok(Asked::HandOver) => {
@@ -354,7 +360,8 @@ fn write_ready(path: &Path, data: &[Address], admin: &Address) -> std::io::Resul
 /// Lets running requests end; a second signal cuts them.
 async fn drain(server: Server, linger: Duration, signals: &mut Signals, reloads: &mut Option<Reloads>) -> Outcome {
     tracing::info!("draining");
-    let (tell, told) = oneshot::channel();
+    let cut = server.cut();
+    let (tell, mut told) = oneshot::channel();
     // A thread that nothing waits for: a blocking task of the runtime would hold up an end that is to be at once.
     let draining = thread::Builder::new().name("keyward-drain".to_owned()).spawn(move || {
         let _ = tell.send(server.drain_slowly(linger));
@@ -364,10 +371,15 @@ async fn drain(server: Server, linger: Duration, signals: &mut Signals, reloads:
         return Outcome::Cut;
     }
     tokio::select! {
-        ended = told => match ended {
+        ended = &mut told => match ended {
             Ok(true) => Outcome::Drained,
             Ok(false) | Err(_) => Outcome::Cut,
         },
-        () = signals.next_end_reading(reloads) => Outcome::Cut,
+        () = signals.next_end_reading(reloads) => {
+            cut.now();
+            // Everybody pays for what they had until now.
+            let _settled = tokio::time::timeout(CUT_WITHIN, told).await;
+            Outcome::Cut
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
+use tokio::time::timeout;
 
 use crate::limits::attempts::Client;
 use crate::listen::{Loose, Open, Stream};
@@ -19,6 +20,21 @@ use crate::telemetry::metrics::Reason;
 
 /// The rest after a connection that could not be accepted.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Before a listener is closed: how long nobody has to have come, and how long that is waited for.
+const CLOSING_REST: Duration = Duration::from_millis(10);
+const CLOSING: Duration = Duration::from_millis(100);
+
+/// What becomes of clients who connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// They wait in the kernel's queue.
+    Shut,
+    /// They are accepted.
+    Open,
+    /// They are refused, but for those who wait already: nobody listens any more.
+    Closed,
+}
 
 /// One worker as the acceptor sees it.
 pub(super) struct Seat {
@@ -97,8 +113,7 @@ pub(super) struct Accepting {
     pub(super) plane: Arc<Plane>,
     pub(super) seats: Vec<Seat>,
     pub(super) places: Arc<Places>,
-    /// While it is `false`, whoever connects waits in the kernel's queue.
-    pub(super) is_open: watch::Receiver<bool>,
+    pub(super) entry: watch::Receiver<Entry>,
     pub(super) draining: watch::Receiver<bool>,
 }
 
@@ -120,14 +135,16 @@ impl Accepting {
     }
 
     async fn accept(self: Rc<Self>, listener: Open) {
-        let mut is_open = self.is_open.clone();
+        let mut entry = self.entry.clone();
         loop {
-            if is_open.wait_for(|is_open| *is_open).await.is_err() {
-                return; // the server is gone, and with it everything
+            // The server is gone, and with it everything.
+            let Ok(now) = entry.wait_for(|entry| *entry != Entry::Shut).await.map(|entry| *entry) else { return };
+            if now == Entry::Closed {
+                break;
             }
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                shut = is_open.wait_for(|is_open| !*is_open) => match shut {
+                other = entry.wait_for(|entry| *entry != Entry::Open) => match other {
                     Ok(_) => continue,
                     Err(_) => return,
                 },
@@ -141,6 +158,16 @@ impl Accepting {
                 }
             }
         }
+        // With the listener those are reset who have connected and were not accepted.
+        let waiting = async {
+            while let Ok(Ok((stream, peer))) = timeout(CLOSING_REST, listener.accept()).await {
+                self.seat(stream, peer);
+            }
+        };
+        let _too_many = timeout(CLOSING, waiting).await;
+        drop(listener);
+        // That a listener is served no more ends the thread.
+        std::future::pending().await
     }
 
     /// Hands a connection to a worker, or closes it: whoever sees that finds it counted.

@@ -13,13 +13,13 @@ use rustls::ClientConfig;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
-use tokio::time::{interval, timeout};
+use tokio::time::{interval, sleep};
 
 use crate::admission::CallerCache;
 use crate::clock::thread_cpu_ns;
 use crate::ledger::Journal;
 use crate::listen::{Address, Listener};
-use crate::proxy::accept::{Accepting, Handed, Places, Seat};
+use crate::proxy::accept::{Accepting, Entry, Handed, Places, Seat};
 use crate::proxy::arrival::arrive;
 use crate::proxy::capacity::Spare;
 use crate::proxy::connection::connection;
@@ -46,6 +46,7 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     door: Door,
     drain: watch::Sender<bool>,
+    cut: Cut,
     /// The names of threads that ended without being asked to.
     died: mpsc::UnboundedReceiver<String>,
     plane: Arc<Plane>,
@@ -70,7 +71,8 @@ pub fn start(plane: &Arc<Plane>, tls: &Arc<ClientConfig>, listeners: Vec<Listene
         set => set,
     };
     let (drain, draining) = watch::channel(false);
-    let (open, is_open) = watch::channel(false);
+    let (enter, entry) = watch::channel(Entry::Shut);
+    let cut = Cut(watch::Sender::new(false));
     let (tell, died) = mpsc::unbounded_channel();
     let mut threads = Vec::with_capacity(count + 1);
     let mut seats = Vec::with_capacity(count);
@@ -78,16 +80,17 @@ pub fn start(plane: &Arc<Plane>, tls: &Arc<ClientConfig>, listeners: Vec<Listene
         let (hand, taken) = mpsc::unbounded_channel();
         let load = Arc::new(Load::default());
         seats.push(Seat { hand, load: Arc::clone(&load) });
-        let (plane, tls, told) = (Arc::clone(plane), Arc::clone(tls), draining.clone());
+        let (plane, tls) = (Arc::clone(plane), Arc::clone(tls));
+        let end = End { draining: draining.clone(), cut: cut.0.subscribe() };
         let ids = RequestIds::new().map_err(|error| std::io::Error::other(error.to_string()))?;
         let journal = plane.ledger.as_ref().map(|ledger| ledger.journal()).transpose()?;
         let runtime = current_thread_runtime()?;
         let alarm = Alarm { name: format!("keyward-worker-{number}"), draining: draining.clone(), tell: tell.clone() };
-        threads.push(spawn(alarm, move || run_worker(&runtime, Own { ids, journal, load }, plane, tls, taken, told))?);
+        threads.push(spawn(alarm, move || run_worker(&runtime, Own { ids, journal, load }, plane, tls, taken, end))?);
     }
     let places = Arc::new(Places::default());
     let alarm = Alarm { name: "keyward-accept".to_owned(), draining: draining.clone(), tell };
-    let accepting = Accepting { plane: Arc::clone(plane), seats, places, is_open, draining };
+    let accepting = Accepting { plane: Arc::clone(plane), seats, places, entry, draining };
     let runtime = current_thread_runtime()?;
     let listeners = {
         let _entered = runtime.enter();
@@ -97,8 +100,9 @@ pub fn start(plane: &Arc<Plane>, tls: &Arc<ClientConfig>, listeners: Vec<Listene
     Ok(Server {
         addresses,
         threads,
-        door: Door { is_open: open, plane: Arc::clone(plane) },
+        door: Door { entry: enter, plane: Arc::clone(plane) },
         drain,
+        cut,
         died,
         plane: Arc::clone(plane),
     })
@@ -118,14 +122,19 @@ impl Server {
         self.door.clone()
     }
 
+    /// What ends a drain at once, for whoever may not wait for it.
+    pub fn cut(&self) -> Cut {
+        self.cut.clone()
+    }
+
     /// Ends as [`Server::drain`] does, but leaves connections that wait for a request up to `linger` for it, and no longer than running ones have: the
     /// answer says that it was the last, and no request is lost that is on its way already.
     pub fn drain_slowly(self, linger: Duration) -> bool {
         self.door.announce();
-        self.door.pause();
+        self.door.close();
         let linger = linger.min(self.plane.live.load().settings.drain_timeout);
         let mut looks = linger.as_millis() / DRAIN_LOOK.as_millis();
-        while looks > 0 && self.plane.metrics.connections.get() > 0 {
+        while looks > 0 && self.plane.metrics.connections.get() > 0 && !self.cut.is_asked() {
             thread::sleep(DRAIN_LOOK);
             looks -= 1;
         }
@@ -135,7 +144,7 @@ impl Server {
     /// Stops accepting, lets running requests end, and waits for them for `drain_timeout` at most. True when all of them ended.
     pub fn drain(self) -> bool {
         self.door.announce();
-        self.door.pause();
+        self.door.close();
         let _ = self.drain.send(true);
         let mut is_clean = true;
         for thread in self.threads {
@@ -148,8 +157,23 @@ impl Server {
 /// What lets clients in.
 #[derive(Debug, Clone)]
 pub struct Door {
-    is_open: watch::Sender<bool>,
+    entry: watch::Sender<Entry>,
     plane: Arc<Plane>,
+}
+
+/// Cuts what a drain still waits for: each request is settled with what has passed of it.
+#[derive(Debug, Clone)]
+pub struct Cut(watch::Sender<bool>);
+
+impl Cut {
+    /// Now, or as soon as the drain begins.
+    pub fn now(&self) {
+        self.0.send_replace(true);
+    }
+
+    fn is_asked(&self) -> bool {
+        *self.0.borrow()
+    }
 }
 
 impl Door {
@@ -160,13 +184,18 @@ impl Door {
 
     /// Accepts nothing for a while: whoever connects waits, and is not refused. What runs goes on.
     pub fn pause(&self) {
-        self.is_open.send_replace(false);
+        self.entry.send_replace(Entry::Shut);
+    }
+
+    /// Listens no more: whoever connects is refused, unless another process has the socket too.
+    fn close(&self) {
+        self.entry.send_replace(Entry::Closed);
     }
 
     /// Accepts, those first that waited; connections last again.
     pub fn resume(&self) {
         self.plane.is_draining.store(false, Ordering::Relaxed);
-        self.is_open.send_replace(true);
+        self.entry.send_replace(Entry::Open);
     }
 }
 
@@ -195,6 +224,14 @@ fn spawn(alarm: Alarm, body: impl FnOnce() + Send + 'static) -> std::io::Result<
 fn current_thread_runtime() -> std::io::Result<runtime::Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
+/// How a worker hears of its end.
+struct End {
+    /// Whether it is to come to one.
+    draining: watch::Receiver<bool>,
+    /// Whether that is to be at once.
+    cut: watch::Receiver<bool>,
+}
+
 /// What a worker is given for itself.
 struct Own {
     ids: RequestIds,
@@ -208,7 +245,7 @@ fn run_worker(
     plane: Arc<Plane>,
     tls: Arc<ClientConfig>,
     taken: mpsc::UnboundedReceiver<Handed>,
-    draining: watch::Receiver<bool>,
+    end: End,
 ) {
     let clock = plane.clock.clone();
     let Own { ids, journal, load } = own;
@@ -225,7 +262,7 @@ fn run_worker(
         ends.spawn_local(async move { match tick(&ticking).await {} });
         // One of its own, to come behind those whose turn it ends.
         ends.spawn_local(async move { match pool.turn.run().await {} });
-        ends.spawn_local(serve(worker, taken, draining));
+        ends.spawn_local(serve(worker, taken, end));
         // Without the tick no time limit is kept, and without ends of turns nothing is written: a panic in any of them ends the thread.
         if let Some(Err(error)) = ends.join_next().await
             && let Ok(panic) = error.try_into_panic()
@@ -237,7 +274,8 @@ fn run_worker(
 
 /// Serves the connections that are handed over, until there are no more, and then until the last request has ended. The acceptor is the first to
 /// hear that it is time to drain: whatever it has accepted is served, with one request at least.
-async fn serve(worker: Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Handed>, draining: watch::Receiver<bool>) {
+async fn serve(worker: Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Handed>, end: End) {
+    let End { draining, cut } = end;
     let connections = Rc::new(());
     while let Some(handed) = taken.recv().await {
         let (worker, draining, open) = (Rc::clone(&worker), draining.clone(), Rc::clone(&connections));
@@ -248,12 +286,12 @@ async fn serve(worker: Rc<Worker>, mut taken: mpsc::UnboundedReceiver<Handed>, d
             drop(open);
         });
     }
-    drained(&worker, &connections).await;
+    drained(&worker, &connections, cut).await;
 }
 
 /// Waits for the connections to end, and for the requests that outlive theirs (`on_disconnect = "drain"`), for as long as the
-/// operator allows.
-async fn drained(worker: &Worker, connections: &Rc<()>) {
+/// operator allows. What still runs then ends with the worker, and is settled as it does.
+async fn drained(worker: &Worker, connections: &Rc<()>, mut cut: watch::Receiver<bool>) {
     let limit = worker.plane.live.load().settings.drain_timeout;
     let open = || Rc::strong_count(connections) - 1;
     let running = || worker.counts.in_flight();
@@ -263,10 +301,13 @@ async fn drained(worker: &Worker, connections: &Rc<()>) {
             look.tick().await;
         }
     };
-    if timeout(limit, ended).await.is_err() {
-        let (connections, requests) = (open(), running());
-        tracing::warn!(connections, requests, "drain time is over; running requests are cut");
-    }
+    let why = tokio::select! {
+        () = ended => return,
+        () = sleep(limit) => "drain time is over; running requests are cut",
+        Ok(_) = cut.wait_for(|cut| *cut) => "the end is to be at once; running requests are cut",
+    };
+    let (connections, requests) = (open(), running());
+    tracing::warn!(connections, requests, "{why}");
 }
 
 async fn tick(worker: &Worker) -> Infallible {

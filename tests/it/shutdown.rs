@@ -4,7 +4,9 @@ use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::harness::program::{PATIENCE, Running, Stopwatch};
+use serde_json::Value;
+
+use crate::harness::program::{PATIENCE, Running, Stopwatch, command};
 use crate::harness::{Client, Proxy, chat, get, post};
 
 const SECRET: &str = "shutdown-secret-0001";
@@ -60,6 +62,44 @@ async fn a_second_signal_ends_at_once() {
         let status = running.ended_within(Duration::from_secs(5)).await;
         assert_eq!(status.code(), Some(0), "{}", running.log());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_second_signal_cuts_is_paid_for() {
+    let mut running = program("quota_limit = 1000000").await;
+    let mut client = Client::connect(running.data).await;
+    client.send(&call("sandbox-slow", true)).await;
+    client.head().await;
+    assert!(client.chunk().await.is_some());
+    running.signal("TERM");
+    running.until_log(|log| log.contains("draining")).await;
+    running.signal("TERM");
+    assert_eq!(running.ended_within(Duration::from_secs(5)).await.code(), Some(0), "{}", running.log());
+    let line = ["ledger", "records", "--json", "--config", "keyward.toml"];
+    let records = command(running.home.path(), &line).stderr(Stdio::null()).output().expect("the binary runs");
+    let records = String::from_utf8(records.stdout).expect("text");
+    let records: Vec<Value> = records.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(records.len(), 1, "{}", running.log());
+    assert!(records[0]["units"].as_u64().is_some_and(|units| units > 0), "{}", records[0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_during_a_drain_is_refused_and_not_left_waiting() {
+    let running = program("").await;
+    let mut client = Client::connect(running.data).await;
+    client.send(&call("sandbox-hang", false)).await;
+    until_metric(&running, "keyward_requests_in_flight 1").await;
+    running.signal("TERM");
+    let began = Stopwatch::start();
+    let refused = loop {
+        match tokio::net::TcpStream::connect(running.data).await {
+            Err(error) => break error.kind(),
+            Ok(_) => assert!(began.elapsed() < PATIENCE, "connections are taken: {}", running.log()),
+        }
+    };
+    assert_eq!(refused, std::io::ErrorKind::ConnectionRefused);
+    // Operators are let in to the end, and what runs goes on.
+    until_metric(&running, "keyward_requests_in_flight 1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
