@@ -15,7 +15,7 @@ pub mod times;
 pub mod vendors;
 
 pub use listener::Bounds;
-pub use operators::{LoginRefused, Operator, Operators, Scope, first_operator};
+pub use operators::{LoginRefused, Operator, Operators, Scope};
 pub use probes::{Readiness, router};
 pub use program::Program;
 pub use service::{Gate, Service};

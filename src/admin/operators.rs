@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
@@ -89,7 +89,7 @@ pub enum LoginRefused {
 pub struct Operators {
     by_token: ArcSwap<HashMap<TokenDigest, Arc<Operator>>>,
     /// Those of the store, which a reload of the configuration keeps.
-    stored: Vec<StoredOperator>,
+    stored: Mutex<Vec<StoredOperator>>,
     attempts: Attempts,
     failures_per_minute: u32,
 }
@@ -99,7 +99,12 @@ impl Operators {
     /// how a token made by the program is taken back.
     pub fn new(settings: &Settings, stored: Vec<StoredOperator>) -> Self {
         let by_token = ArcSwap::from_pointee(index(&settings.tokens, &stored));
-        Self { by_token, stored, attempts: Attempts::new(), failures_per_minute: FAILURES_PER_MINUTE }
+        Self {
+            by_token,
+            stored: Mutex::new(stored),
+            attempts: Attempts::new(),
+            failures_per_minute: FAILURES_PER_MINUTE,
+        }
     }
 
     /// The same with another allowance of failures.
@@ -110,7 +115,34 @@ impl Operators {
 
     /// Puts other tokens of the configuration in force, for the next request.
     pub fn replace(&self, settings: &Settings) {
-        self.by_token.store(Arc::new(index(&settings.tokens, &self.stored)));
+        self.by_token.store(Arc::new(index(&settings.tokens, &self.stored())));
+    }
+
+    /// Makes the operator `admin` where there is nobody, and returns its token, which is in clear this once. To be called once somebody is there to be
+    /// told: it is made only if nobody is.
+    ///
+    /// # Errors
+    /// The store does not take it; there is nobody then.
+    pub fn make_first(&self, store: &dyn Store, now: Now) -> Result<Option<Secret>, StoreFault> {
+        if !self.by_token.load().is_empty() {
+            return Ok(None);
+        }
+        let token = secret::generate_token(TOKEN_PREFIX);
+        let operator = StoredOperator {
+            name: "admin".into(),
+            token_sha256: Sha256::digest(token.expose().as_bytes()).into(),
+            role: Role::Write.as_str().into(),
+            created_at_ms: now.unix_ms,
+        };
+        store.write(Write::Operator(operator.clone()))?;
+        let mut stored = self.stored();
+        stored.push(operator);
+        self.by_token.store(Arc::new(index(&[], &stored)));
+        Ok(Some(token))
+    }
+
+    fn stored(&self) -> MutexGuard<'_, Vec<StoredOperator>> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whose token this is. A failure counts against `address`; a missing token is none, since it guesses nothing.
@@ -143,25 +175,6 @@ fn index(tokens: &[TokenSettings], stored: &[StoredOperator]) -> HashMap<TokenDi
         (token.digest, Operator { name: token.name.clone(), role: token.role, scope })
     });
     made.chain(given).map(|(digest, operator)| (digest, Arc::new(operator))).collect()
-}
-
-/// Makes the operator `admin` when neither the configuration nor the store has anybody, and returns its token, which is in clear this
-/// once. `None` when there is somebody.
-///
-/// # Errors
-/// The store cannot be read or written.
-pub fn first_operator(store: &dyn Store, settings: &Settings, now: Now) -> Result<Option<Secret>, StoreFault> {
-    if !settings.tokens.is_empty() || !store.operators()?.is_empty() {
-        return Ok(None);
-    }
-    let token = secret::generate_token(TOKEN_PREFIX);
-    store.write(Write::Operator(StoredOperator {
-        name: "admin".into(),
-        token_sha256: Sha256::digest(token.expose().as_bytes()).into(),
-        role: Role::Write.as_str().into(),
-        created_at_ms: now.unix_ms,
-    }))?;
-    Ok(Some(token))
 }
 
 #[cfg(test)]

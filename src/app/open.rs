@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 
 use crate::admin::service::{Parts, Service};
-use crate::admin::{Gate, Operators, Surface, Vendors, first_operator};
+use crate::admin::{Gate, Operators, Surface, Vendors};
 use crate::app::books::{Books, BooksFault, LedgerOpening};
 use crate::app::holds::{Held, Holds};
 use crate::app::keys::Declared;
@@ -19,7 +19,7 @@ use crate::app::time_mark::TimeMark;
 use crate::clock::Clock;
 use crate::config::{Config, Faults, FileKey, watch};
 use crate::dialect::estimate::Estimator;
-use crate::keys::secret::{Digester, Secret};
+use crate::keys::secret::Digester;
 use crate::keys::table::KeyTable;
 use crate::ledger::Ledger;
 use crate::limits::attempts::Attempts;
@@ -83,8 +83,6 @@ pub struct Opened {
     pub time_mark: TimeMark,
     /// What the process before holds of quotas.
     pub holds: Arc<Holds>,
-    /// The token of the first operator, when it was made just now.
-    pub first_token: Option<Secret>,
     /// Tells the store of the keys declared by file.
     pub mirror: Mirror,
     /// What the files were, for a program that has some.
@@ -129,7 +127,6 @@ pub fn open(
     let ledger = Arc::new(ledger);
     let store: Arc<dyn Store> = Arc::<Switch>::clone(&books.store);
     let fault = |fault: StoreFault| machine("the store")(fault);
-    let first_token = first_operator(&*store, &config.admin, clock.now()).map_err(fault)?;
     let operators = Arc::new(Operators::new(&config.admin, store.operators().map_err(fault)?));
     let plane = Arc::new(Plane {
         live: Arc::new(ArcSwap::from_pointee(reload::live(&config, None))),
@@ -162,5 +159,5 @@ pub fn open(
         Arc::new(Running { plane: Arc::clone(&plane), store: Arc::clone(&store), reloader: reloader.clone() });
     let service = Arc::new(Service::new(Parts { store, keys: table, digester, clock, program, gate }));
     let surface = Surface { service, operators, vendors, tls: admin_tls };
-    Ok(Opened { plane, books, ledger, surface, reloader, time_mark, holds, first_token, mirror, seen })
+    Ok(Opened { plane, books, ledger, surface, reloader, time_mark, holds, mirror, seen })
 }

@@ -174,7 +174,7 @@ async fn run_planes(
     let admin_address = sockets.admin.address().map_err(machine("the admin listener"))?;
     let admin_listener = sockets.admin.open().map_err(machine("the admin listener"))?;
     let server = server::start(&opened.plane, &tls, sockets.data).map_err(machine("the data listener"))?;
-    let Opened { plane, surface, reloader, first_token, mirror, seen, time_mark, holds, ledger, books } = opened;
+    let Opened { plane, surface, reloader, mirror, seen, time_mark, holds, ledger, books } = opened;
     let reloads = reloader.clone().zip(seen).map(|(reloader, seen)| Reloads::start(reloader, seen));
     let mut reloads = reloads.transpose().map_err(machine("the file watch"))?;
     // From here on this is the program on the store.
@@ -198,7 +198,8 @@ async fn run_planes(
     });
     let before = predecessor.map(|predecessor| follow(predecessor, holds, ledger));
     let before = before.transpose().map_err(machine("a thread"))?;
-    let service = Arc::clone(&surface.service);
+    let (service, operators) = (Arc::clone(&surface.service), Arc::clone(&surface.operators));
+    let (store, now) = (Arc::clone(&books.store), plane.clock.now());
     tokio::spawn(async move { admin::serve(admin_listener, &surface, is_open).await });
     tokio::spawn(memory::watch(Arc::clone(&plane)));
     probe_upstreams(Arc::clone(&plane), &tls);
@@ -214,6 +215,8 @@ async fn run_planes(
     }
     tracing::info!(address = %admin_address, "admin listening");
     let data = server.addresses.clone();
+    // Only now: of a start that fails nobody would be told the token.
+    let first_token = operators.make_first(&*store, now).map_err(machine("the store"))?;
     started(&Started { data, admin: admin_address.clone(), service, first_token }).await;
     if let Some(path) = ready_file {
         write_ready(path, &server.addresses, &admin_address).map_err(machine("the ready file"))?;

@@ -24,6 +24,8 @@ pub(super) struct Signals {
     int: Signal,
     hup: Signal,
     usr2: Signal,
+    /// Taken so that it does not end the program: a file that may not grow (`ulimit -f`, `LimitFSIZE=`) is a fault like a full disk.
+    _xfsz: Signal,
     /// That the end was asked for, and nobody has acted upon it.
     is_to_end: bool,
 }
@@ -35,6 +37,7 @@ impl Signals {
             int: signal(SignalKind::interrupt())?,
             hup: signal(SignalKind::hangup())?,
             usr2: signal(SignalKind::user_defined2())?,
+            _xfsz: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
             is_to_end: false,
         })
     }

@@ -1,6 +1,6 @@
 //! Who may do what, the first operator, the audit, the reload.
 
-use keyward::admin::{Operators, Role, Scope, first_operator};
+use keyward::admin::{Operators, Role, Scope};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
@@ -98,14 +98,20 @@ async fn the_first_operator_is_made_once_and_only_when_there_is_nobody() {
     let house = House::start().await;
     let now = house.clock.now();
     let nobody = keyward::admin::Settings { tokens: Vec::new(), ..settings() };
-    assert!(first_operator(&*house.store, &settings(), now).expect("stored").is_none());
-    let token = first_operator(&*house.store, &nobody, now).expect("stored").expect("made");
+    let make = |operators: &Operators| operators.make_first(&*house.store, now).expect("stored");
+    assert!(make(&Operators::new(&settings(), Vec::new())).is_none());
+    let first = Operators::new(&nobody, Vec::new());
+    let token = make(&first).expect("made");
     assert!(token.expose().starts_with("kw-admin-"));
-    assert!(first_operator(&*house.store, &nobody, now).expect("stored").is_none());
+    assert!(make(&first).is_none());
+    let address = IpAddr::from([127, 0, 0, 1]);
+    first.replace(&nobody);
+    assert!(first.log_in(Some(token.expose().as_bytes()), address, now).is_ok(), "at once, and after a reload");
     let stored = house.store.operators().expect("readable");
     assert!(!format!("{stored:?}").contains(token.expose()));
     let operators = Operators::new(&nobody, stored);
-    let found = operators.log_in(Some(token.expose().as_bytes()), IpAddr::from([127, 0, 0, 1]), now).expect("let in");
+    assert!(make(&operators).is_none());
+    let found = operators.log_in(Some(token.expose().as_bytes()), address, now).expect("let in");
     assert_eq!((&*found.name, found.scope.is_unbound()), ("admin", true));
     assert!(house.call_as(WRITER, "GET", "keys", None).await.status == 200);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use keyward::config;
 use serde_json::Value;
@@ -101,6 +101,28 @@ fn of_two_programs_that_begin_at_once_on_a_store_one_runs_and_its_pepper_is_the_
         let check = command(home.path(), &["check", "--config", "keyward.toml"]).output().expect("the binary runs");
         assert!(check.status.success(), "round {round}: {}", String::from_utf8_lossy(&check.stderr));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_token_is_told_by_the_first_start_that_succeeds() {
+    let home = tempfile::tempdir().expect("a directory");
+    fs::write(home.path().join("keyward.toml"), CONFIG).expect("written");
+    fs::write(home.path().join("keys.toml"), Proxy::keys_of(&[("a", SECRET, "")])).expect("written");
+    // No room for a journal, but for everything that is made before it.
+    let line = "ulimit -f 8192; exec \"$0\" \"$@\"";
+    let mut small = Command::new("sh");
+    small.args(["-c", line, env!("CARGO_BIN_EXE_keyward"), "serve", "--config", "keyward.toml"]);
+    let failed = small.current_dir(home.path()).stdin(Stdio::null()).output().expect("a shell");
+    let told = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert_eq!((failed.status.code(), failed.stdout.len()), (Some(1), 0), "{told}");
+    assert!(told.contains("a journal of settled requests"), "{told}");
+    let log = fs::File::create(home.path().join("log")).expect("a log");
+    let keys = Proxy::keys_of(&[("a", SECRET, "")]);
+    let running = Running::start_through(home, "exec \"$0\" \"$@\" >first-words", CONFIG, keys, log).await;
+    let token = fs::read_to_string(running.path("first-words")).expect("what it said");
+    let asked =
+        format!("GET /api/v1/gateway/keys HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\r\n", token.trim());
+    assert_eq!(Client::once(running.admin, asked.as_bytes()).await.status, 200, "{token:?}");
 }
 
 #[test]
