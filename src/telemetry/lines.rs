@@ -58,7 +58,8 @@ impl Lines {
         let (queue, items) = mpsc::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let taken = Taken { items, waiting: Arc::clone(&waiting) };
-        thread::Builder::new().name("keyward-log".to_owned()).spawn(move || write_all(&taken, out))?;
+        let lost = dropped.clone();
+        thread::Builder::new().name("keyward-log".to_owned()).spawn(move || write_all(&taken, out, &lost))?;
         Ok(Self { queue, waiting, most, dropped })
     }
 
@@ -106,7 +107,7 @@ impl Taken {
 }
 
 /// Writes what comes until nobody can send any more.
-fn write_all(lines: &Taken, mut out: impl Write) {
+fn write_all(lines: &Taken, mut out: impl Write, dropped: &Counter) {
     let (mut joined, mut is_behind) = (Vec::new(), false);
     while let Some(first) = lines.next() {
         // Lines seldom come alone: whoever logs the next ones need not wake anybody. With more of them there than one write takes none
@@ -124,8 +125,10 @@ fn write_all(lines: &Taken, mut out: impl Write) {
             next = if joined.len() < WRITE_BYTES && flushed.is_none() { lines.next_now() } else { None };
         }
         is_behind = joined.len() >= WRITE_BYTES;
-        // There is nowhere to tell that the log cannot be written.
-        let _ = out.write_all(&joined).and_then(|()| out.flush());
+        // There is nowhere to tell that the log cannot be written, but in the count of what is lost.
+        if out.write_all(&joined).and_then(|()| out.flush()).is_err() {
+            dropped.inc_by(memchr::memchr_iter(b'\n', &joined).count() as u64);
+        }
         joined.clear();
         if let Some(done) = flushed {
             let _ = done.try_send(());
@@ -171,6 +174,16 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        let dropped = Counter::default();
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let lines = Lines::with_queue(full, 100, dropped.clone()).unwrap();
+        (0..20).for_each(|number| lines.hand_over(format!("{number}\n").into_bytes()));
+        lines.flush();
+        assert_eq!(dropped.get(), 20);
     }
 
     #[test]

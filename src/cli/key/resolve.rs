@@ -7,6 +7,7 @@ use super::{KEYS, page};
 use crate::cli::client::{Client, Query, strange};
 use crate::cli::failure::Failure;
 use crate::cli::output::plain;
+use crate::keys::secret::{self, Shape};
 
 /// The shortest beginning of an id that is looked for.
 const SHORTEST: usize = 8;
@@ -22,6 +23,7 @@ pub fn id(client: &Client, named: &str) -> Result<String, Failure> {
     if let Ok(id) = Uuid::parse_str(named) {
         return Ok(id.to_string());
     }
+    is_no_secret(named)?;
     // Only the server knows every name, and it has no question for beginnings of ids: for these all keys are read.
     let mut sought = Sought::new(named);
     let name = (!sought.is_start).then_some(named);
@@ -44,6 +46,23 @@ pub fn ids<'a>(client: &Client, named: &'a [String]) -> Result<Vec<(String, &'a 
         }
     }
     Ok(ids)
+}
+
+/// Refuses what is a secret, before it stands in a query or a message.
+///
+/// # Errors
+/// It is one.
+pub fn is_no_secret(named: &str) -> Result<(), Failure> {
+    match secret::shape(named.as_bytes()) {
+        Shape::Ours | Shape::Mistyped => {
+            let prefix = secret::prefix(named);
+            let why = format!(
+                "`{prefix}...` is a secret, and keys are named by id or name; `keyward key list` shows whose begins so"
+            );
+            Err(Failure::NotInOrder(why))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A key that somebody has named otherwise than by its id.
@@ -118,6 +137,19 @@ fn each(client: &Client, name: Option<&str>, mut look: impl FnMut(&Value)) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_no_name_and_stands_in_no_message() {
+        let secret = secret::generate();
+        let mut mistyped = secret.expose().to_owned();
+        let last = if mistyped.ends_with('a') { "b" } else { "a" };
+        mistyped.replace_range(mistyped.len() - 1.., last);
+        for named in [secret.expose(), &mistyped] {
+            let Err(Failure::NotInOrder(why)) = is_no_secret(named) else { panic!("taken for a name") };
+            assert!(why.contains(&named[..12]) && !why.contains(&named[..13]), "{why}");
+        }
+        assert_eq!(is_no_secret("sk-kw-demo"), Ok(()));
+    }
 
     #[test]
     fn beginnings_of_ids_are_told_from_names() {

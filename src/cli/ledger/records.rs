@@ -13,7 +13,7 @@ use crate::admin::native::csv;
 use crate::admin::times::rfc3339;
 use crate::app::records::{Asked, Reading};
 use crate::cli::failure::Failure;
-use crate::cli::key::resolve::Sought;
+use crate::cli::key::resolve::{Sought, is_no_secret};
 use crate::cli::moment::now;
 use crate::cli::output::{Column, Grid, Screen, second_of, text_of, write};
 use crate::cli::usage::{figure, period};
@@ -141,6 +141,7 @@ fn id_of(reading: &Reading, named: &str) -> Result<KeyId, Failure> {
     if let Ok(id) = Uuid::parse_str(named) {
         return Ok(KeyId(id));
     }
+    is_no_secret(named)?;
     let mut sought = Sought::new(named);
     reading.each_key(&mut |id, name| sought.look(&id.to_string(), name))?;
     let id = sought.id()?;
