@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -55,6 +56,8 @@ pub(super) struct Drain {
     pub(super) others: Others,
     pub(super) counted: Counted,
     pub(super) folder: PathBuf,
+    /// What the folder is known by, device and inode: with it the lock goes that keeps other programs off the store.
+    pub(super) held: (u64, u64),
     /// Whether it leaves the store alone.
     pub(super) is_paused: bool,
     /// Told each time everything was drained.
@@ -133,6 +136,7 @@ impl Drain {
         let was_pending = self.pending();
         let drained = catch_unwind(AssertUnwindSafe(|| self.drain_all()));
         let drained = drained.unwrap_or_else(|_| Err(StoreFault::Unavailable("the drain failed".to_owned())));
+        let drained = drained.and_then(|()| self.is_still_held());
         if drained.is_ok() {
             // Whoever has not heard of the one before hears of that.
             let _heard = self.rounds.try_send(Round);
@@ -154,6 +158,17 @@ impl Drain {
             }
         }
         drained
+    }
+
+    fn is_still_held(&self) -> Result<(), StoreFault> {
+        match self.folder.metadata() {
+            Ok(found) if (found.dev(), found.ino()) == self.held => Ok(()),
+            _ => {
+                let folder = self.folder.display();
+                let why = "was removed or replaced while the program runs: a kill loses what was settled last, and nothing keeps another program off the store; start it anew";
+                Err(StoreFault::Unavailable(format!("{folder} {why}")))
+            }
+        }
     }
 
     /// Bytes of the journals that are not in the store yet.

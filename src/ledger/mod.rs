@@ -22,7 +22,7 @@ mod sync;
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,7 +73,7 @@ pub enum LedgerFault {
 #[derive(Debug)]
 pub struct Hold {
     folder: PathBuf,
-    _locked: File,
+    locked: File,
 }
 
 impl Hold {
@@ -87,10 +87,15 @@ impl Hold {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
         let opened = File::open(folder).map_err(fault)?;
         match opened.try_lock() {
-            Ok(()) => Ok(Self { folder: folder.to_owned(), _locked: opened }),
+            Ok(()) => Ok(Self { folder: folder.to_owned(), locked: opened }),
             Err(TryLockError::WouldBlock) => Err(LedgerFault::Held { path: path() }),
             Err(TryLockError::Error(error)) => Err(fault(error)),
         }
+    }
+
+    /// What the folder is known by, device and inode.
+    fn identity(&self) -> std::io::Result<(u64, u64)> {
+        self.locked.metadata().map(|found| (found.dev(), found.ino()))
     }
 }
 
@@ -182,6 +187,7 @@ impl Ledger {
             journals: Arc::clone(&journals),
             others,
             counted,
+            held: hold.identity().map_err(fault)?,
             folder: folder.clone(),
             is_paused,
             rounds: rounds.clone(),

@@ -227,6 +227,21 @@ fn what_a_store_that_does_not_answer_holds_up_is_on_disk_all_the_same() {
 }
 
 #[test]
+fn that_the_folder_goes_and_the_lock_with_it_is_told_while_the_program_runs() {
+    let bench = Bench::new();
+    let (ledger, _) = bench.ledger(ROOMY);
+    let journal = ledger.journal().unwrap();
+    std::fs::remove_dir_all(bench.folder.path().join("journals")).unwrap();
+    for _ in 0..2 {
+        journal.append(&entry(1, 5));
+        let Err(StoreFault::Unavailable(why)) = ledger.flush() else { panic!("not told") };
+        assert!(why.contains("was removed or replaced"), "{why}");
+        std::fs::create_dir_all(bench.folder.path().join("journals")).unwrap();
+    }
+    assert_eq!((bench.used(1), bench.metrics.behind.get()), (10, 1), "what is settled is counted all the same");
+}
+
+#[test]
 fn a_bug_in_the_drain_is_told_and_tried_again() {
     let bench = Bench::new();
     let is_well = Arc::new(std::sync::atomic::AtomicBool::new(false));
