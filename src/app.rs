@@ -1,6 +1,7 @@
 //! The program: built from a configuration, started, reloaded, drained.
 
 pub mod books;
+pub mod copies;
 pub mod descriptors;
 pub mod handover;
 pub mod holds;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::app::books::{self, BooksFault};
+use crate::app::books::BooksFault;
+use crate::app::copies;
 use crate::config;
 use crate::store::Settings;
 
@@ -12,7 +13,7 @@ use super::{FAILED, NOT_IN_ORDER, OK, is_coloured};
 /// Copies the store to a new file, whether or not the program runs.
 pub fn back_up(config: &Path, to: &Path) -> u8 {
     with_settings(config, |settings| {
-        books::back_up(settings, to)?;
+        copies::back_up(settings, to)?;
         eprintln!("Keep it with the pepper: without that no key in it is recognised.");
         Ok(say(&to.display().to_string(), OK))
     })
@@ -21,9 +22,14 @@ pub fn back_up(config: &Path, to: &Path) -> u8 {
 /// Puts a copy in the store's place. The program must not run.
 pub fn restore(config: &Path, from: &Path) -> u8 {
     with_settings(config, |settings| {
-        let restored = books::restore(settings, from)?;
+        let restored = copies::restore(settings, from)?;
         if let Some(aside) = restored.aside {
             eprintln!("What was there before is kept as {}.", aside.display());
+        }
+        if !restored.is_recognised {
+            eprintln!(
+                "Its keys were made with another pepper than is there now: put that back too, or no program starts on it."
+            );
         }
         Ok(say(&restored.path.display().to_string(), OK))
     })
