@@ -255,12 +255,10 @@ async fn until_end(
                     tokio::select! {
                         () = tokio::time::sleep(delay) => {}
                         () = signals.next_end_reading(reloads) => {}
-                        thread = server.died() => return Ok(without(&thread, server, signals, reloads).await),
+                        thread = server.died() => return Ok(without(&thread, server, giver, signals, reloads).await),
                     }
                 }
-                // Of the sockets for clients the acceptor's own are left, which it closes: whoever connects is refused and not left waiting.
-                let _operators = giver.admin_is_open.clone();
-                drop(giver);
+                let _operators = only_operators(giver);
                 return Ok(Ended { outcome: drain(server, LINGER_AT_THE_END, signals, reloads).await, _handed: None });
             }
             Ok(Asked::HandOver) => {
@@ -279,16 +277,29 @@ async fn until_end(
                     return Ok(Ended { outcome, _handed: Some(handed) });
                 }
             }
-            Err(thread) => return Ok(without(&thread, server, signals, reloads).await),
+            Err(thread) => return Ok(without(&thread, server, giver, signals, reloads).await),
         }
     }
 }
 
 /// The end of a program one thread of which has died.
-async fn without(thread: &str, server: Server, signals: &mut Signals, reloads: &mut Option<Reloads>) -> Ended {
+async fn without(
+    thread: &str,
+    server: Server,
+    giver: Arc<Giver>,
+    signals: &mut Signals,
+    reloads: &mut Option<Reloads>,
+) -> Ended {
     tracing::error!(thread, "a thread of the data plane died; the program ends");
+    let _operators = only_operators(giver);
     drain(server, Duration::ZERO, signals, reloads).await;
     Ended { outcome: Outcome::Died, _handed: None }
+}
+
+/// Lets go of the sockets that were to be handed over. Of those for clients the acceptor's own are left, which it closes: whoever connects is refused and
+/// not left waiting. Operators are let in for as long as what this returns is there.
+fn only_operators(giver: Arc<Giver>) -> watched::Sender<bool> {
+    giver.admin_is_open.clone()
 }
 
 /// Hands over to a new process; `None` where this one has to go on. A signal that asks for the end meanwhile ends the new process first.
