@@ -23,7 +23,10 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Before a listener is closed: how long nobody has to have come, and how long that is waited for.
 const CLOSING_REST: Duration = Duration::from_millis(10);
-const CLOSING: Duration = Duration::from_millis(100);
+pub(super) const CLOSING: Duration = Duration::from_millis(100);
+
+/// Held for as long as there are sockets that clients can connect to.
+pub(super) type Listening = std::sync::mpsc::Sender<()>;
 
 /// What becomes of clients who connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +121,8 @@ pub(super) struct Accepting {
 }
 
 impl Accepting {
-    pub(super) fn run(self, runtime: &runtime::Runtime, listeners: Vec<Open>) {
+    /// Until it is time to drain; `listening` goes when no socket is open any more.
+    pub(super) fn run(self, runtime: &runtime::Runtime, listeners: Vec<Open>, listening: Listening) {
         let mut draining = self.draining.clone();
         let accepting = Rc::new(self);
         LocalSet::new().block_on(runtime, async {
@@ -126,11 +130,15 @@ impl Accepting {
             for listener in listeners {
                 accepted.spawn_local(Rc::clone(&accepting).accept(listener));
             }
-            tokio::select! {
-                _ = draining.wait_for(|draining| *draining) => {}
-                // A listener is served for ever; that it is not is a panic, and ends the thread.
-                Some(_) = accepted.join_next() => {}
+            while let Some(served) = accepted.join_next().await {
+                // A panic, which ends the thread.
+                if served.is_err() {
+                    return;
+                }
             }
+            drop(listening);
+            // The workers begin to wait for their ends when this ends.
+            let _server_is_gone = draining.wait_for(|draining| *draining).await;
         });
     }
 
@@ -165,9 +173,6 @@ impl Accepting {
             }
         };
         let _too_many = timeout(CLOSING, waiting).await;
-        drop(listener);
-        // That a listener is served no more ends the thread.
-        std::future::pending().await
     }
 
     /// Hands a connection to a worker, or closes it: whoever sees that finds it counted.

@@ -19,7 +19,7 @@ use crate::admission::CallerCache;
 use crate::clock::thread_cpu_ns;
 use crate::ledger::Journal;
 use crate::listen::{Address, Listener};
-use crate::proxy::accept::{Accepting, Entry, Handed, Places, Seat};
+use crate::proxy::accept::{Accepting, CLOSING, Entry, Handed, Places, Seat};
 use crate::proxy::arrival::arrive;
 use crate::proxy::capacity::Spare;
 use crate::proxy::connection::connection;
@@ -47,6 +47,8 @@ pub struct Server {
     door: Door,
     drain: watch::Sender<bool>,
     cut: Cut,
+    /// Ends when the acceptor has closed its sockets.
+    listening: std::sync::mpsc::Receiver<()>,
     /// The names of threads that ended without being asked to.
     died: mpsc::UnboundedReceiver<String>,
     plane: Arc<Plane>,
@@ -96,13 +98,15 @@ pub fn start(plane: &Arc<Plane>, tls: &Arc<ClientConfig>, listeners: Vec<Listene
         let _entered = runtime.enter();
         listeners.into_iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?
     };
-    threads.push(spawn(alarm, move || accepting.run(&runtime, listeners))?);
+    let (hold, listening) = std::sync::mpsc::channel();
+    threads.push(spawn(alarm, move || accepting.run(&runtime, listeners, hold))?);
     Ok(Server {
         addresses,
         threads,
         door: Door { entry: enter, plane: Arc::clone(plane) },
         drain,
         cut,
+        listening,
         died,
         plane: Arc::clone(plane),
     })
@@ -130,8 +134,7 @@ impl Server {
     /// Ends as [`Server::drain`] does, but leaves connections that wait for a request up to `linger` for it, and no longer than running ones have: the
     /// answer says that it was the last, and no request is lost that is on its way already.
     pub fn drain_slowly(self, linger: Duration) -> bool {
-        self.door.announce();
-        self.door.close();
+        self.close();
         let linger = linger.min(self.plane.live.load().settings.drain_timeout);
         let mut looks = linger.as_millis() / DRAIN_LOOK.as_millis();
         while looks > 0 && self.plane.metrics.connections.get() > 0 && !self.cut.is_asked() {
@@ -141,10 +144,16 @@ impl Server {
         self.drain()
     }
 
-    /// Stops accepting, lets running requests end, and waits for them for `drain_timeout` at most. True when all of them ended.
-    pub fn drain(self) -> bool {
+    /// Lets nobody in any more. Whoever has connected by then is among the connections when this returns.
+    fn close(&self) {
         self.door.announce();
         self.door.close();
+        let _gone = self.listening.recv_timeout(2 * CLOSING);
+    }
+
+    /// Stops accepting, lets running requests end, and waits for them for `drain_timeout` at most. True when all of them ended.
+    pub fn drain(self) -> bool {
+        self.close();
         let _ = self.drain.send(true);
         let mut is_clean = true;
         for thread in self.threads {

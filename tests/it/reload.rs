@@ -59,7 +59,8 @@ impl Filed {
 
     /// Reloads on a thread of its own: it may wait for operators.
     fn reload(&self) -> Result<(), Vec<String>> {
-        std::thread::scope(|scope| scope.spawn(|| self.reloader.reload()).join()).expect("a verdict")
+        let reloader = &self.reloader;
+        std::thread::scope(|scope| scope.spawn(|| reloader.reload()).join()).expect("a verdict")
     }
 
     /// The name of the key that `secret` belongs to now, if it belongs to one.

@@ -4,10 +4,11 @@ use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
+use keyward::clock::Clock;
 use serde_json::Value;
 
 use crate::harness::program::{PATIENCE, Running, Stopwatch, command};
-use crate::harness::{Client, Proxy, chat, get, post};
+use crate::harness::{Backend, Client, Proxy, Reply, chat, get, post};
 
 const SECRET: &str = "shutdown-secret-0001";
 
@@ -100,6 +101,24 @@ async fn whoever_comes_during_a_drain_is_refused_and_not_left_waiting() {
     assert_eq!(refused, std::io::ErrorKind::ConnectionRefused);
     // Operators are let in to the end, and what runs goes on.
     until_metric(&running, "keyward_requests_in_flight 1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_connected_and_was_not_accepted_yet_is_served_before_the_sockets_are_closed() {
+    let backend = Backend::start(|_, mut reply: Reply| async move {
+        reply.json(200, "{}").await;
+        reply
+    });
+    let keys = Proxy::keys_of(&[("a", SECRET, "")]);
+    let mut proxy = Proxy::start(&Proxy::config_for(&backend, ""), &keys, Clock::system());
+    let server = proxy.server.take().expect("a server");
+    server.door().pause();
+    // As far as the kernel goes.
+    let mut client = Client::connect(proxy.address).await;
+    client.send(&get("/v1/key", SECRET)).await;
+    let drained = tokio::task::spawn_blocking(move || server.drain_slowly(PATIENCE));
+    assert_eq!(client.answer().await.status, 200);
+    assert!(drained.await.expect("no panic"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

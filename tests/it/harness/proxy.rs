@@ -31,7 +31,7 @@ pub const ALICE: &str = "alice-secret-0001";
 pub struct Proxy {
     pub address: SocketAddr,
     pub plane: Arc<Plane>,
-    server: Option<Server>,
+    pub server: Option<Server>,
 }
 
 impl Proxy {
