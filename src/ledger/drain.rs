@@ -165,7 +165,8 @@ impl Drain {
             Ok(found) if (found.dev(), found.ino()) == self.held => Ok(()),
             _ => {
                 let folder = self.folder.display();
-                let why = "was removed or replaced while the program runs: a kill loses what was settled last, and nothing keeps another program off the store; start it anew";
+                let why = "was removed or replaced while the program runs: a kill loses what was settled last, and nothing keeps \
+                           another program off the store; start it anew";
                 Err(StoreFault::Unavailable(format!("{folder} {why}")))
             }
         }

@@ -6,24 +6,13 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::harness::program::{Running, command};
 
-const CONFIG: &str = r#"
-keys_file = "keys.toml"
-[server]
-listen = "127.0.0.1:0"
-workers = 1
-[admin]
-listen = "127.0.0.1:0"
-tokens = [{ name = "ops", token = "an-operators-token", role = "write" }]
-[storage]
-url = "sqlite:keyward.db"
-pepper = "file:pepper"
-[[upstreams]]
-name = "sandbox"
-dialect = "sandbox"
-models = ["*"]
-"#;
-
 const FREE: &str = "[[keys]]\nname = \"free\"\nkey = \"a-secret-of-the-file\"\n";
+
+/// With an operator, who makes keys.
+fn config() -> String {
+    let tokens = "tokens = [{ name = \"ops\", token = \"an-operators-token\", role = \"write\" }]\n[storage]";
+    process::config("keys.toml").replace("[storage]", tokens)
+}
 
 async fn make(running: &Running, name: &str, secret: &str) -> String {
     let body = json!({ "name": name, "key": secret }).to_string();
@@ -34,7 +23,7 @@ async fn make(running: &Running, name: &str, secret: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_is_told_with_its_line_by_a_reload_a_check_and_a_start_alike() {
-    let mut running = Running::start(CONFIG, |home| fs::write(home.join("keys.toml"), FREE).expect("written")).await;
+    let mut running = Running::start(&config(), |home| fs::write(home.join("keys.toml"), FREE).expect("written")).await;
     let first = make(&running, "made by api", "a-secret-of-the-api").await;
     let second = make(&running, "another", "another-secret-of-the-api").await;
     assert_eq!(verdict(&running), (Some(0), Vec::new()), "while it runs");
@@ -80,7 +69,7 @@ async fn each_is_told_with_its_line_by_a_reload_a_check_and_a_start_alike() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_says_what_of_the_store_would_end_a_start() {
-    let mut running = Running::start(CONFIG, |home| fs::write(home.join("keys.toml"), FREE).expect("written")).await;
+    let mut running = Running::start(&config(), |home| fs::write(home.join("keys.toml"), FREE).expect("written")).await;
     running.kill();
     fs::rename(running.path("pepper"), running.path("pepper.away")).expect("moved");
     let (code, faults) = verdict(&running);

@@ -28,7 +28,7 @@ dialect = "sandbox"
 models = ["*"]
 "#;
 
-fn config(keys_file: &str) -> String {
+pub(super) fn config(keys_file: &str) -> String {
     format!("keys_file = \"{keys_file}\"\n{CONFIG}")
 }
 
@@ -92,7 +92,11 @@ async fn applies_within_a_second(running: &Running, change: impl Fn(usize, &str)
     for round in 1..=3 {
         change(round, &keys(&[("a", &secret(round))]));
         quickest = quickest.min(running.until_works(&secret(round)).await);
-        assert_eq!(holder(running.data, &secret(round - 1)).await, None, "round {round}: both work");
+        // The new one comes before the old one goes, so that no request finds neither: on a busy machine some time may lie between.
+        let began = Stopwatch::start();
+        while holder(running.data, &secret(round - 1)).await.is_some() {
+            assert!(began.elapsed() < PATIENCE, "round {round}: both work");
+        }
     }
     assert!(quickest < A_SECOND, "{quickest:?}");
 }
