@@ -280,7 +280,8 @@ impl Drain {
 
     /// Tidies a bounded part of what is old away, and says whether there may be more of it.
     fn tidy(&self) -> bool {
-        let now_ms = self.clock.now().unix_ms;
+        // A clock that was set forward by mistake must not cost what it says is old.
+        let now_ms = self.clock.certain_ms(self.clock.now());
         let kept_ms = i64::try_from(self.settings.records_kept.as_millis()).unwrap_or(i64::MAX);
         let records_before_ms = now_ms.saturating_sub(kept_ms);
         match self.store.write(Write::Tidy { now_ms, records_before_ms }) {
