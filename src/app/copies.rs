@@ -38,6 +38,8 @@ pub struct Restored {
 /// A program runs on the store; `from` is no store; or it cannot be written.
 pub fn restore(settings: &store::Settings, from: &Path) -> Result<Restored, BooksFault> {
     let Backend::Sqlite(path) = &settings.backend;
+    // Where the file itself is, as journals and clock are: a link to it stays.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.clone());
     let at = |path: &Path| {
         let path = path.display().to_string();
         move |fault| BooksFault::Store { path, fault }
