@@ -141,7 +141,8 @@ fn pages(c: &mut Criterion, store: &Embedded) {
     let all = KeyFilter::default;
     let text = |text: &str| Some(text.into());
     let org = KeyFilter { org_id: text("org-7"), ..all() };
-    let status = |status| KeyFilter { status: Some(StatusFilter { status, at_ms: ASKED_MS }), ..all() };
+    let status =
+        |status| KeyFilter { status: Some(StatusFilter { status, at_ms: ASKED_MS, certain_ms: ASKED_MS }), ..all() };
     let cursor = PageFrom::After { created_at_ms: 1_700_500_000_000, number: 500_000 };
     let start = PageFrom::Offset(0);
     let (newest, by_number) = (Order::NewestFirst, Order::NumberDescending);

@@ -19,6 +19,7 @@ mod signals;
 pub mod sockets;
 pub mod time_mark;
 pub mod serve;
+mod whole_file;
 
 pub use open::{StartFault, open};
 pub use serve::{Options, Outcome, serve};

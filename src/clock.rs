@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "this module is the one place that may")]
 
 mod guard;
+mod mark;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use rustix::time::ClockId;
 
 use guard::Guard;
 pub use guard::Lead;
+pub use mark::{Mark, NoMark, SinceBoot};
 
 /// Nanoseconds in a second.
 pub const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -74,11 +76,16 @@ impl Clock {
         Self { source: Source::Manual(Arc::new(hands)), guard: None }
     }
 
-    /// The same clock, whose time by the wall does not go back when the wall clock is set back: see [`Clock::keep`]. `mark` is the latest time that an
-    /// earlier process has seen, milliseconds since 1970. What keeps it is never given back: a process has one such clock.
+    /// The same clock, whose time by the wall does not go back when the wall clock is set back: see [`Clock::keep`]. `mark` is what an earlier process has
+    /// left: where the system has run ever since, that process's time goes on, and a wall clock that is ahead of it is believed no sooner than it would
+    /// have been; where it was started anew, nobody knows for how long it was off, and the later of both is believed. What keeps it is never given back:
+    /// a process has one such clock. `boot` is what this run of the system is known by.
     #[must_use]
-    pub fn guarded(self, mark: Option<i64>) -> Self {
-        let guard = Box::leak(Box::new(Guard::new(self.raw(), mark)));
+    pub fn guarded(self, boot: Option<&str>, mark: Option<Mark>) -> Self {
+        let (raw, now) = (self.raw(), self.since_boot(boot));
+        let certain =
+            mark.map_or(raw.unix_ms, |mark| mark.at(now.as_ref()).unwrap_or_else(|| mark.unix_ms.max(raw.unix_ms)));
+        let guard = Box::leak(Box::new(Guard::new(raw.monotonic_ns, certain, boot)));
         Self { guard: Some(guard), ..self }
     }
 
@@ -89,14 +96,23 @@ impl Clock {
     }
 
     /// The latest time that is certain, for [`Clock::guarded`] of a later process; `None` where the clock is not guarded.
-    pub fn mark_ms(&self) -> Option<i64> {
-        self.guard.as_ref().map(|guard| guard.line_ms(self.monotonic_ns()))
+    pub fn mark(&self) -> Option<Mark> {
+        let guard = self.guard.as_ref()?;
+        let unix_ms = guard.line_ms(self.monotonic_ns());
+        // In this order: what passes in between is not counted twice.
+        Some(Mark { unix_ms, at: self.since_boot(guard.boot()) })
     }
 
     /// What of `now` is certain, milliseconds since 1970: a wall clock that was set forward just now does not count. Quota periods turn by this, since a
     /// period that a mistake has begun cannot be taken back.
     pub fn certain_ms(&self, now: Now) -> i64 {
         self.guard.as_ref().map_or(now.unix_ms, |guard| now.unix_ms.min(guard.most_ms(now.monotonic_ns)))
+    }
+
+    /// The time, and of the wall clock's what is certain: see [`Clock::certain_ms`].
+    pub fn certain(&self) -> Now {
+        let now = self.now();
+        Now { unix_ms: self.certain_ms(now), ..now }
     }
 
     /// Reads the time.
@@ -118,6 +134,14 @@ impl Clock {
                 unix_ms: hands.unix_ms.load(Ordering::SeqCst),
             },
         }
+    }
+
+    fn since_boot(&self, boot: Option<&str>) -> Option<SinceBoot> {
+        let ns = match &self.source {
+            Source::System { .. } => read_ns(ClockId::Boottime),
+            Source::Manual(hands) => hands.monotonic_ns.load(Ordering::SeqCst),
+        };
+        Some(SinceBoot { boot: boot?.into(), ms: i64::try_from(ns / 1_000_000).unwrap_or(i64::MAX) })
     }
 
     /// Reads the monotonic clock alone, for time limits: half the cost of [`Clock::now`].

@@ -274,7 +274,7 @@ impl Core {
     }
 
     fn view(&self, key: &StoredKey, state: &KeyState) -> KeyView {
-        KeyView::of(key, state, &self.keys, self.clock.now())
+        KeyView::of(key, state, &self.keys, &self.clock)
     }
 
     /// Counts and logs an accident of the store, and says what it is to a caller.

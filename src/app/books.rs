@@ -1,5 +1,6 @@
 //! What outlives the process, opened: the store's keys into the table, what they used into their limits, and the ledger.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -220,12 +221,25 @@ impl Books {
 
     /// Where the latest time that was certain is kept.
     pub fn time_mark(&self) -> TimeMark {
-        TimeMark::beside(&self.path)
+        TimeMark::beside(&Self::place_of(&self.path))
     }
 
     /// Where the journals of the store at `path` are: beside the file itself, whatever links lead to it.
     pub fn journals_of(path: &Path) -> PathBuf {
-        path.canonicalize().unwrap_or_else(|_| path.to_owned()).with_added_extension("ledger")
+        Self::place_of(path).with_added_extension("ledger")
+    }
+
+    /// Where the file of the store at `path` itself is, whatever links lead to it; or would be, where it is gone and a link to it is not.
+    pub fn place_of(path: &Path) -> PathBuf {
+        path.canonicalize().unwrap_or_else(|_| {
+            let mut place = path.to_owned();
+            // As many as the system follows (path_resolution(7)).
+            for _ in 0..40 {
+                let Ok(goal) = fs::read_link(&place) else { break };
+                place = place.parent().unwrap_or(Path::new("")).join(goal);
+            }
+            place
+        })
     }
 
     /// At the end of a program: leaves all that is kept in the one file, as somebody who copies it would think. Else it is in the log beside

@@ -38,8 +38,8 @@ pub struct Restored {
 /// A program runs on the store; `from` is no store; or it cannot be written.
 pub fn restore(settings: &store::Settings, from: &Path) -> Result<Restored, BooksFault> {
     let Backend::Sqlite(path) = &settings.backend;
-    // Where the file itself is, as journals and clock are: a link to it stays.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.clone());
+    // Where journals and clock are: a link to it stays.
+    let path = &Books::place_of(path);
     let at = |path: &Path| {
         let path = path.display().to_string();
         move |fault| BooksFault::Store { path, fault }
@@ -160,6 +160,27 @@ mod tests {
         assert_eq!(Embedded::open_filled(&path).unwrap().pepper_mark().unwrap(), Some([7; 32]));
         assert!(with_suffix(&by_hand, "-wal").exists(), "the copy stays as it is");
         assert!(!with_suffix(&path, ".restoring-wal").exists());
+    }
+
+    #[test]
+    fn a_link_to_the_store_stays_and_the_copy_goes_where_the_journals_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let [link, volume, copy] = ["keyward.db", "volume", "copy.db"].map(|name| folder.path().join(name));
+        fs::create_dir(&volume).unwrap();
+        std::os::unix::fs::symlink("volume/keyward.db", &link).unwrap();
+        let settings = settings(&link);
+        let books = Books::open(&settings).unwrap();
+        books.store.back_up(&copy).unwrap();
+        books.store.write(Write::PepperMark([7; 32])).unwrap();
+        drop(books);
+        let restored = restore(&settings, &copy).unwrap();
+        // Also where the file is gone, which is what copies are for.
+        fs::remove_file(&restored.path).unwrap();
+        assert_eq!(restore(&settings, &copy).unwrap().aside, None);
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("volume/keyward.db"));
+        assert_eq!(restored.path, volume.canonicalize().unwrap().join("keyward.db"));
+        assert_eq!(Embedded::open_filled(&link).unwrap().pepper_mark().unwrap(), None);
+        assert!(volume.join("keyward.db.ledger").exists() && !folder.path().join("keyward.db.ledger").exists());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::app::mirror::Mirror;
 use crate::app::pepper;
 use crate::app::program::Running;
 use crate::app::reload::{self, Reloader, Told};
-use crate::app::time_mark::TimeMark;
+use crate::app::time_mark::{self, TimeMark};
 use crate::clock::Clock;
 use crate::config::{Config, Faults, FileKey, watch};
 use crate::dialect::estimate::Estimator;
@@ -107,7 +107,7 @@ pub fn open(
     let hold = books.hold()?;
     let digester = Digester::new(&books.pepper(&config.storage.pepper)?);
     let time_mark = books.time_mark();
-    let clock = Clock::system().guarded(time_mark.read());
+    let clock = Clock::system().guarded(time_mark::boot().as_deref(), time_mark.read());
     books.recognise(&digester)?;
     books.load_keys(&table)?;
     let declared = Arc::new(Declared::new(Arc::clone(&table)));

@@ -17,7 +17,7 @@ use crate::app::holds::Holds;
 use crate::app::open::{Files, Opened, StartFault, machine, open};
 use crate::app::signals::{Asked, Reloads, Signals};
 use crate::app::sockets::Sockets;
-use crate::app::{descriptors, memory, pepper, service_manager, time_mark};
+use crate::app::{descriptors, memory, pepper, service_manager, time_mark, whole_file};
 use crate::background;
 use crate::config::{self, watch};
 use crate::keys::secret::Secret;
@@ -365,10 +365,8 @@ fn follow(predecessor: Predecessor, holds: Arc<Holds>, ledger: Arc<Ledger>) -> s
 fn write_ready(path: &Path, data: &[Address], admin: &Address) -> std::io::Result<()> {
     let data = data.iter().map(ToString::to_string).collect::<Vec<_>>();
     let text = serde_json::json!({ "data": data, "admin": admin.to_string(), "pid": std::process::id() }).to_string();
-    // Renamed into place, so that whoever waits for the file never reads half of it.
-    let beside = path.with_extension("new");
-    std::fs::write(&beside, text)?;
-    std::fs::rename(&beside, path)
+    // Nothing in it is secret, and who waits for it may be another user.
+    whole_file::replace(path, &text, 0o644)
 }
 
 /// Lets running requests end; a second signal cuts them.

@@ -1,15 +1,15 @@
 //! The latest time that was certain, kept beside the store: a process that starts with its clock set back does not go back with it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::clock::{Clock, Lead};
+use crate::app::whole_file;
+use crate::clock::{Clock, Lead, Mark};
 use crate::proxy::Plane;
 
 /// How often the clock is looked at.
@@ -27,17 +27,16 @@ pub struct TimeMark {
 }
 
 impl TimeMark {
-    /// Of the store at `store`, whatever links lead to it.
+    /// Of the store whose file is `store`.
     pub fn beside(store: &Path) -> Self {
-        let store = store.canonicalize().unwrap_or_else(|_| store.to_owned());
         Self { path: store.with_added_extension("clock"), written: Arc::new(Mutex::new(i64::MIN)) }
     }
 
-    /// The mark, milliseconds since 1970; `None` where there is none, or none that can be read.
-    pub fn read(&self) -> Option<i64> {
+    /// The mark; `None` where there is none, or none that can be read.
+    pub fn read(&self) -> Option<Mark> {
         match fs::read_to_string(&self.path) {
             Ok(text) => {
-                let mark = text.trim_end().parse().ok();
+                let mark = text.parse().ok();
                 if mark.is_none() {
                     tracing::error!(path = %self.path.display(), "the mark of the latest time cannot be read; the clock is believed");
                 }
@@ -51,32 +50,34 @@ impl TimeMark {
         }
     }
 
-    /// Writes it, if time has passed; whole or not at all.
+    /// Writes it, if it is not earlier than the last; whole or not at all.
     ///
     /// # Errors
     /// The disk does not take it.
-    pub fn write(&self, mark_ms: i64) -> io::Result<()> {
+    pub fn write(&self, mark: &Mark) -> io::Result<()> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if mark_ms <= *written {
+        if mark.unix_ms < *written {
             return Ok(());
         }
-        let beside = self.path.with_added_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        writeln!(file, "{mark_ms}")?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.path)?;
-        *written = mark_ms;
-        self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        whole_file::replace(&self.path, &format!("{mark}\n"), 0o600)?;
+        *written = mark.unix_ms;
+        Ok(())
     }
 
     /// Writes what the clock says is certain.
     pub fn note(&self, clock: &Clock) {
-        if let Some(mark) = clock.mark_ms()
-            && let Err(error) = self.write(mark)
+        if let Some(mark) = clock.mark()
+            && let Err(error) = self.write(&mark)
         {
             tracing::warn!(path = %self.path.display(), %error, "the mark of the latest time is not written");
         }
     }
+}
+
+/// What this run of the system is known by; `None` where it does not tell.
+pub fn boot() -> Option<String> {
+    let told = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(told.trim_end().to_owned()).filter(|boot| !boot.is_empty() && !boot.contains(char::is_whitespace))
 }
 
 /// Looks after the clock, and keeps the mark while the store is this process's, until the program ends.
@@ -128,13 +129,14 @@ mod tests {
     #[test]
     fn a_mark_only_rises_and_is_its_owners_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let mark = TimeMark::beside(&folder.path().join("keyward.db"));
-        assert_eq!(mark.read(), None);
-        mark.write(1_000).unwrap();
-        mark.write(500).unwrap();
-        assert_eq!(mark.read(), Some(1_000));
-        assert_eq!(fs::metadata(&mark.path).unwrap().permissions().mode() & 0o777, 0o600);
-        fs::write(&mark.path, "tomorrow").unwrap();
-        assert_eq!(mark.read(), None);
+        let file = TimeMark::beside(&folder.path().join("keyward.db"));
+        assert_eq!(file.read(), None);
+        let [later, earlier] = [1_000, 500].map(|unix_ms| Mark { unix_ms, at: None });
+        file.write(&later).unwrap();
+        file.write(&earlier).unwrap();
+        assert_eq!(file.read(), Some(later));
+        assert_eq!(fs::metadata(&file.path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&file.path, "tomorrow").unwrap();
+        assert_eq!(file.read(), None);
     }
 }

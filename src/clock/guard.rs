@@ -9,6 +9,9 @@
 //! | is set back again within that hour | the wall clock's: the mistake has left nothing | - |
 //! | is set back | the line's: it goes on as if nothing had happened | goes on for a day; then it stands still until the wall clock has caught up |
 //!
+//! The line goes on from one process to the next ([`Mark`](super::Mark)), and the hour and the day begin anew with each; it is the wall clock's where the
+//! system was started anew and there is no later mark.
+//!
 //! So the time never goes back behind the line, and the two are one again in the time that the wall clock was set back by, and a day, at most.
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -49,6 +52,8 @@ pub(super) struct Guard {
     /// Where it stands still.
     ceiling_ms: AtomicI64,
     since: Mutex<Since>,
+    /// What this run of the system is known by.
+    boot: Option<Box<str>>,
 }
 
 /// Milliseconds of the monotonic clock at which the wall clock was first seen off the line.
@@ -59,13 +64,19 @@ struct Since {
 }
 
 impl Guard {
-    pub(super) fn new(now: Now, mark: Option<i64>) -> Self {
-        let certain = mark.map_or(now.unix_ms, |mark| mark.max(now.unix_ms));
+    /// Of what is certain at the moment that the monotonic clock says.
+    pub(super) fn new(monotonic_ns: u64, certain_ms: i64, boot: Option<&str>) -> Self {
         Self {
-            offset_ms: AtomicI64::new(certain.saturating_sub(ms(now.monotonic_ns))),
+            offset_ms: AtomicI64::new(certain_ms.saturating_sub(ms(monotonic_ns))),
             ceiling_ms: AtomicI64::new(i64::MAX),
             since: Mutex::default(),
+            boot: boot.map(Into::into),
         }
+    }
+
+    /// What this run of the system is known by.
+    pub(super) fn boot(&self) -> Option<&str> {
+        self.boot.as_deref()
     }
 
     /// The line.

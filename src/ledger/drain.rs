@@ -280,11 +280,7 @@ impl Drain {
 
     /// Tidies a bounded part of what is old away, and says whether there may be more of it.
     fn tidy(&self) -> bool {
-        // A clock that was set forward by mistake must not cost what it says is old.
-        let now_ms = self.clock.certain_ms(self.clock.now());
-        let kept_ms = i64::try_from(self.settings.records_kept.as_millis()).unwrap_or(i64::MAX);
-        let records_before_ms = now_ms.saturating_sub(kept_ms);
-        match self.store.write(Write::Tidy { now_ms, records_before_ms }) {
+        match self.store.write(old(&self.clock, self.settings.records_kept)) {
             Ok(written) => written != Written::Tidied(0),
             Err(fault) => {
                 tracing::warn!(%fault, "what is old could not be tidied away");
@@ -296,6 +292,13 @@ impl Drain {
     fn journals(&self) -> Vec<Arc<Journal>> {
         self.journals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Has the store forget what is old. A clock that was set forward by mistake must not cost what it says is old.
+pub(super) fn old(clock: &Clock, records_kept: Duration) -> Write {
+    let now_ms = clock.certain().unix_ms;
+    let kept_ms = i64::try_from(records_kept.as_millis()).unwrap_or(i64::MAX);
+    Write::Tidy { now_ms, records_before_ms: now_ms.saturating_sub(kept_ms) }
 }
 
 /// All that was appended to journals before this was called. What is appended meanwhile is for the next round, or a busy worker would keep it

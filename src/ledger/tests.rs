@@ -6,10 +6,11 @@ mod unwell;
 use std::collections::HashMap;
 
 use super::*;
+use crate::clock::Now;
 use crate::limits::QuotaCount;
 use crate::store::embedded::{Embedded, Options};
 use crate::store::frame::tests::entry;
-use crate::store::{KeyState, StoreFault};
+use crate::store::{KeyState, StoreFault, Write};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Reason;
 use crate::units::KeyId;
@@ -93,6 +94,19 @@ fn what_is_settled_is_in_the_store_once_and_an_end_in_order_leaves_nothing() {
     drop(journals);
     ledger.close().unwrap();
     assert_eq!(bench.journals(), 0);
+}
+
+#[test]
+fn a_clock_that_was_set_forward_by_mistake_costs_no_records() {
+    let (now, day) = (1_800_000_000_000, 86_400_000);
+    let clock = Clock::manual(Now { monotonic_ns: 1 << 40, unix_ms: now }).guarded(None, None);
+    clock.step_wall_ms(now + 400 * day);
+    clock.keep();
+    let kept = std::time::Duration::from_secs(90 * 86_400);
+    let Write::Tidy { now_ms, records_before_ms } = drain::old(&clock, kept) else { panic!("it tidies") };
+    // As near as clocks are to each other.
+    assert!((now..now + 10_000).contains(&now_ms), "{now_ms}");
+    assert_eq!(records_before_ms, now_ms - 90 * day);
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl KeyLimits {
         Self::default()
     }
 
-    /// Where the key stands in every limit that `policy` sets. Takes nothing.
+    /// Where the key stands in every limit that `policy` sets, at a time that is certain. Takes nothing.
     pub fn standing(&self, policy: &KeyPolicy, now: Now) -> Standing {
         let Rates { requests, tokens } = self.rates(policy, now);
         Standing {
@@ -70,7 +70,7 @@ impl KeyLimits {
         self.quota.used()
     }
 
-    /// Where the quota stands under `rule`, which need not be the key's own. Takes nothing.
+    /// Where the quota stands under `rule`, which need not be the key's own, at a time that is certain. Takes nothing.
     pub fn quota_standing(&self, rule: QuotaRule, now: Now) -> QuotaStanding {
         self.quota.standing(rule, now.unix_ms)
     }

@@ -20,12 +20,12 @@ pub fn answer(plane: &Plane, live: &Live, caller: &Caller, route: &Route) -> Res
     let words = dialect::of(route.dialect);
     if route.endpoint == Endpoint::KeyStatus {
         let now = plane.clock.now();
-        let standing = caller.slot().entry().limits().standing(policy, now);
+        let standing = caller.slot().entry().limits().standing(policy, plane.clock.certain());
         return Ok(key_status::key_status(policy, &standing, now));
     }
     if route.endpoint == Endpoint::TokenUsage {
         let limits = caller.slot().entry().limits();
-        let standing = limits.standing(policy, plane.clock.now());
+        let standing = limits.standing(policy, plane.clock.certain());
         return Ok(token_usage::token_usage(policy, standing.quota.as_ref(), limits.quota_used()));
     }
     let Some(wanted) = &route.model else {

@@ -176,8 +176,10 @@ pub struct KeyFilter {
 pub struct StatusFilter {
     /// Which.
     pub status: KeyStatus,
-    /// When, milliseconds since 1970.
+    /// When, milliseconds since 1970: what has expired by then.
     pub at_ms: i64,
+    /// What of it is certain, by which the periods of quotas turn.
+    pub certain_ms: i64,
 }
 
 /// How keys are ordered.

@@ -145,7 +145,7 @@ pub enum Write {
         audit: Vec<AuditEntry>,
         /// For a call that may be made again. One remembered earlier whose time is over gives up its place; what time it is, the
         /// latest of the changes and audit entries says.
-        remember: Option<Remembered>,
+        remember: Option<Box<Remembered>>,
     },
     /// Settled requests.
     Usage(UsageBatch),

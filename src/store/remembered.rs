@@ -9,7 +9,9 @@ pub struct Remembered {
     pub key: Box<str>,
     /// The answer.
     pub answer: RememberedAnswer,
-    /// When it is forgotten, milliseconds since 1970.
+    /// When it was given, milliseconds since 1970: one that is over by then may be replaced.
+    pub at_ms: i64,
+    /// When it is forgotten.
     pub until_ms: i64,
 }
 

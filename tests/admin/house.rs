@@ -202,9 +202,9 @@ impl House {
     }
 }
 
-/// A clock that stands at [`START_MS`] until it is moved.
+/// A clock that stands at [`START_MS`] until it is moved, guarded as the program's is.
 pub fn manual_clock() -> Clock {
-    Clock::manual(Now { monotonic_ns: 1 << 40, unix_ms: START_MS })
+    Clock::manual(Now { monotonic_ns: 1 << 40, unix_ms: START_MS }).guarded(None, None)
 }
 
 /// A caller of the service itself.

@@ -35,6 +35,22 @@ async fn a_repeated_create_is_answered_by_the_same_bytes_for_a_day() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_set_forward_by_mistake_forgets_no_call() {
+    let house = House::start().await;
+    let body = json!({ "name": "once" }).to_string();
+    let first = send(&house, WRITER, "POST", "keys", "call-1", &body).await;
+    let right = house.clock.now().unix_ms;
+    house.clock.step_wall_ms(right + 3 * 24 * 3_600_000);
+    let again = send(&house, WRITER, "POST", "keys", "call-1", &body).await;
+    assert_eq!((again.status, &again.body), (201, &first.body));
+    let ahead = send(&house, WRITER, "POST", "keys", "call-2", &body).await;
+    house.clock.step_wall_ms(right);
+    let again = send(&house, WRITER, "POST", "keys", "call-2", &body).await;
+    assert_eq!((again.status, &again.body), (201, &ahead.body));
+    assert_eq!(house.call("GET", "keys", None).await.json()["total"], 2);
+}
+
+#[tokio::test]
 async fn a_chosen_secret_is_repeated_from_the_call_and_no_secret_is_stored() {
     let house = House::start().await;
     let body = json!({ "name": "rpm_limit", "key": "rpm_limit" }).to_string();

@@ -40,7 +40,8 @@ pub async fn list_keys(
     let mut query = Query::new(raw.as_deref());
     let limit = query.integer("limit", 1..=LARGEST_PAGE as u64).and_then(|limit| usize::try_from(limit).ok());
     let from = query.parsed("cursor", "Input should be a next_cursor", read_cursor);
-    let at_ms = surface.service.clock().now().unix_ms;
+    let clock = surface.service.clock();
+    let (at_ms, certain_ms) = (clock.now().unix_ms, clock.certain().unix_ms);
     let status = query.one_of("status", &KeyStatus::ALL.map(|status| (status.as_str(), status)));
     let filter = KeyFilter {
         org_id: query.text("org_id", KeyFields::LONGEST_OWNER),
@@ -49,7 +50,7 @@ pub async fn list_keys(
         prefix: query.text("prefix", 128),
         model: query.parsed("model", "Input should be a model name", |text| ModelName::new(text).map(|_| text.into())),
         is_sandbox: query.boolean("is_sandbox"),
-        status: status.map(|status| StatusFilter { status, at_ms }),
+        status: status.map(|status| StatusFilter { status, at_ms, certain_ms }),
         ..KeyFilter::default()
     };
     query.verdict()?;

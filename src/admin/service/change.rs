@@ -256,7 +256,11 @@ impl Core {
         audit: Vec<AuditEntry>,
         remember: Option<Remembered>,
     ) -> Result<i64, ServiceFault> {
-        let write = Write::Keys { changes: vec![StoredChange::Put(Box::new(key.clone()))], audit, remember };
+        let write = Write::Keys {
+            changes: vec![StoredChange::Put(Box::new(key.clone()))],
+            audit,
+            remember: remember.map(Box::new),
+        };
         let number = match self.store.write(write) {
             Ok(Written::Keys(numbers)) => numbers.first().copied().unwrap_or(key.number),
             Ok(_) => return Err(ServiceFault::Internal),

@@ -109,7 +109,7 @@ impl Core {
         let policy = entry.as_ref().map_or_else(|| Arc::new(key.record.policy.clone()), |entry| entry.policy_at_rest());
         let limits = entry.as_ref().and_then(|entry| entry.limits_if_used()).cloned().unwrap_or_default();
         let (facts, price) = self.facts(&policy, probe);
-        let standing = limits.standing(&policy, now);
+        let standing = limits.standing(&policy, self.clock.certain());
         let mut checks = vec![status(&policy, entry.is_some(), now), address(&policy, probe.address)];
         checks.extend(rules(&policy, &facts, price));
         checks.push(self.upstream(&policy, &facts, tells_names));

@@ -94,7 +94,8 @@ impl Core {
         call: &Idempotent,
         chosen: Option<&Secret>,
     ) -> Result<Option<Given>, ServiceFault> {
-        let now_ms = self.clock.now().unix_ms;
+        // Not forgotten by a clock that was set forward by mistake: the call would be made twice.
+        let now_ms = self.clock.certain().unix_ms;
         let found = self.store.remembered(&caller.operator.name, &call.key, now_ms);
         let Some(answer) = found.map_err(|fault| self.failed(fault))? else { return Ok(None) };
         if answer.call != call.call {
@@ -136,8 +137,14 @@ impl Core {
             seed,
             etag: given.etag.as_str().into(),
         };
-        let until_ms = self.clock.now().unix_ms.saturating_add(REMEMBERED_MS);
-        let remembered = Remembered { operator: caller.operator.name.clone(), key: call.key.clone(), answer, until_ms };
+        let at_ms = self.clock.certain().unix_ms;
+        let remembered = Remembered {
+            operator: caller.operator.name.clone(),
+            key: call.key.clone(),
+            answer,
+            at_ms,
+            until_ms: at_ms.saturating_add(REMEMBERED_MS),
+        };
         (remembered, given)
     }
 

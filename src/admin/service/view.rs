@@ -1,7 +1,7 @@
 //! What an operator is shown of a key: as it is stored, and as the data plane counts it at this moment.
 
 use crate::admin::service::fields::KeyFields;
-use crate::clock::Now;
+use crate::clock::{Clock, Now};
 use crate::keys::{KeyTable, Source};
 use crate::limits::quota::QuotaState;
 use crate::policy::{KeyStatus, QuotaReset, QuotaRule, QuotaStanding};
@@ -63,14 +63,15 @@ impl KeyView {
     }
 
     /// Of what is stored and what the table knows. Takes nothing, makes nothing.
-    pub(super) fn of(key: &StoredKey, state: &KeyState, table: &KeyTable, now: Now) -> Self {
+    pub(super) fn of(key: &StoredKey, state: &KeyState, table: &KeyTable, clock: &Clock) -> Self {
+        let (now, certain) = (clock.now(), clock.certain());
         let record = &key.record;
         let policy = &record.policy;
         let slots = table.secrets_of(policy.id);
-        let quota = quota(key, state, table, now);
+        let quota = quota(key, state, table, certain);
         let any_rule = QuotaRule { limit: Units::MAX, reset: QuotaReset::None };
         let quota_used =
-            quota.map_or_else(|| standing(policy.id, any_rule, state, table, now).used, |quota| quota.used);
+            quota.map_or_else(|| standing(policy.id, any_rule, state, table, certain).used, |quota| quota.used);
         let mut old_secrets = Vec::with_capacity(record.previous.len());
         for (previous, shown) in record.previous.iter().zip(&key.details.old_secrets) {
             let stored = state.old_secrets.iter().find(|used| used.digest == previous.digest);

@@ -1,14 +1,26 @@
 //! Clocks that are set forward, back, and both.
 
-use crate::clock::{Clock, NS_PER_SECOND, Now};
+use crate::clock::{Clock, Mark, NS_PER_SECOND, Now, SinceBoot};
 use proptest::prelude::*;
 
 use super::*;
 
 const START: i64 = 1_800_000_000_000;
 
+/// After an earlier run of the system, which has left this mark.
 fn clock(mark: Option<i64>) -> Clock {
-    Clock::manual(Now { monotonic_ns: 60 * NS_PER_SECOND, unix_ms: START }).guarded(mark)
+    let at = Some(SinceBoot { boot: "earlier".into(), ms: 10 });
+    let mark = mark.map(|unix_ms| Mark { unix_ms, at });
+    Clock::manual(Now { monotonic_ns: 60 * NS_PER_SECOND, unix_ms: START }).guarded(Some("this"), mark)
+}
+
+/// That of the next process, which finds this mark.
+fn next(clock: &Clock, mark: Mark) -> Clock {
+    clock.clone().guarded(Some("this"), Some(mark))
+}
+
+fn certain_at(clock: &Clock) -> i64 {
+    clock.mark().unwrap().unix_ms
 }
 
 /// Lets it run for so many seconds, looked after.
@@ -61,7 +73,7 @@ fn set_forward_by_mistake_and_back_within_the_hour_nothing_is_left_of_it() {
         set(&clock, step, 0);
         assert_eq!(clock.now().unix_ms, START + step, "what has expired by it is refused");
         assert_eq!(run(&clock, 1_800), Lead::Ahead(step));
-        assert_eq!(clock.mark_ms(), Some(START + 1_800_000));
+        assert_eq!(certain_at(&clock), START + 1_800_000);
         set(&clock, 0, 1_800);
         assert_eq!((run(&clock, 1), clock.now().unix_ms), (Lead::None, START + 1_801_000));
     }
@@ -72,7 +84,7 @@ fn set_forward_for_good_it_is_believed_after_an_hour() {
     let clock = clock(None);
     set(&clock, DAY_MS, 0);
     assert_eq!(run(&clock, 3_600), Lead::None);
-    assert_eq!(clock.mark_ms(), Some(START + DAY_MS + HOUR_MS));
+    assert_eq!(certain_at(&clock), START + DAY_MS + HOUR_MS);
 }
 
 #[test]
@@ -81,6 +93,36 @@ fn a_later_process_does_not_go_back_behind_the_mark() {
     assert_eq!(clock.now().unix_ms, START + DAY_MS - SLACK_MS);
     assert_eq!(run(&clock, 10), Lead::Behind(DAY_MS));
     assert_eq!(self::clock(Some(START - DAY_MS)).now().unix_ms, START, "time has passed in between");
+}
+
+#[test]
+fn a_process_that_starts_while_the_clock_is_ahead_believes_it_no_sooner() {
+    for step in [HOUR_MS, DAY_MS] {
+        let first = clock(None);
+        run(&first, 60);
+        let mark = first.mark().unwrap();
+        set(&first, step, 60);
+        first.advance_ns(40 * NS_PER_SECOND);
+        let second = next(&first, mark);
+        assert_eq!(second.now().unix_ms, START + 100_000 + step, "what has expired by it is refused");
+        assert_eq!(second.certain().unix_ms, START + 100_000 + SLACK_MS, "no period is begun");
+        assert_eq!(run(&second, 1_800), Lead::Ahead(step));
+        set(&second, 0, 1_900);
+        assert_eq!((run(&second, 1), second.now().unix_ms), (Lead::None, START + 1_901_000));
+        set(&second, step, 1_901);
+        assert_eq!(run(&second, 3_600), Lead::None, "it is believed after an hour");
+    }
+}
+
+#[test]
+fn what_has_passed_since_the_mark_was_left_is_certain() {
+    let first = clock(None);
+    let mark = first.mark().unwrap();
+    run(&first, 50);
+    set(&first, -HOUR_MS, 50);
+    let second = next(&first, mark);
+    assert_eq!(second.now().unix_ms, START + 50_000 - SLACK_MS);
+    assert_eq!(run(&second, 1), Lead::Behind(HOUR_MS));
 }
 
 #[test]
@@ -103,7 +145,7 @@ proptest! {
             for _ in 0..seconds / 60 + 1 {
                 clock.advance_ns(60 * NS_PER_SECOND);
                 clock.keep();
-                let now = clock.mark_ms().unwrap();
+                let now = certain_at(&clock);
                 prop_assert!(now >= mark && clock.now().unix_ms >= now - SLACK_MS);
                 mark = now;
             }

@@ -146,18 +146,19 @@ pub(crate) fn a_write_is_made_whole_or_not_at_all(subject: Subject) {
         operator: "root".into(),
         key: call.into(),
         answer: RememberedAnswer { call: [1; 32], body: "{}".to_owned(), seed: None, etag: "1".into() },
+        at_ms: 0,
         until_ms: 90_000,
     };
     let write = |last: StoredKey, call: &str| Write::Keys {
         changes: vec![put(&next(&key(1))), put(&key(2)), put(&last)],
         audit: vec![audit(1_000, "key.create")],
-        remember: Some(remember(call)),
+        remember: Some(Box::new(remember(call))),
     };
     let mut taken = key(3);
     taken.record.current = digest(1);
     assert_eq!(store.write(write(taken, "a")), Err(StoreFault::SecretTaken));
     assert_eq!(store.write(write(next(&key(3)), "a")), Err(StoreFault::Stale));
-    store.write(Write::Keys { changes: vec![], audit: vec![], remember: Some(remember("b")) }).unwrap();
+    store.write(Write::Keys { changes: vec![], audit: vec![], remember: Some(Box::new(remember("b"))) }).unwrap();
     assert_eq!(store.write(write(key(3), "b")), Err(StoreFault::Repeated));
     assert_eq!(loaded(store).iter().map(|key| key.details.version).collect::<Vec<_>>(), [1]);
     let audit_of = |store: &dyn Store| store.audit(&AuditQuery { limit: 10, ..AuditQuery::default() }).unwrap().entries;

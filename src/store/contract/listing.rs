@@ -118,7 +118,7 @@ pub(super) fn any_filter() -> impl Strategy<Value = KeyFilter> {
         prop::option::weighted(0.2, prop::sample::select(vec![5_u64, 6, 1_006, 3, 1_001])),
         some(&["gpt-4o", "gpt-4o-mini", "claude-3", "o1", "x"]),
         prop::option::weighted(0.3, any::<bool>()),
-        prop::option::weighted(0.5, (prop::sample::select(KeyStatus::ALL.to_vec()), -1_i64..40 * 86_400_000)),
+        prop::option::weighted(0.5, status_filters()),
     );
     filters.prop_map(|(owner, contains, like, prefix, secret, model, is_sandbox, status)| KeyFilter {
         org_id: owner.0.map(Into::into),
@@ -129,8 +129,15 @@ pub(super) fn any_filter() -> impl Strategy<Value = KeyFilter> {
         secret: secret.map(digest),
         model: model.map(Into::into),
         is_sandbox,
-        status: status.map(|(status, at_ms)| StatusFilter { status, at_ms }),
+        status,
     })
+}
+
+/// By a clock that is right, or was set forward.
+fn status_filters() -> impl Strategy<Value = StatusFilter> {
+    let status = prop::sample::select(KeyStatus::ALL.to_vec());
+    let filter = |(status, certain_ms, ahead_ms)| StatusFilter { status, at_ms: certain_ms + ahead_ms, certain_ms };
+    (status, -1_i64..40 * 86_400_000, prop_oneof![Just(0), 0_i64..4 * 86_400_000]).prop_map(filter)
 }
 
 /// What a filter means, without a database.
@@ -139,7 +146,7 @@ pub(super) fn matches(filter: &KeyFilter, key: &StoredKey, state: &KeyState) -> 
     let is = |wanted: &Option<Box<str>>, has: &Option<Box<str>>| wanted.is_none() || wanted == has;
     let name = policy.name.to_lowercase();
     let status = |asked: &StatusFilter| {
-        let day = period::day_of(asked.at_ms);
+        let day = period::day_of(asked.certain_ms);
         let rule = policy.quota;
         let start = rule.and_then(|rule| period::start_of(day, rule.reset));
         let used = if start.is_some_and(|start| start > state.counted.touched_day) { 0 } else { state.counted.used };
@@ -173,7 +180,8 @@ pub(crate) fn a_status_is_that_of_its_moment(subject: Subject) {
     change(store, vec![put(&daily), put(&huge)]).unwrap();
     drain(store, vec![slice(1, 1, &[entry(id(1)), entry(id(2))])]);
     let with = |status, at_ms| {
-        let filter = KeyFilter { status: Some(StatusFilter { status, at_ms }), ..KeyFilter::default() };
+        let status = StatusFilter { status, at_ms, certain_ms: at_ms };
+        let filter = KeyFilter { status: Some(status), ..KeyFilter::default() };
         numbers(&page(store, &filter, Order::NumberDescending, PageFrom::Offset(0), 10))
     };
     assert_eq!((with(KeyStatus::Exhausted, 86_399_999), with(KeyStatus::Active, 86_399_999)), (vec![1], vec![2]));

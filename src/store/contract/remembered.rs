@@ -9,7 +9,7 @@ fn write(operator: &str, key: &str, body: &str, at_ms: i64, until_ms: i64) -> Wr
     Write::Keys {
         changes: vec![],
         audit: vec![audit(at_ms, "key.create")],
-        remember: Some(Remembered { operator: operator.into(), key: key.into(), answer, until_ms }),
+        remember: Some(Box::new(Remembered { operator: operator.into(), key: key.into(), answer, at_ms, until_ms })),
     }
 }
 

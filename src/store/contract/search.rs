@@ -216,7 +216,8 @@ pub(crate) fn whatever_is_done_pages_are_those_of_a_plain_list(mut subject: Subj
     subject.reopen();
     let pair = Pair { store: subject.store(), known, uses };
     for (status, day) in KeyStatus::ALL.into_iter().flat_map(|status| (-1..70).map(move |day| (status, day))) {
-        let filter = KeyFilter { status: Some(StatusFilter { status, at_ms: day * DAY_MS }), ..KeyFilter::default() };
+        let status = StatusFilter { status, at_ms: day * DAY_MS, certain_ms: day * DAY_MS };
+        let filter = KeyFilter { status: Some(status), ..KeyFilter::default() };
         let ask = (&filter, Order::NewestFirst, PageFrom::Offset(0), 5);
         assert_eq!(pair.store.keys(ask.0, ask.1, ask.2, ask.3), Ok(pair.page(ask.0, ask.1, ask.2, ask.3)));
     }

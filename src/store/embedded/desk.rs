@@ -194,7 +194,7 @@ fn apply(connection: &Connection, known: &mut Known, write: &Write) -> Outcome {
             }
             audit::append(connection, audit)?;
             if let Some(remember) = remember {
-                remembered::write(connection, remember, remembered::moment(changes, audit))?;
+                remembered::write(connection, remember)?;
             }
             Ok(Written::Keys(numbers))
         }

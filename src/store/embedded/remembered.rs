@@ -2,22 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::store::{AuditEntry, Remembered, RememberedAnswer, StoreFault, StoredChange, StoredOperator};
-
-/// When a write is made, by what it says itself: an answer that is over by then may be replaced.
-pub(super) fn moment(changes: &[StoredChange], audit: &[AuditEntry]) -> i64 {
-    let changed = changes.iter().map(|change| match change {
-        StoredChange::Put(key) => key.details.updated_at_ms,
-        StoredChange::Remove { at_ms, .. } => *at_ms,
-    });
-    changed.chain(audit.iter().map(|entry| entry.at_ms)).max().unwrap_or(i64::MIN)
-}
+use crate::store::{Remembered, RememberedAnswer, StoreFault, StoredOperator};
 
 /// Remembers an answer.
 ///
 /// # Errors
 /// [`StoreFault::Repeated`] when one is remembered for the same call already.
-pub(super) fn write(connection: &Connection, remember: &Remembered, now_ms: i64) -> Result<(), StoreFault> {
+pub(super) fn write(connection: &Connection, remember: &Remembered) -> Result<(), StoreFault> {
     let sql = "INSERT INTO remembered (operator, key, call, body, seed, etag, until_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
         ON CONFLICT (operator, key) DO UPDATE SET call = ?3, body = ?4, seed = ?5, etag = ?6, until_ms = ?7 WHERE until_ms <= ?8";
     let answer = &remember.answer;
@@ -29,7 +20,7 @@ pub(super) fn write(connection: &Connection, remember: &Remembered, now_ms: i64)
         answer.seed,
         answer.etag,
         remember.until_ms,
-        now_ms,
+        remember.at_ms,
     ])?;
     if written == 0 { Err(StoreFault::Repeated) } else { Ok(()) }
 }

@@ -163,7 +163,7 @@ impl<'a> Search<'a> {
             found &= if is_sandbox { marks.sandbox } else { !marks.sandbox };
         }
         if let Some(asked) = self.filter.status {
-            found &= marks.of_status(asked.status, asked.at_ms);
+            found &= marks.of_status(asked);
         }
         for (at, numbers) in [(1, &self.owners), (2, &self.lists)] {
             if let Some(numbers) = numbers.as_ref().filter(|_| found != 0) {

@@ -3,6 +3,7 @@
 use crate::limits::QuotaCount;
 use crate::limits::quota::period;
 use crate::policy::{KeyStatus, QuotaRule};
+use crate::store::StatusFilter;
 
 /// The marks of a block; a key's bit is its place in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,11 +91,12 @@ impl Marks {
         *mask = if is_set { *mask | bit } else { *mask & !bit };
     }
 
-    /// The keys that have this status at `at_ms`, as [`KeyStatus::of`] says.
-    pub(crate) fn of_status(&self, status: KeyStatus, at_ms: i64) -> u128 {
+    /// The keys that have the status that is asked for, as [`KeyStatus::of`] says.
+    pub(crate) fn of_status(&self, asked: StatusFilter) -> u128 {
+        let StatusFilter { status, at_ms, certain_ms } = asked;
         let enabled = self.live & !self.disabled;
         let expired = || self.ends.which(|end| at_ms >= end);
-        let today = period::day_of(at_ms);
+        let today = period::day_of(certain_ms);
         let exhausted = || self.spent_until.which(|until| today < until);
         match status {
             KeyStatus::Disabled => self.live & self.disabled,
@@ -145,6 +147,7 @@ mod tests {
         fn a_status_read_from_the_marks_is_that_of_the_key(
             keys in prop::collection::vec((0_u32..128, policy(), 0_u64..5, -3_i32..400), 1..200),
             asked in -3_i64..400,
+            ahead in 0_i64..3,
         ) {
             let (mut marks, mut kept) = (Marks::default(), std::collections::HashMap::new());
             for (place, policy, used, day) in keys {
@@ -159,11 +162,11 @@ mod tests {
                 kept.insert(place, (policy, counted));
             }
             let marks = Marks::read(&marks.to_bytes()).unwrap();
-            let at_ms = asked * 86_400_000;
+            let (at_ms, certain_ms) = ((asked + ahead) * 86_400_000, asked * 86_400_000);
             for (place, (policy, counted)) in kept {
-                let start = policy.quota.and_then(|rule| period::start_of(period::day_of(at_ms), rule.reset));
+                let start = policy.quota.and_then(|rule| period::start_of(period::day_of(certain_ms), rule.reset));
                 let used = if start.is_some_and(|start| start > counted.touched_day) { 0 } else { counted.used };
-                let is_of = |status| marks.of_status(status, at_ms) >> place & 1 == 1;
+                let is_of = |status| marks.of_status(StatusFilter { status, at_ms, certain_ms }) >> place & 1 == 1;
                 let found = KeyStatus::ALL.into_iter().filter(|status| is_of(*status)).collect::<Vec<_>>();
                 prop_assert_eq!(found, [KeyStatus::of(&policy, used, at_ms)]);
                 prop_assert_eq!(marks.sandbox >> place & 1 == 1, policy.is_sandbox);
