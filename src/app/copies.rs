@@ -167,6 +167,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [link, volume, copy] = ["keyward.db", "volume", "copy.db"].map(|name| folder.path().join(name));
         fs::create_dir(&volume).unwrap();
+        drop(fs::File::create_new(volume.join("keyward.db")).unwrap());
         std::os::unix::fs::symlink("volume/keyward.db", &link).unwrap();
         let settings = settings(&link);
         let books = Books::open(&settings).unwrap();
