@@ -38,6 +38,8 @@ pub enum UpstreamBody {
 pub struct Stream {
     /// What hyper reads; the connection's own task feeds it.
     pub incoming: Incoming,
+    /// Whether a reset that names no error ends it as its own end does.
+    pub may_be_waved_off: bool,
     /// The place on the connection.
     pub line: Line,
     /// The place at the endpoint.
@@ -61,7 +63,9 @@ impl UpstreamBody {
                         }
                     }
                     Some(Err(error)) => return Poll::Ready(Some(Err(BodyBroke(error.to_string())))),
-                    None => return Poll::Ready(None),
+                    // The library does not tell an end from a reset that names no error, with which an answer can be cut as with any other.
+                    None if stream.may_be_waved_off || stream.incoming.is_end_stream() => return Poll::Ready(None),
+                    None => return Poll::Ready(Some(Err(BodyBroke("the stream was reset before its end".to_owned())))),
                 }
             },
             Self::Sandbox(playing) => playing.poll_data(cx),

@@ -19,7 +19,7 @@ use crate::upstream::choice::{Closed, Leave, Tried};
 use crate::upstream::connect::{self, Opened};
 use crate::upstream::health::Trouble;
 use crate::upstream::http1::{Connection, Unanswered};
-use crate::upstream::multiplex::{self, Line, is_unprocessed};
+use crate::upstream::multiplex::{self, Lateness, Line, is_unprocessed};
 use crate::upstream::pool::Pool;
 use crate::upstream::request::Outgoing;
 use crate::upstream::retry;
@@ -202,6 +202,14 @@ enum Taken {
 }
 
 impl Channel {
+    /// What is to be told when a request on it is not answered in its time, where it outlives that.
+    fn lateness(&self) -> Option<Lateness> {
+        match self {
+            Self::One(_) => None,
+            Self::Many(line) => Some(line.lateness()),
+        }
+    }
+
     /// Sends the request of `outgoing` and waits for the head of its answer.
     async fn send(
         self,
@@ -251,7 +259,9 @@ fn answered(seat: Seat, head: AnswerHead, source: Source) -> Answered {
         Source::One(connection) => UpstreamBody::Http(Lease::new(seat, connection)),
         Source::Many(many) => {
             let (line, incoming) = *many;
-            UpstreamBody::Stream(Box::new(Stream { incoming, line, seat }))
+            // An error may be told before a request has come as a whole, and the rest of it be waved off by a reset (RFC 9113 8.1).
+            let may_be_waved_off = !head.status.is_success();
+            UpstreamBody::Stream(Box::new(Stream { incoming, may_be_waved_off, line, seat }))
         }
     };
     Answered { head, body }
@@ -294,12 +304,14 @@ async fn attempt(
             return Err(Failure::lost(Fault::UpstreamTimeout, "no time is left for an answer"));
         }
         alarm.set_in(time);
+        let lateness = channel.lateness();
         // Within braces, or it would keep the request.
         let sent = {
             let sending = pin!(channel.send(&outgoing, endpoint, &pool));
             until(alarm, sending).await
         };
         let Some(sent) = sent else {
+            lateness.iter().for_each(Lateness::note);
             if time == upstream.settings.first_byte_timeout {
                 seat.failed(Trouble::Unanswered);
             }
@@ -380,7 +392,7 @@ async fn open_untimed(pool: &Pool, upstream: &Upstream, endpoint: &Endpoint) -> 
     endpoint.spoken.note(is_http2);
     let until_ns = pool.end_of_life(upstream.settings.connection_lifetime, now_ns);
     if is_http2 {
-        let trunk = multiplex::handshake(stream, until_ns, now_ns).await?;
+        let trunk = multiplex::handshake(stream, until_ns, &pool.clock).await?;
         return Ok(Channel::Many(pool.trunks.add(endpoint.number, trunk, now_ns)));
     }
     Ok(Channel::One(Connection::new(stream, until_ns)))

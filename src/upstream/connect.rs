@@ -3,7 +3,9 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -13,6 +15,12 @@ use crate::upstream::resolve;
 use crate::upstream::route::{Endpoint, Upstream};
 use crate::upstream::settings::{Address, Protocol};
 use crate::upstream::tls::{self, Defaults};
+
+/// How long what was sent may be without the word of the other system that it has come (TCP_USER_TIMEOUT, tcp(7)).
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
+/// After so long without a word the other system is asked whether it is there (SO_KEEPALIVE, socket(7)).
+const SILENT: Duration = Duration::from_secs(20);
 
 /// The longest answer of a forward proxy that is read, bytes.
 const TUNNEL_HEAD_MAX: usize = 8 * 1024;
@@ -112,6 +120,7 @@ pub async fn open(upstream: &Upstream, endpoint: &Endpoint, defaults: &Defaults,
     let addresses = endpoint.resolved.addresses(&hop.host, hop.port, settings.dns_refresh, now_ns).await?;
     let mut tcp = resolve::connect(&addresses).await?;
     tcp.set_nodelay(true)?;
+    watch_for_silence(&tcp)?;
     if settings.via.is_some() {
         tunnel(&mut tcp, address).await?;
     }
@@ -125,6 +134,13 @@ pub async fn open(upstream: &Upstream, endpoint: &Endpoint, defaults: &Defaults,
         return Err(io::Error::other("it does not offer HTTP/2"));
     }
     Ok(Opened { stream: Stream::Tls(Box::new(stream)), is_http2 })
+}
+
+/// A host that is gone says nothing, and an answer may take its time: without this, what was sent to one would wait for all of that.
+fn watch_for_silence(tcp: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENT).with_interval(SILENT / 2))
 }
 
 /// Asks a forward proxy for the way to `address` (RFC 9110 9.3.6).

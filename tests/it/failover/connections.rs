@@ -15,10 +15,14 @@ use crate::harness::{Backend, Client, Proxy, apis};
 
 /// A proxy in front of one OpenAI upstream with this URL and these lines.
 fn proxy(url: &str, more: &str) -> Proxy {
+    proxy_with(url, more, Clock::system())
+}
+
+fn proxy_with(url: &str, more: &str, clock: Clock) -> Proxy {
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\ndrain_timeout = \"100ms\"\n[[upstreams]]\nname = \"one\"\ndialect = \"openai\"\nurl = \"{url}\"\nmodels = [\"*\"]\n{more}\n"
     );
-    Proxy::start(&text, &Proxy::keys_of(&[("alice", ALICE, "quota_limit = 1000000000")]), Clock::system())
+    Proxy::start(&text, &Proxy::keys_of(&[("alice", ALICE, "quota_limit = 1000000000")]), clock)
 }
 
 async fn ask(proxy: &Proxy) -> crate::harness::Answer {

@@ -7,13 +7,15 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Request, Response};
+use keyward::clock::{Clock, NS_PER_MINUTE, NS_PER_SECOND, Now};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{ask, is_quiet, proxy};
+use super::{ask, is_quiet, proxy, proxy_with};
 use crate::harness::h2::{End, H2};
 use crate::harness::proxy::ALICE;
 use crate::harness::raw_backend::RawBackend;
+use crate::harness::time::eventually;
 use crate::harness::{self, Client, apis};
 
 /// What a backend does with a request, by its number on the connection and that of the connection.
@@ -24,8 +26,8 @@ enum Act {
     Refuse,
     /// Resets it with another word.
     Reset,
-    /// Begins to answer and resets.
-    Cut,
+    /// Begins to answer and resets, with this word.
+    Cut(Reason),
 }
 
 /// Counts of what a backend was sent.
@@ -60,7 +62,7 @@ async fn answer(
     match act {
         Act::Refuse => return respond.send_reset(Reason::REFUSED_STREAM),
         Act::Reset => return respond.send_reset(Reason::INTERNAL_ERROR),
-        Act::Answer | Act::Cut => {}
+        Act::Answer | Act::Cut(_) => {}
     }
     assert_eq!(request.uri().path(), "/v1/chat/completions");
     assert!(request.uri().authority().is_some() && request.headers().get("host").is_none());
@@ -73,15 +75,15 @@ async fn answer(
     assert_eq!(length, apis::OPENAI.body.len());
     let at_once = seen.at_once.fetch_add(1, Ordering::SeqCst) + 1;
     seen.most_at_once.fetch_max(at_once, Ordering::SeqCst);
-    let _permit = if act == Act::Cut { None } else { gate.acquire().await.ok() };
+    let _permit = if matches!(act, Act::Cut(_)) { None } else { gate.acquire().await.ok() };
     seen.at_once.fetch_sub(1, Ordering::SeqCst);
     let head = Response::builder().header("content-type", "application/json").body(()).unwrap();
     let Ok(mut stream) = respond.send_response(head, false) else { return };
-    if act == Act::Cut {
+    if let Act::Cut(reason) = act {
         let _ = stream.send_data(Bytes::from_static(b"{\"usage\":"), false);
         // A reset takes back what has not left yet: not before the client has it.
         gate.acquire().await.expect("a gate that stays").forget();
-        return stream.send_reset(Reason::INTERNAL_ERROR);
+        return stream.send_reset(reason);
     }
     let _ = stream.send_data(Bytes::from_static(apis::OPENAI_JSON.as_bytes()), true);
 }
@@ -140,7 +142,10 @@ async fn a_refused_stream_is_sent_again_and_another_reset_is_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_reset_amid_the_answer_is_a_visible_cut() {
     let gate = Arc::new(Semaphore::new(0));
-    let backend = backend(Arc::clone(&gate), Arc::default(), |_| Act::Cut);
+    let backend = backend(Arc::clone(&gate), Arc::default(), |number| {
+        // Also where it says that nothing is amiss.
+        Act::Cut(if number % 2 == 0 { Reason::NO_ERROR } else { Reason::INTERNAL_ERROR })
+    });
     let proxy = proxy(&format!("http://{}", backend.address), HTTP2);
     for _ in 0..5 {
         let mut client = Client::connect(proxy.address).await;
@@ -197,6 +202,62 @@ async fn a_client_that_goes_resets_its_stream_and_no_other() {
     gate.add_permits(2);
     assert_eq!(stays.answer().await.status, 200);
     assert_eq!(backend.connections(), 1);
+    is_quiet(&proxy).await;
+}
+
+/// A backend whose first connection stands still once it has a request: nothing is read or said on it any more.
+fn frozen(gate: Arc<Semaphore>) -> RawBackend {
+    RawBackend::start(move |stream, number| {
+        let gate = Arc::clone(&gate);
+        async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                if number == 0 {
+                    return std::future::pending().await;
+                }
+                tokio::spawn(answer(request, respond, Arc::clone(&gate), Arc::default(), Act::Answer));
+            }
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_on_which_nothing_was_answered_in_time_gets_no_more_requests() {
+    let backend = frozen(open_gate());
+    let proxy = proxy(&format!("http://{}", backend.address), "http = \"2\"\nfirst_byte_timeout = \"300ms\"");
+    assert_eq!(ask(&proxy).await.status, 504);
+    for _ in 0..3 {
+        assert_eq!(ask(&proxy).await.status, 200);
+    }
+    assert_eq!(backend.connections(), 2);
+    is_quiet(&proxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_has_long_been_silent_gets_no_more_requests() {
+    let (gate, seen) = (Arc::new(Semaphore::new(0)), Arc::new(Seen::default()));
+    let backend = backend(Arc::clone(&gate), Arc::clone(&seen), |_| Act::Answer);
+    let clock = Clock::manual(Now { monotonic_ns: NS_PER_MINUTE, unix_ms: 1_800_000_000_000 });
+    let proxy = proxy_with(&format!("http://{}", backend.address), HTTP2, clock.clone());
+    let mut asking = JoinSet::new();
+    let mut ask = |at_once| {
+        let (address, seen) = (proxy.address, Arc::clone(&seen));
+        asking.spawn(async move { Client::once(address, &apis::OPENAI.call(ALICE, "")).await.status });
+        async move { eventually("it is asked", || seen.at_once.load(Ordering::SeqCst) == at_once).await }
+    };
+    ask(1).await;
+    clock.advance_ns(19 * NS_PER_SECOND);
+    ask(2).await;
+    assert_eq!(backend.connections(), 1, "an answer takes its time");
+    clock.advance_ns(19 * NS_PER_SECOND);
+    ask(3).await;
+    assert_eq!(backend.connections(), 2, "who says nothing for so long may never do");
+    ask(4).await;
+    assert_eq!(backend.connections(), 2);
+    gate.add_permits(4);
+    while let Some(status) = asking.join_next().await {
+        assert_eq!(status.unwrap(), 200, "what was on it is waited for");
+    }
     is_quiet(&proxy).await;
 }
 
