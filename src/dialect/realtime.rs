@@ -14,7 +14,7 @@ use crate::policy::{Fault, Refusal, Usage};
 use crate::units::Tokens;
 
 pub use asked::{Asked, Event};
-pub use told::{Told, told, usage};
+pub use told::{Bound, Told, told, usage};
 
 /// Base64 characters of sound that a backend counts as one token: it hears ten a second and speaks twenty, of 16 bits at 24 kHz.
 const HEARD_PER_TOKEN: u64 = 6_400;

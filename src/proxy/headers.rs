@@ -45,7 +45,6 @@ fn is_never_upstream(name: &[u8]) -> bool {
             | b"openai-project"
             | b"x-goog-user-project"
             | b"ocp-apim-subscription-key"
-            | b"x-litellm-api-key"
             // Of the client's dealings with this host, not with the backend's.
             | b"cookie"
             | b"request-id"
@@ -54,7 +53,8 @@ fn is_never_upstream(name: &[u8]) -> bool {
 
 /// By headers of these kinds other gateways let a caller choose where the request goes, and with it the operator's credential. The last are of a
 /// handshake, which is ours to make.
-const STEERING: [&[u8]; 5] = [b"x-forwarded", b"x-portkey-", b"helicone-", b"cf-aig-", b"sec-websocket-"];
+const STEERING: [&[u8]; 7] =
+    [b"x-forwarded", b"x-portkey-", b"helicone-", b"cf-aig-", b"x-litellm-", b"azureml-", b"sec-websocket-"];
 
 /// The names a `Connection` header lists, lower case. Framing and credential headers are set after these are taken out and cannot be named
 /// away; nor can the content type, by which the body was read.

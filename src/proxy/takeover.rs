@@ -53,8 +53,8 @@ pub async fn send(
         (Err(failure), Some(wanted)) => {
             Box::pin(take_over(worker, live, way, &wanted, (limit, alarm), insists, failure)).await
         }
-        (Err(Failure { answer: Some(answer), .. }), None) => Ok(*answer),
-        (outcome, _) => outcome,
+        (Err(failure), None) => failure.told(),
+        (answered, _) => answered,
     }
 }
 
@@ -99,7 +99,8 @@ async fn take_over(
         let leave = Leave { to_repeat: true, to_insist };
         failure = match client::send(&worker.pool, &way.upstream, outgoing, limit, leave, alarm).await {
             Ok(answered) => return Ok(answered),
-            Err(failure) if to_insist => return Err(failure),
+            // What it answered is the caller's, as it is where nobody else was there to begin with.
+            Err(failure) if to_insist => return failure.told(),
             Err(failure) => failure,
         };
     }

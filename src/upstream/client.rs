@@ -51,6 +51,14 @@ impl Failure {
         Self { fault, note: note.into(), unsent: None, answer: None, is_out: false }
     }
 
+    /// The answer that means that nothing was done, where there is one: it says more than we could.
+    ///
+    /// # Errors
+    /// The failure, where there is none.
+    pub fn told(mut self) -> Result<Answered, Self> {
+        self.answer.take().map_or(Err(self), |answer| Ok(*answer))
+    }
+
     fn unsent(fault: Fault, note: impl Into<String>, unsent: Box<Outgoing>) -> Self {
         Self { unsent: Some(unsent), ..Self::lost(fault, note) }
     }

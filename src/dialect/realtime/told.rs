@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::dialect::meter::usage_of;
@@ -46,6 +47,8 @@ pub enum Told {
     Session {
         /// The model that writes down what is said.
         scribe: Option<Box<str>>,
+        /// The most output that a response may have, where that is said.
+        output: Option<Bound>,
     },
     /// An event of the client's was not taken.
     Refused {
@@ -54,6 +57,15 @@ pub enum Told {
     },
     /// Nothing of the kind.
     Other,
+}
+
+/// How much output a response may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// So many tokens.
+    Tokens(Tokens),
+    /// As many as it likes.
+    None,
 }
 
 /// What a report says; `prompt` stands for an input it leaves out.
@@ -86,6 +98,8 @@ struct Event<'a> {
 struct Session {
     audio: Option<Audio>,
     input_audio_transcription: Option<Scribe>,
+    max_output_tokens: Option<Value>,
+    max_response_output_tokens: Option<Value>,
 }
 
 #[derive(Deserialize, Default)]
@@ -106,6 +120,11 @@ struct Scribe {
 }
 
 impl Session {
+    fn output(&self) -> Option<Bound> {
+        let told = self.max_output_tokens.as_ref().or(self.max_response_output_tokens.as_ref())?;
+        Some(told.as_u64().map_or(Bound::None, Bound::Tokens))
+    }
+
     fn scribe(self) -> Option<Box<str>> {
         let within = self.audio.and_then(|audio| audio.input).and_then(|input| input.transcription);
         within.or(self.input_audio_transcription).and_then(|scribe| scribe.model)
@@ -158,7 +177,10 @@ pub fn told(payload: &[u8]) -> Told {
         }
         "session.created" | "session.updated" | "transcription_session.created" | "transcription_session.updated" => {
             let session = event.session.and_then(|session| serde_json::from_str::<Session>(session.get()).ok());
-            session.map_or(Told::Other, |session| Told::Session { scribe: session.scribe() })
+            session.map_or(Told::Other, |session| {
+                let output = session.output();
+                Told::Session { scribe: session.scribe(), output }
+            })
         }
         "error" => {
             let error = event.error.and_then(|error| serde_json::from_str::<Error<'_>>(error.get()).ok());

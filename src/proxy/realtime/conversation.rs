@@ -2,15 +2,17 @@
 //! What the backend begins unasked (it hears that somebody has finished speaking) is charged all the same, and cancelled where it
 //! would have been refused.
 
+mod unasked;
+
+use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 
 use crate::admission::{self, Admitted};
-use crate::dialect::realtime::{self, Asked, Event, Heard, Said, Told};
+use crate::dialect::realtime::{self, Asked, Bound, Event, Heard, Said, Told};
 use crate::dialect::{self, Notes};
 use crate::ledger::Outcome;
 use crate::policy::{
@@ -30,6 +32,9 @@ const MOST_TURNS: u32 = 32;
 /// The same with those that the upstream has begun unasked.
 const MOST_TURNS_UNASKED: usize = 128;
 
+/// Responses that have ended whose ids are known: what is told of them again costs nothing more.
+const MOST_ENDED: usize = 16;
+
 /// Messages that may be refused, at once and for each second: each costs a client less than us its answer.
 const MOST_REFUSED: u32 = 32;
 const REFUSED_PER_SECOND: u64 = 1;
@@ -47,13 +52,15 @@ pub(super) enum Verdict {
     Leave,
 }
 
-/// A response that would not have been allowed, and was begun all the same.
+/// A call that would not have been allowed, and was begun all the same.
 #[derive(Debug)]
 pub(super) struct Interrupt {
-    /// What the upstream is told.
-    pub(super) cancel: Bytes,
+    /// What the upstream is told, where it may still leave off.
+    pub(super) cancel: Option<Bytes>,
     /// What the client is told.
     pub(super) error: Bytes,
+    /// It was one too many: the connection ends.
+    pub(super) is_last: bool,
 }
 
 /// The calls within one websocket.
@@ -78,6 +85,10 @@ pub(super) struct Conversation {
     /// The model that writes down what is said, as the client last asked for it, and as the backend said that it is.
     asked_scribe: Option<ModelName>,
     told_scribe: Option<ModelName>,
+    /// Calls in a row that nobody asked for and that the limits refused.
+    beyond: u32,
+    /// The ids of the responses that have ended last.
+    ended: VecDeque<Box<str>>,
     /// How many of the client's messages may still be refused.
     refusable: Allowance,
     /// What was under way has been charged: what is still told of it costs nothing more.
@@ -115,6 +126,8 @@ impl Conversation {
             output: None,
             asked_scribe: None,
             told_scribe: None,
+            beyond: 0,
+            ended: VecDeque::new(),
             refusable: Allowance::new(MOST_REFUSED, REFUSED_PER_SECOND, worker.plane.clock.monotonic_ns()),
             is_over: false,
         }
@@ -172,6 +185,7 @@ impl Conversation {
                 Ok(admitted) => {
                     let named = event.id.clone().unwrap_or_else(|| format!("event_kw_{}", self.calls).into());
                     id = Some(named.clone());
+                    self.beyond = 0;
                     self.begin(admitted, prompt, said, Some(named));
                     if let Some(turn) = self.turns.last_mut() {
                         turn.is_apart = event.is_apart;
@@ -180,7 +194,10 @@ impl Conversation {
                 Err(refusal) => return self.refuse(&refusal, event.id.as_deref(), true),
             }
         } else if event.asked == Asked::Session {
-            self.output = stated;
+            // A lower bound holds once the backend says so: it may refuse it.
+            if stated.is_none_or(|stated| stated >= self.estimate(0, self.output).output) {
+                self.output = stated;
+            }
             self.asked_scribe = event.other_models.last().cloned().or(self.asked_scribe.take());
         }
         self.said = said;
@@ -200,8 +217,15 @@ impl Conversation {
                 }
             }
             Told::Done { response, usage, has_failed } => self.done(&response, usage.as_deref(), has_failed),
-            Told::Session { scribe } => self.told_scribe = scribe.as_deref().and_then(ModelName::new),
-            Told::Transcribed { usage, text } => self.transcribed(usage.as_deref(), text),
+            Told::Session { scribe, output } => {
+                self.told_scribe = scribe.as_deref().and_then(ModelName::new);
+                self.output = match output {
+                    Some(Bound::Tokens(most)) => Some(most),
+                    Some(Bound::None) => None,
+                    None => self.output,
+                };
+            }
+            Told::Transcribed { usage, text } => return self.transcribed(usage.as_deref(), text),
             Told::Refused { event } => {
                 let asked = |turn: &Turn| turn.response.is_none() && turn.event.as_ref() == Some(&event);
                 if let Some(at) = self.turns.iter().position(asked) {
@@ -223,6 +247,9 @@ impl Conversation {
 
     /// A response has begun: the one asked for first, or one that nobody asked for.
     fn begun(&mut self, response: Box<str>) -> Option<Interrupt> {
+        if self.is_known(&response) {
+            return None;
+        }
         if let Some(turn) = self.turns.iter_mut().find(|turn| turn.response.is_none()) {
             let line = &mut turn.account.line;
             line.first_byte_ns = Some(line.elapsed_ns());
@@ -240,30 +267,28 @@ impl Conversation {
         interrupt
     }
 
-    fn begin_unasked(&mut self, response: &str) -> Option<Interrupt> {
-        let live = self.worker.live();
-        let prompt = self.told.saturating_add(self.said.tokens());
-        let facts = self.facts(Vec::new(), self.estimate(prompt, self.output));
-        let plane = Arc::clone(&self.worker.plane);
-        let now = plane.clock.now();
-        let admitted = self.authorize(&live, &facts).and_then(|charge| {
-            admission::admit_within(&self.open, facts.clone(), charge, &live.limits, &plane.clock, now)
-        });
-        match admitted {
-            Ok(admitted) => {
-                self.begin(admitted, prompt, self.said, None);
-                None
-            }
-            Err(refusal) => {
-                let owed = self.owed(&live, facts, None);
-                self.begin(owed, prompt, self.said, None);
-                self.count(&refusal);
-                Some(Interrupt { cancel: realtime::cancel(response), error: self.words(&refusal, None) })
-            }
+    /// Whether a response of this id has begun or ended.
+    fn is_known(&self, response: &str) -> bool {
+        let is_under_way = || self.turns.iter().any(|turn| turn.response.as_deref() == Some(response));
+        !response.is_empty() && (self.has_ended(response) || is_under_way())
+    }
+
+    fn has_ended(&self, response: &str) -> bool {
+        self.ended.iter().any(|ended| **ended == *response)
+    }
+
+    fn note_end(&mut self, response: &str) {
+        if !response.is_empty() {
+            self.ended.truncate(MOST_ENDED - 1);
+            self.ended.push_front(response.into());
         }
     }
 
     fn done(&mut self, response: &str, usage: Option<&[u8]>, has_failed: bool) {
+        if self.has_ended(response) {
+            return;
+        }
+        self.note_end(response);
         let is_it = |turn: &Turn| turn.response.as_deref() == Some(response);
         let known = self.turns.iter().position(is_it).or_else(|| self.turns.iter().position(|t| t.response.is_none()));
         let mut turn = match known {
@@ -289,28 +314,10 @@ impl Conversation {
                 }
                 turn.account.charge(usage, None);
             }
-            None if has_failed => turn.account.refused_upstream(),
+            // What was said before it failed was asked for and heard.
+            None if has_failed && turn.heard == Heard::default() => turn.account.refused_upstream(),
             None => turn.end(None),
         }
-    }
-
-    /// Somebody's words were written down by another model, which reports for itself; where it does not, by what it heard and wrote.
-    fn transcribed(&mut self, usage: Option<&[u8]>, text: u64) {
-        let mut written = Heard::default();
-        written.add(text, 0);
-        let usage = usage.and_then(|usage| realtime::usage(usage, 0));
-        let usage = usage.unwrap_or_else(|| written.usage(Said { text: 0, ..self.said }.tokens()));
-        // An update that the backend refuses changes nothing: what it told counts.
-        let scribe = self.told_scribe.clone().or_else(|| self.asked_scribe.clone());
-        let live = self.worker.live();
-        let facts = RequestFacts {
-            model: Some(scribe.clone().unwrap_or_else(|| self.model.clone())),
-            ..self.facts(Vec::new(), Estimate { choices: 1, ..Estimate::default() })
-        };
-        let owed = self.owed(&live, facts, scribe.as_ref());
-        let mut account = self.account(&owed);
-        account.owe(owed, None);
-        account.charge(usage, None);
     }
 
     fn begin(&mut self, admitted: Admitted, prompt: Tokens, said: Said, event: Option<Box<str>>) {
@@ -367,19 +374,6 @@ impl Conversation {
             Some(stray) => Err(Refusal::ModelNotFound { model: Some(stray.clone()) }),
             None => Ok(charge),
         }
-    }
-
-    fn owed(&self, live: &Live, facts: RequestFacts, scribe: Option<&ModelName>) -> Admitted {
-        let caller = self.open.caller().refreshed();
-        let charge = Charge {
-            estimate: facts.estimate,
-            price: self.price(live, scribe),
-            bills_quota: !caller.policy().is_sandbox,
-            can_clamp: false,
-            least_output: 1,
-        };
-        let plane = &self.worker.plane;
-        admission::owe_within(&self.open, facts, charge, &plane.clock, plane.clock.now())
     }
 
     fn price(&self, live: &Live, scribe: Option<&ModelName>) -> Price {

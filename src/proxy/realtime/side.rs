@@ -92,8 +92,8 @@ impl<S> Side<S> {
     }
 
     /// Bytes held: of a message that is not whole, and of what waits to be taken.
-    pub(super) fn held(&self) -> (u64, u64) {
-        (self.frames.held() as u64, self.out.len() as u64)
+    pub(super) fn held(&self) -> u64 {
+        (self.frames.held() + self.out.len()) as u64
     }
 
     /// Whether it may still say something that counts.

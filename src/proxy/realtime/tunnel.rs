@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep};
 
-use super::conversation::{Conversation, ENDPOINT, Verdict};
+use super::conversation::{Conversation, ENDPOINT, Interrupt, Verdict};
 use super::side::{Got, Side};
 use crate::clock::NS_PER_SECOND;
 use crate::dialect::websocket::frame::Flaw;
@@ -45,6 +45,7 @@ const IDLE: &str = "idle";
 const DRAINED: &str = "drained";
 const MALFORMED: &str = "malformed_frame";
 const REFUSED: &str = "too_many_refused";
+const BEYOND: &str = "beyond_limits";
 const OVERLOADED: &str = "overloaded";
 
 /// A websocket that was opened, before its client's connection is handed over.
@@ -273,9 +274,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
                 // Charged before the client has it.
                 let interrupt = self.conversation.told(&payload);
                 self.client.put(if is_text { Opcode::Text } else { Opcode::Binary }, &payload);
-                if let Some(interrupt) = interrupt {
-                    self.upstream.answer(Opcode::Text, &interrupt.cancel);
-                    self.client.put(Opcode::Text, &interrupt.error);
+                if let Some(Interrupt { cancel, error, is_last }) = interrupt {
+                    cancel.iter().for_each(|cancel| self.upstream.answer(Opcode::Text, cancel));
+                    self.client.put(Opcode::Text, &error);
+                    if is_last {
+                        self.end(1008, "beyond the key's limits again and again", BEYOND);
+                    }
                 }
                 if self.conversation.is_idle() && (self.is_draining || self.client.is_gone) {
                     self.end(1001, "going away", if self.is_draining { DRAINED } else { CLIENT_GONE });
@@ -371,9 +375,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Relay<S> {
         }
     }
 
-    /// Counts what is held of a client's messages among all bodies; where that is too much, it has to go.
+    /// Counts what is held of messages, either way, among all bodies; where that is too much, it has to go.
     fn hold(&mut self) {
-        let bytes = (self.client.held().0 + self.upstream.held().1) / STEP * STEP;
+        let bytes = (self.client.held() + self.upstream.held()) / STEP * STEP;
         if let Err(Stop::Fault(Fault::Overloaded { retry_after_ns })) = self.share.hold(bytes, self.budget) {
             self.client.put(Opcode::Text, &realtime::fault(Fault::Overloaded { retry_after_ns }));
             self.end(1013, "try again later", OVERLOADED);

@@ -137,6 +137,12 @@ async fn think(mut socket: Socket, heard: &Mutex<Vec<Value>>) -> Option<u16> {
                     "error": { "code": "conversation_already_has_active_response", "event_id": event["event_id"] },
                 })],
                 Some("fail") => vec![begun(&id).remove(0), done(&id, "failed", Value::Null)],
+                Some("fail late") => [begun(&id), vec![done(&id, "failed", Value::Null)]].concat(),
+                // Each thing twice, and once more after the end.
+                Some("twice") => {
+                    let once = [begun(&id), vec![done(&id, "completed", usage())]].concat();
+                    [once[..1].to_vec(), once.clone(), once].concat()
+                }
                 Some("silent") => [begun(&id), vec![done(&id, "completed", Value::Null)]].concat(),
                 Some("vanish") => {
                     for event in begun(&id) {

@@ -1,10 +1,10 @@
 //! Limits between messages: what asks for a response is paid for first, or is not forwarded.
 
-use keyward::clock::NS_PER_SECOND;
+use keyward::clock::{Clock, NS_PER_SECOND};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{keys, start};
+use super::{keys, start, start_at};
 use crate::harness::proxy::ALICE;
 use crate::harness::websocket::{Brain, Talker};
 use crate::harness::{Client, log};
@@ -116,6 +116,48 @@ async fn what_is_begun_unasked_beyond_a_limit_is_cancelled_and_charged() {
     assert_eq!(kinds, ["error", "response.done", "response.output_text.delta"]);
     assert_eq!(brain.events()[1], json!({ "type": "response.cancel", "response_id": "resp_1" }));
     assert_eq!(proxy.entry(ALICE).limits().quota_used(), 18);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_on_unasked_beyond_a_limit_ends_the_connection() {
+    // Of 26 units each: what the limit covers, and three more. Responses that are cut are charged by what was heard.
+    for (policy, event, used) in [
+        ("quota_limit = 130", "test.transcribe", Some((4 + 3) * 26)),
+        ("rpm_limit = 3", "test.transcribe", Some((2 + 3) * 26)),
+        ("quota_limit = 100", "test.begin", None),
+    ] {
+        let brain = Brain::start();
+        let proxy = start_at(&brain, policy, Clock::system());
+        let mut talker = Talker::with_key(proxy.address, ALICE).await;
+        for _ in 0..20 {
+            talker.say(json!({ "type": event })).await;
+        }
+        let mut told = 0;
+        let code = loop {
+            match talker.next().await {
+                Message::Text(text) if text.contains("\"error\"") => told += 1,
+                Message::Text(_) => {}
+                Message::Close(frame) => break frame.map(|frame| u16::from(frame.code)),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((code, told), (Some(1008), 3), "{policy}");
+        proxy.quiet().await;
+        let charged = proxy.entry(ALICE).limits().quota_used();
+        assert!(used.is_none_or(|used| used == charged), "{policy}: {charged}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_of_the_session_that_the_backend_refuses_lowers_nothing() {
+    let brain = Brain::start();
+    let (proxy, _) = start(&brain, "quota_limit = 100");
+    let mut talker = Talker::with_key(proxy.address, ALICE).await;
+    let session = json!({ "voice": "unheard", "max_output_tokens": 5 });
+    talker.say(json!({ "type": "session.update", "event_id": "mine", "session": session })).await;
+    assert_eq!(talker.hear().await["error"]["event_id"], "mine");
+    talker.say(json!({ "type": "response.create" })).await;
+    assert_eq!(talker.hear().await["error"]["code"], "insufficient_quota");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -92,11 +92,29 @@ async fn what_a_backend_refuses_or_fails_at_costs_nothing_and_what_it_does_not_r
     talker.until("response.done").await;
     let held = entry.limits().quota_committed();
     assert_eq!((entry.limits().quota_used(), held), (0, 1), "but for the token that the websocket holds");
-    talker.say(create("silent")).await;
+    let mut used = 0;
+    // Also where it failed only after something had been heard.
+    for (number, what) in [(3, "silent"), (4, "fail late")] {
+        talker.say(create(what)).await;
+        talker.until("response.done").await;
+        let line = log::access(&format!("{}.{number}", talker.request_id())).await;
+        assert_eq!((&*line["estimated"], &*line["output_tokens"]), ("true", "3"), "{what}");
+        used += line["units"].parse::<u64>().expect("a number");
+        assert_eq!(entry.limits().quota_used(), used, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_backend_tells_twice_is_charged_once() {
+    let brain = Brain::start();
+    let (proxy, _) = start(&brain, "quota_limit = 1000000");
+    let mut talker = Talker::with_key(proxy.address, ALICE).await;
+    talker.say(json!({ "type": "response.create", "response": { "metadata": { "do": "twice" } } })).await;
     talker.until("response.done").await;
-    let line = log::access(&format!("{}.3", talker.request_id())).await;
-    assert_eq!((&*line["estimated"], &*line["output_tokens"]), ("true", "3"));
-    assert_eq!(entry.limits().quota_used().to_string(), line["units"]);
+    talker.until("response.done").await;
+    talker.turn().await;
+    let limits = proxy.entry(ALICE);
+    assert_eq!((limits.limits().quota_used(), limits.limits().quota_committed()), (2 * TURN, 2 * TURN + 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
