@@ -114,7 +114,7 @@ enum Command {
         /// Where to listen for clients.
         #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
         listen: std::net::SocketAddr,
-        /// Where to serve health and metrics.
+        /// Where to serve the admin API, its documentation, health and metrics.
         #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
         admin_listen: std::net::SocketAddr,
         /// Write the bound addresses here, as JSON, once the program listens.
@@ -156,10 +156,10 @@ enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page; with --all one for every command.
+    /// Print the manual page; with --all DIR write one for every command.
     #[command(after_help = "Examples:\n  keyward man | man -l -\n  keyward man --all /usr/local/share/man/man1")]
     Man {
-        /// Write a page for every command into this folder.
+        /// Write a page for every command into this folder, which must be there.
         #[arg(long, value_name = "DIR")]
         all: Option<PathBuf>,
     },

@@ -50,6 +50,14 @@ pub enum BooksFault {
         /// Where it is.
         path: String,
     },
+    /// A copy cannot be made or taken.
+    #[error("{path}: {why}")]
+    Copy {
+        /// Of which file.
+        path: String,
+        /// Why.
+        why: String,
+    },
     /// Two keys want one secret.
     #[error("the keys of the store: {0}")]
     Keys(#[from] ChangeRefused),

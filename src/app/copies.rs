@@ -17,6 +17,9 @@ use crate::store::{self, Backend, Store, StoreFault};
 /// There is no store, or `to` is there already or cannot be written.
 pub fn back_up(settings: &store::Settings, to: &Path) -> Result<(), BooksFault> {
     let books = Books::existing(settings)?;
+    if to.symlink_metadata().is_ok() {
+        return Err(BooksFault::Copy { path: to.display().to_string(), why: "it is there already".to_owned() });
+    }
     books.store.back_up(to).map_err(|fault| BooksFault::Store { path: to.display().to_string(), fault })
 }
 
@@ -38,6 +41,10 @@ pub struct Restored {
 /// A program runs on the store; `from` is no store; or it cannot be written.
 pub fn restore(settings: &store::Settings, from: &Path) -> Result<Restored, BooksFault> {
     let Backend::Sqlite(path) = &settings.backend;
+    // Before anything is made where it is to be.
+    if let Err(error) = fs::File::open(from) {
+        return Err(BooksFault::Copy { path: from.display().to_string(), why: error.to_string() });
+    }
     // Where journals and clock are: a link to it stays.
     let path = &Books::place_of(path);
     let at = |path: &Path| {

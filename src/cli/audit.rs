@@ -23,8 +23,8 @@ pub struct Audit {
     /// Only what this operator did.
     #[arg(long, value_name = "NAME")]
     operator: Option<String>,
-    /// Only this: key.create, key.update, key.rotate, key.rotate_end, key.disable, key.enable, key.delete, config.reload.
-    #[arg(long)]
+    /// Only this.
+    #[arg(long, value_parser = ["key.create", "key.update", "key.rotate", "key.rotate_end", "key.disable", "key.enable", "key.delete", "config.reload"])]
     action: Option<String>,
     /// From when: 7d (ago), a date (its first moment, UTC), or an RFC 3339 moment.
     #[arg(long, value_name = "WHEN")]

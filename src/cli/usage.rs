@@ -27,13 +27,13 @@ pub struct Usage {
 /// What is asked of the books.
 #[derive(Debug, Args)]
 pub struct Asked {
-    /// From when: 7d (ago), a date (its first moment, UTC), or an RFC 3339 moment.
+    /// From when: 7d (ago), a date (its first moment, UTC), or an RFC 3339 moment; without it, 30 days before the end.
     #[arg(long, value_name = "WHEN")]
     from: Option<String>,
-    /// Up to when, written the same way.
+    /// Up to when, written the same way; without it, now.
     #[arg(long, value_name = "WHEN")]
     to: Option<String>,
-    /// One line for each of these.
+    /// One line for each of these; without it, for each day.
     #[arg(long, value_parser = ["key", "model", "endpoint", "team", "org", "day", "hour", "total"])]
     by: Option<String>,
     /// Print CSV.

@@ -25,7 +25,7 @@ pub const OUR_LENGTH: usize = PREFIX.len() + RANDOM_CHARS + CHECKSUM_CHARS;
 pub const CHOSEN_LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
 
 /// How much of a secret may be shown.
-const VISIBLE: usize = 12;
+pub const VISIBLE: usize = 12;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 

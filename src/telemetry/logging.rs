@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -36,7 +36,7 @@ pub fn line(line: impl FnOnce() -> Vec<u8>) -> bool {
 /// The filter, when it is not one; a machine that has no thread to give.
 pub fn start(filter: &str) -> Result<Logging, String> {
     let wanted = levels(filter).map_err(|error| {
-        format!("KEYWARD_LOG={filter:?}: {error}; expected something like `info` or `keyward=debug,access=off`")
+        format!("--log (KEYWARD_LOG) {filter:?}: {error}; expected something like `info` or `keyward=debug,access=off`")
     })?;
     let is_terminal = std::io::stderr().is_terminal();
     let out = Lines::to(std::io::stderr()).map_err(|error| format!("the thread that writes the log: {error}"))?;
@@ -52,9 +52,17 @@ pub fn start(filter: &str) -> Result<Logging, String> {
 }
 
 /// Levels by target. (Not an `EnvFilter`: that can tell spans by their fields too, with regular expressions that would be in memory for nobody.)
-fn levels(filter: &str) -> Result<Targets, ParseError> {
-    let parts = filter.split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts.collect::<Vec<_>>().join(",").parse()
+fn levels(filter: &str) -> Result<Targets, String> {
+    let parts: Vec<_> = filter.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    // The library takes a word alone for a target, and a level that is mistyped would silence everything.
+    let words = parts.iter().filter(|part| !part.contains('='));
+    if let Some(word) = words.into_iter().find(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(format!("`{word}` is no level"));
+    }
+    if parts.is_empty() {
+        return Ok(Targets::new().with_default(LevelFilter::INFO));
+    }
+    parts.join(",").parse().map_err(|error: ParseError| error.to_string())
 }
 
 #[cfg(test)]
@@ -75,9 +83,10 @@ mod tests {
             assert_eq!(filter.would_enable(target, &level), is_wanted, "{target} {level}");
         }
         assert!(!levels("off").unwrap().would_enable("keyward", &Level::ERROR));
-        assert!(levels("").unwrap().would_enable("keyward", &Level::ERROR));
-        assert!(!levels("").unwrap().would_enable("keyward", &Level::WARN));
-        for wrong in ["info,access=loud", "keyward=info=debug"] {
+        for nothing in ["", " , "] {
+            assert!(levels(nothing).unwrap().would_enable("keyward", &Level::INFO), "as where nothing is said");
+        }
+        for wrong in ["info,access=loud", "keyward=info=debug", "inof", "info,access"] {
             assert!(levels(wrong).is_err(), "{wrong}");
         }
     }

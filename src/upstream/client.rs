@@ -320,9 +320,8 @@ async fn attempt(
         };
         let Some(sent) = sent else {
             lateness.iter().for_each(Lateness::note);
-            if time == upstream.settings.first_byte_timeout {
-                seat.failed(Trouble::Unanswered);
-            }
+            let is_its_own = time == upstream.settings.first_byte_timeout;
+            is_its_own.then(|| seat.failed(Trouble::Unanswered));
             return Err(Failure::lost(Fault::UpstreamTimeout, format!("no first byte in {time:?}")));
         };
         let Unheard { note, taken } = match sent {

@@ -26,7 +26,9 @@ pub fn show(routes: &Routes, metrics: &UpstreamMetrics, shown: &mut HashSet<Stri
         metrics.retries.get_or_create(&label).inc_by(upstream.tally.retries.swap(0, Ordering::Relaxed));
         metrics.ejections.get_or_create(&label).inc_by(upstream.tally.ejections.swap(0, Ordering::Relaxed));
         let (all, ejected) = upstream.ejected();
-        for (state, count) in [("in_service", all - ejected), ("ejected", ejected)] {
+        // Where there is none, as with the built-in backend, none can be out of service.
+        let states = if all == 0 { &[][..] } else { &[("in_service", all - ejected), ("ejected", ejected)] };
+        for &(state, count) in states {
             let label = EndpointsLabel { upstream: name.clone(), state };
             metrics.endpoints.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
         }

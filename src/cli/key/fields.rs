@@ -13,7 +13,8 @@ pub struct Fields {
     /// A model it may ask for, exact or with `*`; may be repeated. None = every model.
     #[arg(long, value_name = "MODEL")]
     model: Vec<String>,
-    /// An endpoint it may call, a path or a group (chat, embeddings, images, audio, models); may be repeated.
+    /// An endpoint it may call, a path or a group (chat, embeddings, images, audio, models, moderations, realtime, passthrough); may
+    /// be repeated.
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Vec<String>,
     /// Requests per minute.

@@ -11,6 +11,7 @@ use super::{Form, page};
 use crate::cli::client::{Client, Query, Server, strange};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Column, Grid, Screen, minute_of, text_of, write, write_json};
+use crate::keys::secret;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +36,7 @@ pub struct List {
     /// Only where the name contains this.
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
-    /// Only where the secret begins so.
+    /// Only where what is shown of the secret begins so; of a whole secret that part is taken.
     #[arg(long)]
     prefix: Option<String>,
     /// Only those that may ask for this model.
@@ -90,7 +91,7 @@ impl List {
         query.add("team_id", self.team.as_deref());
         query.add("org_id", self.org.as_deref());
         query.add("name", self.name.as_deref());
-        query.add("prefix", self.prefix.as_deref());
+        query.add("prefix", self.prefix.as_deref().map(shown_of));
         query.add("model", self.model.as_deref());
         query.add("is_sandbox", self.sandbox.map(|is_sandbox| is_sandbox.to_string()));
         query
@@ -203,4 +204,8 @@ impl Printing {
             }
         }
     }
+}
+/// What of a text that may be a whole secret is to be looked for: no more of it than is kept, and than may stand in an address.
+fn shown_of(text: &str) -> String {
+    if text.len() > secret::VISIBLE { secret::prefix(text) } else { text.to_owned() }
 }

@@ -95,7 +95,12 @@ impl<'a> Sought<'a> {
     pub fn id(self) -> Result<String, Failure> {
         let named = plain(self.named);
         match self.found.as_slice() {
-            [] => Err(Failure::Failed(format!("no key is named `{named}`, nor does an id begin so"))),
+            [] if self.is_start || !self.named.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                Err(Failure::Failed(format!("no key is named `{named}`, nor does an id begin so")))
+            }
+            [] => Err(Failure::Failed(format!(
+                "no key is named `{named}`; of an id at least its first 8 characters are wanted"
+            ))),
             [(id, _)] => Ok(id.clone()),
             several => {
                 let mut why = format!("`{named}` means {} keys; name one by its id:", several.len());

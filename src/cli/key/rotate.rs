@@ -20,7 +20,7 @@ pub const END_EXAMPLES: &str = "Example:\n  keyward key rotate-end demo";
 pub struct Rotate {
     /// Which: an id, the beginning of one, or an exact name.
     key: String,
-    /// How long the old secret works on (24h, 30m, 2d), or 0. The server's default is 24 h.
+    /// How long the old secret works on (24h, 30m, 2d), or 0; at most 30 days. The server's default is 24 h.
     #[arg(long, value_name = "DURATION", value_parser = moment::seconds)]
     grace: Option<u64>,
     /// Read a secret of your own from standard input, instead of a new one.

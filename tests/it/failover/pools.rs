@@ -1,5 +1,8 @@
 //! Several pools that serve one model: who is asked, who takes over, and with what.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{Mortal, is_quiet};
 use crate::harness::proxy::ALICE;
 use crate::harness::{Backend, Client, Proxy, apis, chat, log, post, raw_backend};
@@ -97,6 +100,30 @@ async fn an_answer_that_means_nothing_was_done_is_passed_over_or_passed_on() {
     assert_eq!(line["upstream"], "first");
     is_quiet(&served).await;
     is_quiet(&told).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_ejected_pool_answers_when_nobody_else_is_left_is_passed_on() {
+    let breaks = Arc::new(AtomicBool::new(true));
+    let first = Backend::start(move |_, mut reply| {
+        let breaks = Arc::clone(&breaks);
+        async move {
+            if breaks.swap(false, Ordering::SeqCst) {
+                reply.cut();
+            } else {
+                reply.json(429, "{\"error\":{\"code\":\"slow_down\"}}").await;
+            }
+            reply
+        }
+    });
+    let more = "retry_on = [429]\neject_after = 1\neject_time = \"1h\"";
+    let second = pool("second", raw_backend::dead_address(), "priority = 1");
+    let proxy = proxy(&[pool("first", first.address, more), second]);
+    assert_eq!(ask(&proxy, "gpt-4o").await.status, 502);
+    assert!(proxy.live().routes.upstreams()[0].health.is_ejected(0));
+    let answer = ask(&proxy, "gpt-4o").await;
+    assert_eq!((answer.status, answer.text().as_str()), (429, "{\"error\":{\"code\":\"slow_down\"}}"));
+    is_quiet(&proxy).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -113,6 +113,27 @@ fn done(id: &str, status: &str, usage: Value) -> Value {
     json!({ "type": "response.done", "response": { "id": id, "status": status, "usage": usage } })
 }
 
+/// What is said for a `response.create`, as that asks for.
+fn response(id: &str, event: &Value) -> Vec<Value> {
+    let whole = |status, usage| [begun(id), vec![done(id, status, usage)]].concat();
+    match event["response"]["metadata"]["do"].as_str() {
+        Some("hold") => begun(id),
+        Some("refuse") => vec![json!({
+            "type": "error",
+            "error": { "code": "conversation_already_has_active_response", "event_id": event["event_id"] },
+        })],
+        Some("fail") => vec![begun(id).remove(0), done(id, "failed", Value::Null)],
+        Some("fail late") => whole("failed", Value::Null),
+        // Each thing twice, and once more after the end.
+        Some("twice") => {
+            let once = whole("completed", usage());
+            [once[..1].to_vec(), once.clone(), once].concat()
+        }
+        Some("silent") => whole("completed", Value::Null),
+        _ => whole("completed", usage()),
+    }
+}
+
 /// Answers what it is told to; gives the code it was closed with.
 async fn think(mut socket: Socket, heard: &Mutex<Vec<Value>>) -> Option<u16> {
     let mut count = 0;
@@ -130,28 +151,13 @@ async fn think(mut socket: Socket, heard: &Mutex<Vec<Value>>) -> Option<u16> {
         count += 1;
         let id = format!("resp_{count}");
         let answers = match event["type"].as_str().unwrap_or_default() {
-            "response.create" => match event["response"]["metadata"]["do"].as_str() {
-                Some("hold") => begun(&id),
-                Some("refuse") => vec![json!({
-                    "type": "error",
-                    "error": { "code": "conversation_already_has_active_response", "event_id": event["event_id"] },
-                })],
-                Some("fail") => vec![begun(&id).remove(0), done(&id, "failed", Value::Null)],
-                Some("fail late") => [begun(&id), vec![done(&id, "failed", Value::Null)]].concat(),
-                // Each thing twice, and once more after the end.
-                Some("twice") => {
-                    let once = [begun(&id), vec![done(&id, "completed", usage())]].concat();
-                    [once[..1].to_vec(), once.clone(), once].concat()
+            "response.create" if event["response"]["metadata"]["do"] == "vanish" => {
+                for event in begun(&id) {
+                    let _ = socket.send(Message::text(event.to_string())).await;
                 }
-                Some("silent") => [begun(&id), vec![done(&id, "completed", Value::Null)]].concat(),
-                Some("vanish") => {
-                    for event in begun(&id) {
-                        let _ = socket.send(Message::text(event.to_string())).await;
-                    }
-                    return None;
-                }
-                _ => [begun(&id), vec![done(&id, "completed", usage())]].concat(),
-            },
+                return None;
+            }
+            "response.create" => response(&id, &event),
             "response.cancel" => {
                 vec![done(event["response_id"].as_str().unwrap_or_default(), "cancelled", usage())]
             }
