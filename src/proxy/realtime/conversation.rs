@@ -247,9 +247,11 @@ impl Conversation {
 
     /// A response has begun: the one asked for first, or one that nobody asked for.
     fn begun(&mut self, response: Box<str>) -> Option<Interrupt> {
-        if self.is_known(&response) {
+        if !response.is_empty() && self.place_of(&response).is_some() {
             return None;
         }
+        // Some backends name them all alike.
+        self.ended.retain(|ended| *ended != response);
         if let Some(turn) = self.turns.iter_mut().find(|turn| turn.response.is_none()) {
             let line = &mut turn.account.line;
             line.first_byte_ns = Some(line.elapsed_ns());
@@ -267,14 +269,9 @@ impl Conversation {
         interrupt
     }
 
-    /// Whether a response of this id has begun or ended.
-    fn is_known(&self, response: &str) -> bool {
-        let is_under_way = || self.turns.iter().any(|turn| turn.response.as_deref() == Some(response));
-        !response.is_empty() && (self.has_ended(response) || is_under_way())
-    }
-
-    fn has_ended(&self, response: &str) -> bool {
-        self.ended.iter().any(|ended| **ended == *response)
+    /// Where the response under way is that has this id.
+    fn place_of(&self, response: &str) -> Option<usize> {
+        self.turns.iter().position(|turn| turn.response.as_deref() == Some(response))
     }
 
     fn note_end(&mut self, response: &str) {
@@ -285,12 +282,12 @@ impl Conversation {
     }
 
     fn done(&mut self, response: &str, usage: Option<&[u8]>, has_failed: bool) {
-        if self.has_ended(response) {
+        let under_way = self.place_of(response);
+        if under_way.is_none() && self.ended.iter().any(|ended| **ended == *response) {
             return;
         }
         self.note_end(response);
-        let is_it = |turn: &Turn| turn.response.as_deref() == Some(response);
-        let known = self.turns.iter().position(is_it).or_else(|| self.turns.iter().position(|t| t.response.is_none()));
+        let known = under_way.or_else(|| self.turns.iter().position(|turn| turn.response.is_none()));
         let mut turn = match known {
             Some(at) => self.turns.remove(at),
             None => {

@@ -115,6 +115,8 @@ fn done(id: &str, status: &str, usage: Value) -> Value {
 
 /// What is said for a `response.create`, as that asks for.
 fn response(id: &str, event: &Value) -> Vec<Value> {
+    // Some name them all alike.
+    let id = if event["response"]["metadata"]["id"] == "same" { "resp_same" } else { id };
     let whole = |status, usage| [begun(id), vec![done(id, status, usage)]].concat();
     match event["response"]["metadata"]["do"].as_str() {
         Some("hold") => begun(id),
@@ -124,10 +126,9 @@ fn response(id: &str, event: &Value) -> Vec<Value> {
         })],
         Some("fail") => vec![begun(id).remove(0), done(id, "failed", Value::Null)],
         Some("fail late") => whole("failed", Value::Null),
-        // Each thing twice, and once more after the end.
         Some("twice") => {
-            let once = whole("completed", usage());
-            [once[..1].to_vec(), once.clone(), once].concat()
+            let (once, end) = (whole("completed", usage()), done(id, "completed", usage()));
+            [once[..1].to_vec(), once, vec![end]].concat()
         }
         Some("silent") => whole("completed", Value::Null),
         _ => whole("completed", usage()),

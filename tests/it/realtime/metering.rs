@@ -118,6 +118,18 @@ async fn what_a_backend_tells_twice_is_charged_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn responses_that_a_backend_names_alike_are_each_charged() {
+    let brain = Brain::start();
+    let (proxy, _) = start(&brain, "quota_limit = 1000000");
+    let mut talker = Talker::with_key(proxy.address, ALICE).await;
+    for turns in 1..=3 {
+        talker.say(json!({ "type": "response.create", "response": { "metadata": { "id": "same" } } })).await;
+        talker.until("response.done").await;
+        assert_eq!(proxy.entry(ALICE).limits().quota_used(), turns * TURN);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_pass_as_they_are_in_both_directions() {
     let brain = Brain::start();
     let (proxy, _) = start(&brain, "");
