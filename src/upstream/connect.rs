@@ -16,10 +16,8 @@ use crate::upstream::route::{Endpoint, Upstream};
 use crate::upstream::settings::{Address, Protocol};
 use crate::upstream::tls::{self, Defaults};
 
-/// How long what was sent may be without the word of the other system that it has come (TCP_USER_TIMEOUT, tcp(7)).
-const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
-
-/// After so long without a word the other system is asked whether it is there (SO_KEEPALIVE, socket(7)).
+/// After so long without a word the other system is asked whether it is there (SO_KEEPALIVE, socket(7)). No bound to how long what was sent may wait
+/// (TCP_USER_TIMEOUT): a backend that is busy does not take a large body at once, which counts as the same.
 const SILENT: Duration = Duration::from_secs(20);
 
 /// The longest answer of a forward proxy that is read, bytes.
@@ -136,11 +134,9 @@ pub async fn open(upstream: &Upstream, endpoint: &Endpoint, defaults: &Defaults,
     Ok(Opened { stream: Stream::Tls(Box::new(stream)), is_http2 })
 }
 
-/// A host that is gone says nothing, and an answer may take its time: without this, what was sent to one would wait for all of that.
+/// A host that is gone says nothing, and an answer may take its time: without this, whoever waits for one would wait for all of that.
 fn watch_for_silence(tcp: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(tcp);
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENT).with_interval(SILENT / 2))
+    SockRef::from(tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENT).with_interval(SILENT / 2))
 }
 
 /// Asks a forward proxy for the way to `address` (RFC 9110 9.3.6).
