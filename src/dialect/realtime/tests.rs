@@ -114,20 +114,20 @@ fn a_backends_event_says_what_was_used() {
         ),
         (
             r#"{"type":"session.updated","session":{"audio":{"input":{"transcription":{"model":"w"}}}}}"#,
-            Told::Session { scribe: Some("w".into()), output: None },
+            Told::Session { scribe: Some("w".into()), output: None, is_update: true },
         ),
         (
             r#"{"type":"session.created","session":{"audio":{"input":{"transcription":null}},"input_audio_transcription":{"model":"v"}}}"#,
-            Told::Session { scribe: Some("v".into()), output: None },
+            Told::Session { scribe: Some("v".into()), output: None, is_update: false },
         ),
         (r#"{"type":"session.updated","session":{"audio":1}}"#, Told::Other),
         (
             r#"{"type":"session.updated","session":{"max_output_tokens":"inf"}}"#,
-            Told::Session { scribe: None, output: Some(Bound::None) },
+            Told::Session { scribe: None, output: Some(Bound::None), is_update: true },
         ),
         (
             r#"{"type":"session.updated","session":{"max_response_output_tokens":7}}"#,
-            Told::Session { scribe: None, output: Some(Bound::Tokens(7)) },
+            Told::Session { scribe: None, output: Some(Bound::Tokens(7)), is_update: true },
         ),
         (r#"{"type":"error","error":{"code":"x","event_id":"e1"}}"#, Told::Refused { event: "e1".into() }),
         (r#"{"type":"error","error":{"code":"x","event_id":null}}"#, Told::Other),

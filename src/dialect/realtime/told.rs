@@ -49,6 +49,8 @@ pub enum Told {
         scribe: Option<Box<str>>,
         /// The most output that a response may have, where that is said.
         output: Option<Bound>,
+        /// Whether an update of the client's was taken; else they are those it began with.
+        is_update: bool,
     },
     /// An event of the client's was not taken.
     Refused {
@@ -179,7 +181,8 @@ pub fn told(payload: &[u8]) -> Told {
             let session = event.session.and_then(|session| serde_json::from_str::<Session>(session.get()).ok());
             session.map_or(Told::Other, |session| {
                 let output = session.output();
-                Told::Session { scribe: session.scribe(), output }
+                let is_update = event.r#type.ends_with(".updated");
+                Told::Session { scribe: session.scribe(), output, is_update }
             })
         }
         "error" => {

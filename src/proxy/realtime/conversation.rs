@@ -2,6 +2,7 @@
 //! What the backend begins unasked (it hears that somebody has finished speaking) is charged all the same, and cancelled where it
 //! would have been refused.
 
+mod terms;
 mod unasked;
 
 use std::collections::VecDeque;
@@ -26,6 +27,7 @@ use crate::telemetry::access_log::AccessLine;
 use crate::telemetry::metrics::Reason;
 use crate::units::{ModelName, Tokens};
 use crate::upstream::route::Way;
+use terms::Terms;
 
 /// Responses at once on one websocket.
 const MOST_TURNS: u32 = 32;
@@ -76,12 +78,14 @@ pub(super) struct Conversation {
     request_id: Box<str>,
     /// Calls so far: each has a number behind the websocket's id.
     calls: u64,
+    /// The client's events to which an id was given.
+    events: u64,
     /// Tokens of the conversation as the last response reported it, itself included.
     told: Tokens,
     /// What was put into it since.
     said: Said,
     /// The most output that a response may have, where the session says.
-    output: Option<Tokens>,
+    terms: Terms,
     /// The model that writes down what is said, as the client last asked for it, and as the backend said that it is.
     asked_scribe: Option<ModelName>,
     told_scribe: Option<ModelName>,
@@ -121,9 +125,10 @@ impl Conversation {
             model,
             request_id,
             calls: 0,
+            events: 0,
             told: 0,
             said: Said::default(),
-            output: None,
+            terms: Terms::default(),
             asked_scribe: None,
             told_scribe: None,
             beyond: 0,
@@ -167,7 +172,7 @@ impl Conversation {
         let mut said = self.said;
         said.add(event.said);
         let prompt = self.told.saturating_add(said.tokens());
-        let stated = if event.is_endless { None } else { event.output.or(self.output) };
+        let stated = if event.is_endless { None } else { event.output.or_else(|| self.bound()) };
         let estimate = self.estimate(prompt, stated);
         let facts = self.facts(event.other_models.clone(), estimate);
         let charge = match self.authorize(&live, &facts) {
@@ -183,7 +188,7 @@ impl Conversation {
             let clock = &self.worker.plane.clock;
             match admission::admit_within(&self.open, facts, charge, &live.limits, clock, now) {
                 Ok(admitted) => {
-                    let named = event.id.clone().unwrap_or_else(|| format!("event_kw_{}", self.calls).into());
+                    let named = self.named(&event);
                     id = Some(named.clone());
                     self.beyond = 0;
                     self.begin(admitted, prompt, said, Some(named));
@@ -194,10 +199,10 @@ impl Conversation {
                 Err(refusal) => return self.refuse(&refusal, event.id.as_deref(), true),
             }
         } else if event.asked == Asked::Session {
-            // A lower bound holds once the backend says so: it may refuse it.
-            if stated.is_none_or(|stated| stated >= self.estimate(0, self.output).output) {
-                self.output = stated;
-            }
+            let named = self.named(&event);
+            let bound = if event.is_endless { Some(Bound::None) } else { event.output.map(Bound::Tokens) };
+            self.terms.ask(named.clone(), bound, self.usual_output());
+            id = Some(named);
             self.asked_scribe = event.other_models.last().cloned().or(self.asked_scribe.take());
         }
         self.said = said;
@@ -217,13 +222,13 @@ impl Conversation {
                 }
             }
             Told::Done { response, usage, has_failed } => self.done(&response, usage.as_deref(), has_failed),
-            Told::Session { scribe, output } => {
+            Told::Session { scribe, output, is_update } => {
                 self.told_scribe = scribe.as_deref().and_then(ModelName::new);
-                self.output = match output {
-                    Some(Bound::Tokens(most)) => Some(most),
-                    Some(Bound::None) => None,
-                    None => self.output,
-                };
+                if is_update {
+                    self.terms.updated(output);
+                } else {
+                    self.terms.tell(output);
+                }
             }
             Told::Transcribed { usage, text } => return self.transcribed(usage.as_deref(), text),
             Told::Refused { event } => {
@@ -231,6 +236,7 @@ impl Conversation {
                 if let Some(at) = self.turns.iter().position(asked) {
                     self.turns.remove(at).account.refused_upstream();
                 }
+                self.terms.refused(&event);
             }
             Told::Other => {}
         }
@@ -294,7 +300,7 @@ impl Conversation {
                 // Its beginning was not told; its end is charged all the same.
                 let live = self.worker.live();
                 let prompt = self.told.saturating_add(self.said.tokens());
-                let facts = self.facts(Vec::new(), self.estimate(prompt, self.output));
+                let facts = self.facts(Vec::new(), self.estimate(prompt, self.bound()));
                 let owed = self.owed(&live, facts, None);
                 self.begin(owed, prompt, self.said, None);
                 let Some(turn) = self.turns.pop() else { return };
@@ -355,8 +361,23 @@ impl Conversation {
     }
 
     fn estimate(&self, prompt: Tokens, stated: Option<Tokens>) -> Estimate {
-        let assumed = || self.worker.plane.estimator.output_default(Some(self.model.as_str()));
-        Estimate { prompt, output: stated.unwrap_or_else(assumed), choices: 1, output_is_stated: stated.is_some() }
+        let output = stated.unwrap_or_else(|| self.usual_output());
+        Estimate { prompt, output, choices: 1, output_is_stated: stated.is_some() }
+    }
+
+    fn usual_output(&self) -> Tokens {
+        self.worker.plane.estimator.output_default(Some(self.model.as_str()))
+    }
+
+    /// The most output that a response may have, where the session says.
+    fn bound(&self) -> Option<Tokens> {
+        self.terms.bound(self.usual_output())
+    }
+
+    /// The id of a client's event: its own, or the one that it gets.
+    fn named(&mut self, event: &Event) -> Box<str> {
+        self.events += 1;
+        event.id.clone().unwrap_or_else(|| format!("event_kw_{}", self.events).into())
     }
 
     fn facts(&self, other_models: Vec<ModelName>, estimate: Estimate) -> RequestFacts {

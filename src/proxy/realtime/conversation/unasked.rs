@@ -20,7 +20,7 @@ impl Conversation {
     pub(super) fn begin_unasked(&mut self, response: &str) -> Option<Interrupt> {
         let live = self.worker.live();
         let prompt = self.told.saturating_add(self.said.tokens());
-        let facts = self.facts(Vec::new(), self.estimate(prompt, self.output));
+        let facts = self.facts(Vec::new(), self.estimate(prompt, self.bound()));
         let plane = Arc::clone(&self.worker.plane);
         let now = plane.clock.now();
         let admitted = self.authorize(&live, &facts).and_then(|charge| {
@@ -33,17 +33,33 @@ impl Conversation {
                 None
             }
             Err(refusal) => {
+                let interrupt = self.interrupt(&refusal, Some(realtime::cancel(response)));
                 let owed = self.owed(&live, facts, None);
                 self.begin(owed, prompt, self.said, None);
-                Some(self.interrupt(&refusal, Some(realtime::cancel(response))))
+                Some(interrupt)
             }
         }
     }
 
     fn interrupt(&mut self, refusal: &Refusal, cancel: Option<Bytes>) -> Interrupt {
-        self.beyond += 1;
+        // Not for what it might come to, once: a limit that covers the least there can be is not used up, as far as is known.
+        let is_known = self.turns.iter().all(|turn| turn.event.is_some());
+        if !is_known || !self.covers_any() {
+            self.beyond += 1;
+        }
         self.count(refusal);
         Interrupt { cancel, error: self.words(refusal, None), is_last: self.beyond >= MOST_BEYOND }
+    }
+
+    /// Whether the limits cover the smallest of responses.
+    fn covers_any(&self) -> bool {
+        let live = self.worker.live();
+        let least = Estimate { prompt: 1, output: 1, choices: 1, output_is_stated: true };
+        let facts = self.facts(Vec::new(), least);
+        let (plane, charge) = (&self.worker.plane, self.charge(&live, &facts, None));
+        let now = plane.clock.now();
+        let admitted = admission::admit_within(&self.open, facts, charge, &live.limits, &plane.clock, now);
+        admitted.map(|admitted| admitted.undo(now)).is_ok()
     }
 
     /// Somebody's words were written down by another model, which reports for itself; where it does not, by what it heard and wrote.
@@ -68,7 +84,10 @@ impl Conversation {
                 self.beyond = 0;
                 (admitted, None)
             }
-            Err(refusal) => (self.owed(&live, facts, scribe.as_ref()), Some(self.interrupt(&refusal, None))),
+            Err(refusal) => {
+                let interrupt = self.interrupt(&refusal, None);
+                (self.owed(&live, facts, scribe.as_ref()), Some(interrupt))
+            }
         };
         let mut account = self.account(&admitted);
         account.owe(admitted, None);
