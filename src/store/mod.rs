@@ -143,8 +143,7 @@ pub enum Write {
         changes: Vec<StoredChange>,
         /// Appended.
         audit: Vec<AuditEntry>,
-        /// For a call that may be made again. One remembered earlier whose time is over gives up its place; what time it is, the
-        /// latest of the changes and audit entries says.
+        /// For a call that may be made again. One remembered earlier whose time is over by then gives up its place.
         remember: Option<Box<Remembered>>,
     },
     /// Settled requests.

@@ -319,10 +319,7 @@ async fn attempt(
             until(alarm, sending).await
         };
         let Some(sent) = sent else {
-            lateness.iter().for_each(Lateness::note);
-            let is_its_own = time == upstream.settings.first_byte_timeout;
-            is_its_own.then(|| seat.failed(Trouble::Unanswered));
-            return Err(Failure::lost(Fault::UpstreamTimeout, format!("no first byte in {time:?}")));
+            return Err(late(seat, upstream, time, lateness));
         };
         let Unheard { note, taken } = match sent {
             Ok((head, source)) => {
@@ -345,6 +342,17 @@ async fn attempt(
             }
         });
     }
+}
+
+/// No answer in `time`. Whether it is the endpoint's fault depends on whose time it was.
+fn late(seat: &mut Seat, upstream: &Upstream, time: Duration, lateness: Option<Lateness>) -> Failure {
+    if let Some(lateness) = lateness {
+        lateness.note();
+    }
+    if time == upstream.settings.first_byte_timeout {
+        seat.failed(Trouble::Unanswered);
+    }
+    Failure::lost(Fault::UpstreamTimeout, format!("no first byte in {time:?}"))
 }
 
 /// What the head of an answer says of endpoint and credential. An upstream's own error is an answer like any other.

@@ -205,7 +205,23 @@ impl Printing {
         }
     }
 }
+
 /// What of a text that may be a whole secret is to be looked for: no more of it than is kept, and than may stand in an address.
 fn shown_of(text: &str) -> String {
     if text.len() > secret::VISIBLE { secret::prefix(text) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_whole_secret_no_more_is_looked_for_than_is_shown() {
+        let ours = secret::generate();
+        for text in ["sk-kw-", "sk-kw-abcdef", "chos"] {
+            assert_eq!(shown_of(text), text);
+        }
+        assert_eq!(shown_of(ours.expose()), ours.expose()[..secret::VISIBLE]);
+        assert_eq!(shown_of("chosen-secret-1"), secret::prefix("chosen-secret-1"));
+    }
 }
