@@ -1,6 +1,7 @@
 //! A client's connection, whichever kind of socket it came by.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -63,6 +64,30 @@ impl Stream {
             Io::Tcp(stream) => Loose::Tcp(stream.into_std()?),
             Io::Unix(stream) => Loose::Unix(stream.into_std()?),
         })
+    }
+
+    /// The same connection for another runtime, while nothing is held back of it. It is open until both are dropped.
+    ///
+    /// # Errors
+    /// There is no descriptor for it.
+    pub fn again(&self) -> io::Result<Loose> {
+        Ok(match &self.io {
+            Io::Tcp(stream) => Loose::Tcp(stream.as_fd().try_clone_to_owned()?.into()),
+            Io::Unix(stream) => Loose::Unix(stream.as_fd().try_clone_to_owned()?.into()),
+        })
+    }
+
+    /// Whether something has come that nobody has read, or its end; else the task is woken then.
+    pub fn has_come(&self, cx: &mut Context<'_>) -> bool {
+        match &self.io {
+            Io::Tcp(io) => io.poll_read_ready(cx).is_ready(),
+            Io::Unix(io) => io.poll_read_ready(cx).is_ready(),
+        }
+    }
+
+    /// Whether nothing was given back with [`Stream::unread`] that nobody has read since.
+    pub fn is_read(&self) -> bool {
+        self.unread.is_empty()
     }
 
     /// The socket, where it came by a port.

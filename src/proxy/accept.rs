@@ -46,10 +46,13 @@ pub(super) struct Seat {
 }
 
 /// A connection on its way to a worker.
+#[derive(Debug)]
 pub(super) struct Handed {
     pub(super) stream: Loose,
     pub(super) peer: SocketAddr,
     pub(super) place: Place,
+    /// It comes from another worker, who knows whose it is and what it speaks.
+    pub(super) speaks_http1: bool,
 }
 
 /// A connection that a worker serves.
@@ -59,17 +62,20 @@ pub(super) struct Accepted {
     /// Who is at its other end: the peer, or whom the PROXY protocol names. What `trusted_proxies` and `X-Forwarded-For` are about.
     pub(super) peer: SocketAddr,
     /// To be dropped when the connection ends.
-    pub(super) _place: Place,
+    pub(super) place: Place,
+    /// It was served by another worker already.
+    pub(super) speaks_http1: bool,
 }
 
 /// How many connections there are, all together and by client.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Places {
     all: AtomicUsize,
     per_client: Mutex<HashMap<Client, u32>>,
 }
 
 /// A connection's place under the caps; given back when the connection ends.
+#[derive(Debug)]
 pub(super) struct Place {
     plane: Arc<Plane>,
     places: Arc<Places>,
@@ -92,6 +98,14 @@ impl Place {
         *count += 1;
         self.client = Some(client);
         true
+    }
+
+    /// The connection is another worker's from now on.
+    pub(super) fn move_to(&mut self, load: &Arc<Load>) {
+        load.connections.fetch_add(1, Ordering::Relaxed);
+        let before = std::mem::replace(&mut self.load, Arc::clone(load));
+        before.connections.fetch_sub(1, Ordering::Relaxed);
+        self.plane.metrics.connections_moved.inc();
     }
 }
 
@@ -191,8 +205,7 @@ impl Accepting {
         let live = self.plane.live.load();
         let settings = &live.settings;
         let now_ns = self.plane.clock.monotonic_ns();
-        let standing = |seat: &Seat| seat.load.lately.standing(now_ns, seat.load.connections.load(Ordering::Relaxed));
-        let place = seating::least_busy(self.seats.iter().map(standing));
+        let place = seating::least_busy(self.seats.iter().map(|seat| seat.load.standing(now_ns)));
         let seat = place.and_then(|place| self.seats.get(place)).ok_or("no_worker")?;
         // Only this thread adds, so that no other can take the last place in between.
         let all = self.places.all.load(Ordering::Relaxed);
@@ -219,6 +232,6 @@ impl Accepting {
             return Err("max_connections_per_client");
         }
         let stream = stream.take().ok_or("broken")?.loosen().map_err(|_| "broken")?;
-        seat.hand.send(Handed { stream, peer, place }).map_err(|_| "no_worker")
+        seat.hand.send(Handed { stream, peer, place, speaks_http1: false }).map_err(|_| "no_worker")
     }
 }

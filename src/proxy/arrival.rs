@@ -17,14 +17,14 @@ const PIECE: usize = 256;
 
 /// Takes a connection in; `None` when it is not to be served, which is counted.
 pub(super) async fn arrive(worker: &Worker, handed: Handed) -> Option<Accepted> {
-    let Handed { stream, peer, place: mut _place } = handed;
+    let Handed { stream, peer, mut place, speaks_http1 } = handed;
     let mut stream = stream.settle().ok()?;
     let (is_told, patience) = {
         let settings = &worker.plane.live.load().settings;
         (settings.proxy_protocol, settings.header_timeout)
     };
-    if !is_told {
-        return Some(Accepted { stream, peer, _place });
+    if speaks_http1 || !is_told {
+        return Some(Accepted { stream, peer, place, speaks_http1 });
     }
     let refuse = |reason| worker.plane.metrics.connections_refused.get_or_create(&Reason { reason }).inc();
     let origin = match timeout(patience, origin(&mut stream)).await {
@@ -43,11 +43,11 @@ pub(super) async fn arrive(worker: &Worker, handed: Handed) -> Option<Accepted> 
         Origin::Address(address) => SocketAddr::new(address.ip().to_canonical(), address.port()),
         Origin::Peer => peer,
     };
-    if !_place.count_for(peer.ip()) {
+    if !place.count_for(peer.ip()) {
         refuse("max_connections_per_client");
         return None;
     }
-    Some(Accepted { stream, peer, _place })
+    Some(Accepted { stream, peer, place, speaks_http1 })
 }
 
 /// Reads the header, and leaves what comes after it to the next reader.

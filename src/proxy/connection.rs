@@ -11,8 +11,8 @@ use std::task::Poll;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
-use crate::proxy::accept::Accepted;
-use crate::proxy::http1::{Gone, Serving};
+use crate::proxy::accept::{Accepted, Place};
+use crate::proxy::http1::{End, Gone, Serving};
 use crate::proxy::http2;
 use crate::proxy::plane::{Plane, Worker};
 use crate::proxy::realtime::Door;
@@ -23,14 +23,20 @@ use self::opening::{Opened, Protocol, open};
 
 /// Serves one connection to its end.
 pub(super) async fn connection(worker: Rc<Worker>, accepted: Accepted, mut draining: watch::Receiver<bool>) {
-    let Accepted { stream, peer, _place } = accepted;
+    let Accepted { stream, peer, place, speaks_http1 } = accepted;
     let notes = WireNotes::new(worker.deadlines.register(), wire_times(&worker.plane));
     let socket = Paced::new(stream, Rc::clone(&notes));
-    let Some(opened) = open(&worker, socket, peer, &notes, &mut draining).await else { return };
-    let Opened { line, protocol, start } = opened;
+    let opened = match speaks_http1 {
+        true => Some(Opened { line: Line::Plain(socket), protocol: Protocol::Http1, start: Vec::new() }),
+        false => open(&worker, socket, peer, &notes, &mut draining).await,
+    };
+    let Some(Opened { line, protocol, start }) = opened else { return };
     match protocol {
-        Protocol::Http1 => http1(worker, (start, line), peer, &notes, &mut draining).await,
-        Protocol::Http2 => http2::serve(&worker, (start, line), peer, &notes, &mut draining).await,
+        Protocol::Http1 => http1(worker, (start, line), (peer, place), &notes, &mut draining).await,
+        Protocol::Http2 => {
+            let _place = place;
+            http2::serve(&worker, (start, line), peer, &notes, &mut draining).await;
+        }
     }
 }
 
@@ -38,7 +44,7 @@ pub(super) async fn connection(worker: Rc<Worker>, accepted: Accepted, mut drain
 async fn http1(
     worker: Rc<Worker>,
     (start, line): (Vec<u8>, Line),
-    peer: SocketAddr,
+    (peer, place): (SocketAddr, Place),
     notes: &Rc<WireNotes>,
     draining: &mut watch::Receiver<bool>,
 ) {
@@ -68,12 +74,17 @@ async fn http1(
         })
         .await
     };
-    if outcome.is_err() {
-        tracing::trace!(%peer, "connection cut");
-        return;
+    match outcome {
+        Ok(End::Over) => {
+            let Some(wire) = serving.into_wire() else { return };
+            go_on(wire, &door, notes, draining).await;
+        }
+        Ok(End::Moves(elsewhere, stream)) => {
+            drop(serving);
+            elsewhere.take(stream, peer, place);
+        }
+        Err(()) => tracing::trace!(%peer, "connection cut"),
     }
-    let Some(wire) = serving.into_wire() else { return };
-    go_on(wire, &door, notes, draining).await;
 }
 
 /// What follows on a connection that was asked to become a websocket: that, or, where it was refused, its end.

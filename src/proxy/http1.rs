@@ -16,14 +16,17 @@ use std::task::{Context, Poll, ready};
 use http::StatusCode;
 use http_body::Body as _;
 
+use crate::listen::Loose;
 use crate::proxy::answer::Reply;
 use crate::proxy::body::Arriving;
 use crate::proxy::carrier::Carrier;
 use crate::proxy::connection::Line;
 use crate::proxy::handle::handle;
+use crate::proxy::neighbours::Elsewhere;
 use crate::proxy::plane::Worker;
 use crate::proxy::realtime::Door;
 use crate::proxy::relay::AnswerBody;
+use crate::proxy::seating::surplus::Pace;
 use crate::proxy::wire::{Wire, WireNotes};
 
 use self::answer::Delimiter;
@@ -39,6 +42,15 @@ const MOST_WAITING: usize = 32 * 1024;
 #[derive(Debug)]
 pub struct Gone;
 
+/// How this worker has done with a connection.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It is over, or becomes a websocket.
+    Over,
+    /// Its next request is for another worker.
+    Moves(Elsewhere, Loose),
+}
+
 /// One connection's requests.
 pub struct Serving {
     worker: Rc<Worker>,
@@ -51,6 +63,8 @@ pub struct Serving {
     keeps_alive: bool,
     /// Nothing was asked for yet.
     is_new: bool,
+    /// How often something was.
+    pace: Pace,
 }
 
 enum State {
@@ -104,7 +118,8 @@ impl Serving {
     /// Of the connection `wire`.
     pub fn new(worker: Rc<Worker>, wire: Wire<Line>, notes: Rc<WireNotes>, door: Rc<Door>, peer: IpAddr) -> Self {
         let intake = Rc::new(RefCell::new(Intake::new(wire, Rc::clone(&worker))));
-        Self { worker, notes, door, peer, intake, state: State::Waiting, keeps_alive: true, is_new: true }
+        let pace = worker.surplus.pace();
+        Self { worker, notes, door, peer, intake, state: State::Waiting, keeps_alive: true, is_new: true, pace }
     }
 
     /// The request that runs is the last; where none does, and there was one, the connection ends.
@@ -119,11 +134,16 @@ impl Serving {
         Rc::try_unwrap(intake).ok().map(|intake| intake.into_inner().into_wire())
     }
 
-    /// Serves to the end of the connection, or up to where it becomes a websocket.
+    /// Serves to the end of the connection, or up to where it becomes a websocket or moves.
     ///
     /// # Errors
     /// [`Gone`]: it is to be dropped as it is.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, Gone>> {
+        if self.worker.surplus.is_any()
+            && let Some((elsewhere, stream)) = self.moves(cx)
+        {
+            return Poll::Ready(Ok(End::Moves(elsewhere, stream)));
+        }
         loop {
             match &mut self.state {
                 State::Waiting => ready!(self.poll_waiting(cx))?,
@@ -132,7 +152,7 @@ impl Serving {
                         let manner = *manner;
                         self.begin(reply, manner, cx);
                     }
-                    Poll::Pending => return self.poll_meanwhile(cx),
+                    Poll::Pending => return self.poll_meanwhile(cx).map_ok(|()| End::Over),
                 },
                 State::Sending { .. } => ready!(self.poll_sending(cx))?,
                 State::Flushing(next) => {
@@ -152,17 +172,33 @@ impl Serving {
                     match next {
                         Next::Request => {}
                         Next::Close => self.state = State::Closing,
-                        Next::Websocket => return Poll::Ready(Ok(())),
+                        Next::Websocket => return Poll::Ready(Ok(End::Over)),
                         Next::Cut => return Poll::Ready(Err(Gone)),
                     }
                 }
                 State::Closing => {
                     let mut intake = self.intake.borrow_mut();
                     ready!(intake.poll_flush(cx)).map_err(|_| Gone)?;
-                    return intake.poll_shutdown(cx).map_err(|_| Gone);
+                    return intake.poll_shutdown(cx).map_ok(|()| End::Over).map_err(|_| Gone);
                 }
             }
         }
+    }
+
+    /// Where its next request is to be answered, which has come and is not read yet, if that is not here.
+    fn moves(&self, cx: &mut Context<'_>) -> Option<(Elsewhere, Loose)> {
+        let is_at_rest = matches!(self.state, State::Waiting) && self.keeps_alive && !self.is_new;
+        // Whoever has read of the last request may still hold its end.
+        if !is_at_rest || Rc::strong_count(&self.intake) > 1 {
+            return None;
+        }
+        let intake = self.intake.borrow();
+        let stream = intake.at_rest()?.at_rest().filter(|stream| stream.has_come(cx))?;
+        let elsewhere = self.worker.neighbours.elsewhere(self.worker.plane.clock.monotonic_ns())?;
+        if !self.worker.surplus.give(self.pace) {
+            return None;
+        }
+        Some((elsewhere, stream.again().ok()?))
     }
 
     /// Waits for a request, and has it answered.
@@ -188,6 +224,7 @@ impl Serving {
             return Poll::Ready(Ok(()));
         };
         self.is_new = false;
+        self.worker.surplus.note(&mut self.pace);
         self.keeps_alive &= manner.keeps_alive;
         let body = Arriving::Http1(Body::new(&self.intake));
         let (worker, carrier) = (Rc::clone(&self.worker), Carrier::Connection(Rc::clone(&self.notes)));

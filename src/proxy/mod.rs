@@ -18,6 +18,7 @@ pub mod headers;
 pub mod http1;
 pub mod http2;
 pub mod local;
+mod neighbours;
 pub mod plane;
 pub mod proxy_protocol;
 pub mod realtime;

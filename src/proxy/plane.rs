@@ -21,8 +21,10 @@ use crate::proxy::capacity::{Capacity, Spare};
 use crate::proxy::carrier::Carrier;
 use crate::proxy::deadline::Deadlines;
 use crate::proxy::http1::Date;
+use crate::proxy::neighbours::Neighbours;
 use crate::proxy::request_id::RequestIds;
-use crate::proxy::seating::Lately;
+use crate::proxy::seating::surplus::Surplus;
+use crate::proxy::seating::{Lately, Standing};
 use crate::proxy::settings::Settings;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Counts;
@@ -89,8 +91,6 @@ pub struct Worker {
     pub room: Room,
     /// The date, for answers that have none.
     pub date: Date,
-    /// Its load, read by whoever hands out connections.
-    pub load: Arc<Load>,
     /// Who comes to it again and again.
     pub callers: CallerCache,
     /// Where it counts what every request counts.
@@ -99,6 +99,10 @@ pub struct Worker {
     pub spare: Spare,
     /// The configuration as it last saw it.
     pub seen: Seen,
+    /// The other workers.
+    pub(super) neighbours: Neighbours,
+    /// What it has to give away to them.
+    pub(super) surplus: Surplus,
 }
 
 impl Worker {
@@ -144,6 +148,13 @@ pub struct Load {
     pub connections: AtomicUsize,
     /// How busy it has been.
     pub lately: Lately,
+}
+
+impl Load {
+    /// What that comes to now.
+    pub(super) fn standing(&self, now_ns: u64) -> Standing {
+        self.lately.standing(now_ns, self.connections.load(Ordering::Relaxed))
+    }
 }
 
 /// A request from its head to the end of its answer, however that comes about.

@@ -1,10 +1,13 @@
 //! Which worker a new connection goes to: the one that is least busy, by what each used of a core lately and by what the connections that came
-//! since may add to it. A connection stays where it was put, so this is the only moment at which load is spread.
+//! since may add to it. What is even then does not stay so, and what was expected may not come: [`surplus`] says which connections go to another
+//! worker later.
 //!
 //! What a new connection will ask for is not known, and a crowd of them comes sooner than anybody has measured the first. All that are too new to have
 //! been measured are therefore taken to add, together, as much as all workers do already, within bounds: a crowd that comes at once beside one hot
 //! connection goes elsewhere. Two workers are then no further apart after it than they were before, so long as it asks for no more than twice
 //! what it was taken to ask for, and they are even where it asks for just that.
+
+pub mod surplus;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -83,6 +86,13 @@ pub struct Standing {
     unseen: f64,
     /// All connections.
     connections: f64,
+}
+
+impl Standing {
+    /// The share of a core that it used lately.
+    pub fn busy(self) -> f64 {
+        self.busy
+    }
 }
 
 impl Lately {

@@ -25,9 +25,11 @@ use crate::proxy::capacity::Spare;
 use crate::proxy::connection::connection;
 use crate::proxy::deadline::{Deadlines, TICK};
 use crate::proxy::http1::{self, Date};
+use crate::proxy::neighbours::Neighbours;
 use crate::proxy::plane::{Load, Plane, Seen, Worker};
 use crate::proxy::request_id::RequestIds;
 use crate::proxy::seating::Teller;
+use crate::proxy::seating::surplus::Surplus;
 use crate::proxy::settings::Settings;
 use crate::spare::{self, Ebb};
 use crate::upstream::http1::Room;
@@ -77,18 +79,21 @@ pub fn start(plane: &Arc<Plane>, tls: &Arc<ClientConfig>, listeners: Vec<Listene
     let cut = Cut(watch::Sender::new(false));
     let (tell, died) = mpsc::unbounded_channel();
     let mut threads = Vec::with_capacity(count + 1);
-    let mut seats = Vec::with_capacity(count);
-    for number in 0..count {
+    let new = |_| {
         let (hand, taken) = mpsc::unbounded_channel();
-        let load = Arc::new(Load::default());
-        seats.push(Seat { hand, load: Arc::clone(&load) });
+        (Seat { hand, load: Arc::new(Load::default()) }, taken)
+    };
+    let (seats, taken): (Vec<_>, Vec<_>) = (0..count).map(new).unzip();
+    for (number, (taken, neighbours)) in taken.into_iter().zip(Neighbours::of(&seats)).enumerate() {
         let (plane, tls) = (Arc::clone(plane), Arc::clone(tls));
         let end = End { draining: draining.clone(), cut: cut.0.subscribe() };
         let ids = RequestIds::new().map_err(|error| std::io::Error::other(error.to_string()))?;
         let journal = plane.ledger.as_ref().map(|ledger| ledger.journal()).transpose()?;
         let runtime = current_thread_runtime()?;
         let alarm = Alarm { name: format!("keyward-worker-{number}"), draining: draining.clone(), tell: tell.clone() };
-        threads.push(spawn(alarm, move || run_worker(&runtime, Own { ids, journal, load }, plane, tls, taken, end))?);
+        threads.push(spawn(alarm, move || {
+            run_worker(&runtime, Own { ids, journal, neighbours }, plane, tls, taken, end)
+        })?);
     }
     let places = Arc::new(Places::default());
     let alarm = Alarm { name: "keyward-accept".to_owned(), draining: draining.clone(), tell };
@@ -245,7 +250,7 @@ struct End {
 struct Own {
     ids: RequestIds,
     journal: Option<Arc<Journal>>,
-    load: Arc<Load>,
+    neighbours: Neighbours,
 }
 
 fn run_worker(
@@ -257,13 +262,14 @@ fn run_worker(
     end: End,
 ) {
     let clock = plane.clock.clone();
-    let Own { ids, journal, load } = own;
+    let Own { ids, journal, neighbours } = own;
     let (pool, deadlines) = (Pool::new(&tls, clock.clone()), Deadlines::new(clock));
     let (room, date) = (Room::of(http1::ROOM), Date::default());
     let (callers, counts, seen) = (CallerCache::default(), plane.metrics.counts(), Seen::of(&plane.live));
-    let spare = Spare::default();
+    let (spare, surplus) = (Spare::default(), Surplus::default());
     let worker =
-        Rc::new(Worker { pool, deadlines, ids, journal, room, date, load, callers, counts, spare, seen, plane });
+        Worker { pool, deadlines, ids, journal, room, date, callers, counts, spare, seen, neighbours, surplus, plane };
+    let worker = Rc::new(worker);
     LocalSet::new().block_on(runtime, async {
         let (ticking, pool) = (Rc::clone(&worker), Rc::clone(&worker.pool));
         // Tasks, and here nothing but their ends: what stands here is looked at whenever anything happens on the worker.
@@ -323,13 +329,12 @@ async fn tick(worker: &Worker) -> Infallible {
     let mut ticks = interval(TICK);
     let mut until_sweep = SWEEP_TICKS;
     let (mut shown, mut ebb) = ([0; 3], Ebb::default());
-    let (clock, load) = (&worker.plane.clock, &worker.load);
+    let clock = &worker.plane.clock;
     let mut teller = Teller::new(clock.monotonic_ns(), thread_cpu_ns());
     loop {
         ticks.tick().await;
         worker.deadlines.tick();
-        let connections = load.connections.load(Ordering::Relaxed);
-        teller.tell(&load.lately, clock.monotonic_ns(), thread_cpu_ns(), connections);
+        weigh(worker, &mut teller, clock.monotonic_ns(), thread_cpu_ns());
         shown = show(worker, shown);
         // Or a worker that is asked for nothing would hold on to what a reload has replaced, and to what others have use for.
         let most = worker.live().settings.max_requests;
@@ -345,6 +350,15 @@ async fn tick(worker: &Worker) -> Infallible {
             }
         }
     }
+}
+
+/// Tells the others how busy this worker has been, and finds out what it has to give away to them.
+fn weigh(worker: &Worker, teller: &mut Teller, now_ns: u64, cpu_ns: u64) {
+    let Worker { neighbours, surplus, .. } = worker;
+    if let Some(load) = neighbours.own_load() {
+        teller.tell(&load.lately, now_ns, cpu_ns, load.connections.load(Ordering::Relaxed));
+    }
+    surplus.tick(neighbours.busy(now_ns));
 }
 
 /// Adds to the gauges, which sum up all workers, how far this worker's own numbers have moved.

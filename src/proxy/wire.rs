@@ -89,6 +89,13 @@ impl<S> Wire<S> {
         self.framing == Framing::Tunnel
     }
 
+    /// What the bytes come from, between two requests: nothing of the next one has come.
+    pub fn at_rest(&self) -> Option<&S> {
+        let is_empty = [&self.held, &self.early, &self.replay, &self.start].into_iter().all(Vec::is_empty);
+        let is_at_rest = is_empty && self.framing == Framing::Head && self.end.is_none() && self.lingered.is_none();
+        Some(&self.io).filter(|_| is_at_rest)
+    }
+
     /// The socket itself, and what has come of the websocket already.
     pub fn into_tunnel(self) -> (S, Vec<u8>) {
         (self.io, [self.early, self.start].concat())

@@ -179,6 +179,8 @@ pub struct Metrics {
     pub upstreams: UpstreamMetrics,
     /// Open client connections.
     pub connections: Gauge<i64, AtomicI64>,
+    /// Connections that went from one worker to another between two requests.
+    pub connections_moved: Counter,
     /// Connections turned away by a cap.
     pub connections_refused: Labelled<Reason>,
     /// Requests shed because too much is under way, by what there was too much of.
@@ -239,6 +241,7 @@ impl Metrics {
             upstream: Family::default(),
             upstreams: UpstreamMetrics::default(),
             connections: Gauge::default(),
+            connections_moved: Counter::default(),
             connections_refused: Family::default(),
             shed: Family::default(),
             clock_lead_seconds: Gauge::default(),
@@ -310,6 +313,11 @@ impl Metrics {
         registry.register("quota_units", "Quota units charged", Shown::of(&self.totals, What::Units));
         registry.register("usage_estimated", "Answers charged by estimate", Shown::of(&self.totals, What::Estimated));
         registry.register("connections", "Open client connections", self.connections.clone());
+        registry.register(
+            "connections_moved",
+            "Connections that went to a less busy worker between two requests",
+            self.connections_moved.clone(),
+        );
         registry.register(
             "connections_refused",
             "Connections turned away, by reason",

@@ -33,3 +33,4 @@ mod store;
 mod shutdown;
 mod tls;
 mod upstream_faults;
+mod workers;

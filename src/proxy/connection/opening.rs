@@ -133,6 +133,16 @@ async fn late(notes: &WireNotes) {
     .await;
 }
 
+impl Line {
+    /// The socket, where there is nothing else to it: no TLS, and nothing that is held back for its reader or its peer.
+    pub fn at_rest(&self) -> Option<&Stream> {
+        match self {
+            Self::Plain(socket) => socket.at_rest().filter(|stream| stream.is_read()),
+            Self::Tls(_) => None,
+        }
+    }
+}
+
 impl AsyncRead for Line {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

@@ -107,6 +107,12 @@ impl Intake {
         self.wire
     }
 
+    /// What carries the bytes, between two requests: the last answer is written, and nothing of the next request has come.
+    pub fn at_rest(&self) -> Option<&Line> {
+        let is_at_rest = self.arrived.is_empty() && self.rest.is_over() && self.out.is_empty() && !self.has_failed;
+        self.wire.at_rest().filter(|_| is_at_rest)
+    }
+
     /// What waits to be written.
     pub fn out(&mut self) -> &mut Out {
         &mut self.out

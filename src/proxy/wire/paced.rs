@@ -26,6 +26,11 @@ impl<S: Outlet> Paced<S> {
         Self { io, written: 0, is_stalled: false, notes }
     }
 
+    /// The socket, where its peer has not been seen to leave anything.
+    pub fn at_rest(&self) -> Option<&S> {
+        Some(&self.io).filter(|_| !self.is_stalled)
+    }
+
     /// A peer that takes nothing for too long loses the connection; one that takes something starts the time anew.
     fn note(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &result {
