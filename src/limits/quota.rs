@@ -4,9 +4,10 @@
 //! admitted by one compare-and-swap on `committed`, so concurrent requests never overdraw; at every moment
 //! `committed >= used + held`, whatever the order in which threads are seen.
 //!
-//! The period turns with the first look at the quota in it. What is remembered is the last *day* on which the quota was
-//! touched, and that only rises: a wall clock set back never reopens a period, and a rule changed from monthly to daily grants
-//! a day anew only if nothing was used on it. Usage belongs to the period in which it is settled.
+//! The period turns with the first look at the quota in it: a count that began before the period does begins anew. So does one that began under another
+//! rule, or under none, when a key is given a shorter period: what was used in this one by then nobody knows, and all that was ever used would be too
+//! much. That is so once a day at the most, however often the rule changes. What is remembered besides is the last *day* on which the quota was
+//! looked at, and that only rises: a wall clock set back never reopens a period. Usage belongs to the period in which it is settled.
 //!
 //! What is settled says to which count it was added: the day on which that count began. A settlement holds off the turn while it adds (a
 //! lock that many may hold at once), so that books kept elsewhere, in whatever order they hear of it, come to the same sum.
@@ -22,13 +23,15 @@ use crate::units::{Tokens, Units};
 /// The day before every day: never touched.
 const NEVER: i32 = QuotaCount::NEVER;
 
-/// The quota state of one key. Without a rule it counts all the same, so that a rule set later finds the truth.
+/// The quota state of one key. Without a rule it counts all the same, so that a limit for ever that is set later finds the truth.
 #[derive(Debug)]
 pub struct QuotaState {
     used: AtomicU64,
     committed: AtomicU64,
-    /// The last day on which it was touched, counted from 1970; published after the turn it brought is done.
+    /// The last day on which it was touched, counted from 1970.
     day: AtomicI32,
+    /// The day up to which no turn is due by the rule that was last seen; published after a turn is done.
+    turned: AtomicI32,
     /// The day on which `used` last began anew; changed only by the turn.
     since: AtomicI32,
     /// The rule that was last seen, for settling: a request may outlive the policy it came under.
@@ -97,6 +100,7 @@ impl Default for QuotaState {
             used: AtomicU64::new(0),
             committed: AtomicU64::new(0),
             day: AtomicI32::new(NEVER),
+            turned: AtomicI32::new(NEVER),
             since: AtomicI32::new(NEVER),
             reset: AtomicU8::new(QuotaReset::None as u8),
             turning: RwLock::new(()),
@@ -109,6 +113,7 @@ impl QuotaState {
     pub fn adopt(&self, reset: QuotaReset) {
         if self.reset.load(Ordering::Relaxed) != reset as u8 {
             self.reset.store(reset as u8, Ordering::Relaxed);
+            self.turned.store(NEVER, Ordering::Release);
         }
     }
 
@@ -174,8 +179,9 @@ impl QuotaState {
     /// Where it stands under `rule`, which may be older or newer than the one in force: changes nothing, and shows a period that is
     /// over as unused.
     pub fn standing(&self, rule: QuotaRule, unix_ms: i64) -> QuotaStanding {
-        let touched = self.day.load(Ordering::Acquire);
-        let is_over = period::start_of(period::day_of(unix_ms), rule.reset).is_some_and(|start| start > touched);
+        let today = period::day_of(unix_ms).max(self.day.load(Ordering::Acquire));
+        let since = self.since.load(Ordering::Acquire);
+        let is_over = period::start_of(today, rule.reset).is_some_and(|start| start > since);
         // In this order, so that a settlement in between is not shown as more than is committed.
         let used = self.used.load(Ordering::Acquire);
         let committed = self.committed.load(Ordering::Acquire);
@@ -211,6 +217,7 @@ impl QuotaState {
         self.shift_committed(before, count.used);
         self.since.fetch_max(count.since_day, Ordering::AcqRel);
         self.day.fetch_max(count.touched_day, Ordering::AcqRel);
+        self.turned.store(NEVER, Ordering::Release);
     }
 
     /// Adds what another process has settled for the same key, as whoever keeps the books does.
@@ -242,23 +249,26 @@ impl QuotaState {
         QuotaCount { used: 0, since_day, touched_day }
     }
 
-    /// Starts the period anew if `unix_ms` lies in a later one than the last touch. One thread does it, others wait for it.
+    /// Begins the count anew if it began before the period that `unix_ms` lies in. One thread does it, others wait for it.
     fn turn(&self, unix_ms: i64) {
         let today = period::day_of(unix_ms);
-        if today <= self.day.load(Ordering::Acquire) {
+        if today <= self.turned.load(Ordering::Acquire) {
             return;
         }
         let _turning = self.turning.write().unwrap_or_else(PoisonError::into_inner);
-        let touched = self.day.load(Ordering::Acquire);
-        if today <= touched {
+        if today <= self.turned.load(Ordering::Acquire) {
             return;
         }
-        if period::start_of(today, self.reset()).is_some_and(|start| start > touched) {
+        // A clock set back reopens nothing.
+        let today = today.max(self.day.load(Ordering::Acquire));
+        let since = self.since.load(Ordering::Acquire);
+        if period::start_of(today, self.reset()).is_some_and(|start| start > since) {
             let before = self.used.swap(0, Ordering::AcqRel);
             self.shift_committed(before, 0);
             self.since.store(today, Ordering::Release);
         }
         self.day.store(today, Ordering::Release);
+        self.turned.store(today, Ordering::Release);
     }
 
     fn shift_committed(&self, before: Units, after: Units) {

@@ -112,14 +112,48 @@ fn a_clock_set_back_or_to_and_fro_grants_nothing_anew() {
 }
 
 #[test]
-fn a_changed_rule_grants_nothing_for_a_day_already_used() {
+fn a_changed_rule_begins_a_count_anew_once_a_day_at_most() {
     let quota = QuotaState::default();
-    assert!(spend(&quota, None, 40, MONDAY), "counted without a rule");
-    assert!(spend(&quota, rule(100, QuotaReset::Monthly), 60, MONDAY));
-    for reset in [QuotaReset::Daily, QuotaReset::Weekly, QuotaReset::None, QuotaReset::Daily] {
+    assert!(spend(&quota, None, 40, MONDAY - DAY), "counted without a rule");
+    assert!(!spend(&quota, rule(100, QuotaReset::None), 61, MONDAY), "as one for ever counts it");
+    assert!(
+        spend(&quota, rule(100, QuotaReset::Monthly), 100, MONDAY),
+        "one of a month does not know when it was used"
+    );
+    for reset in [QuotaReset::Daily, QuotaReset::Weekly, QuotaReset::None, QuotaReset::Daily, QuotaReset::Monthly] {
         assert!(!spend(&quota, rule(100, reset), 1, MONDAY), "{reset:?}");
     }
     assert!(spend(&quota, rule(100, QuotaReset::Daily), 100, MONDAY + DAY));
+    for reset in [QuotaReset::Monthly, QuotaReset::Daily, QuotaReset::Weekly, QuotaReset::Daily] {
+        assert!(!spend(&quota, rule(100, reset), 1, MONDAY + DAY), "{reset:?}");
+    }
+}
+
+/// What was refused has used nothing, and so says nothing of a day.
+#[test]
+fn a_refused_request_does_not_keep_a_count_that_another_rule_begins_anew() {
+    for asks_before in [false, true] {
+        for (before, after) in [(QuotaReset::None, QuotaReset::Monthly), (QuotaReset::Monthly, QuotaReset::Daily)] {
+            let quota = QuotaState::default();
+            // In one month, but for the change from a quota for ever.
+            let (then, now) = if before == QuotaReset::None { (-9, 9) } else { (9, 12) };
+            let (then, now) = (MONDAY + then * DAY, MONDAY + now * DAY);
+            assert!(spend(&quota, rule(100, before), 100, then));
+            assert!(!asks_before || !spend(&quota, rule(100, before), 1, now));
+            let shown = quota.standing(rule(100, after).unwrap(), now).used;
+            assert_eq!((shown, spend(&quota, rule(100, after), 100, now)), (0, true), "{before:?} {after:?}");
+        }
+    }
+}
+
+/// Across restarts too: what a store remembers says since when it counts.
+#[test]
+fn what_was_counted_before_a_period_is_not_of_it_after_a_restart_either() {
+    let (quota, monthly) = (QuotaState::default(), rule(100, QuotaReset::Monthly));
+    quota.restore(QuotaCount { used: 1_000, since_day: QuotaCount::NEVER, touched_day: period::day_of(MONDAY) });
+    assert_eq!(quota.standing(monthly.unwrap(), MONDAY).used, 0);
+    assert!(spend(&quota, monthly, 100, MONDAY) && !spend(&quota, monthly, 1, MONDAY));
+    assert_eq!(quota.count(), count(100, MONDAY));
 }
 
 #[test]
@@ -194,7 +228,7 @@ fn absurd_numbers_saturate() {
     assert_eq!(quota.settle(second, dear.units_of(&Usage { input: u64::MAX, ..Usage::default() }), 0).used, 0);
     assert_eq!(quota.settle(first, u64::MAX, i64::MAX).used, u64::MAX);
     assert_eq!((quota.used(), quota.committed()), (u64::MAX, u64::MAX));
-    assert!(quota.reserve(rule(u64::MAX, QuotaReset::Daily), &charge(1, 0, 1), true, 0).is_err());
+    assert!(quota.reserve(rule(u64::MAX, QuotaReset::None), &charge(1, 0, 1), true, 0).is_err());
 }
 
 /// Eight threads spend while the days go by. Nothing may be lost, minted or left held, and no day may see more than its limit.

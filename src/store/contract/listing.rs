@@ -146,10 +146,10 @@ pub(super) fn matches(filter: &KeyFilter, key: &StoredKey, state: &KeyState) -> 
     let is = |wanted: &Option<Box<str>>, has: &Option<Box<str>>| wanted.is_none() || wanted == has;
     let name = policy.name.to_lowercase();
     let status = |asked: &StatusFilter| {
-        let day = period::day_of(asked.certain_ms);
-        let rule = policy.quota;
-        let start = rule.and_then(|rule| period::start_of(day, rule.reset));
-        let used = if start.is_some_and(|start| start > state.counted.touched_day) { 0 } else { state.counted.used };
+        let counted = state.counted;
+        let day = period::day_of(asked.certain_ms).max(counted.touched_day);
+        let start = policy.quota.and_then(|rule| period::start_of(day, rule.reset));
+        let used = if start.is_some_and(|start| start > counted.since_day) { 0 } else { counted.used };
         KeyStatus::of(policy, used, asked.at_ms) == asked.status
     };
     is(&filter.org_id, &policy.org_id)

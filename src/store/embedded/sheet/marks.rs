@@ -114,11 +114,13 @@ pub(crate) fn spent_until(rule: Option<QuotaRule>, counted: QuotaCount) -> Optio
     if rule.limit == 0 {
         return Some(i32::MAX);
     }
-    match period::end_of(counted.touched_day, rule.reset) {
+    let end = match period::end_of(counted.since_day, rule.reset) {
         // Before all calendars every period of theirs is to come; after them, and without periods, none is.
-        None if rule.reset != crate::policy::QuotaReset::None && counted.touched_day < 0 => None,
+        None if rule.reset != crate::policy::QuotaReset::None && counted.since_day < 0 => None,
         end => Some(end.unwrap_or(i32::MAX)),
-    }
+    };
+    // A clock set back reopens nothing, and so does not bring back a period that was seen to be over.
+    end.filter(|end| *end > counted.touched_day || *end == i32::MAX)
 }
 
 #[cfg(test)]
@@ -153,7 +155,9 @@ mod tests {
             for (place, policy, used, day) in keys {
                 // One in five was never used.
                 let touched_day = if used == 4 { QuotaCount::NEVER } else { day };
-                let counted = QuotaCount { used, since_day: touched_day, touched_day };
+                // One in three began some days before that.
+                let since_day = if used % 3 == 0 { touched_day.saturating_sub(place as i32 % 60) } else { touched_day };
+                let counted = QuotaCount { used, since_day, touched_day };
                 Marks::set(&mut marks.live, place, true);
                 Marks::set(&mut marks.disabled, place, policy.is_disabled);
                 Marks::set(&mut marks.sandbox, place, policy.is_sandbox);
@@ -164,8 +168,9 @@ mod tests {
             let marks = Marks::read(&marks.to_bytes()).unwrap();
             let (at_ms, certain_ms) = ((asked + ahead) * 86_400_000, asked * 86_400_000);
             for (place, (policy, counted)) in kept {
-                let start = policy.quota.and_then(|rule| period::start_of(period::day_of(certain_ms), rule.reset));
-                let used = if start.is_some_and(|start| start > counted.touched_day) { 0 } else { counted.used };
+                let today = period::day_of(certain_ms).max(counted.touched_day);
+                let start = policy.quota.and_then(|rule| period::start_of(today, rule.reset));
+                let used = if start.is_some_and(|start| start > counted.since_day) { 0 } else { counted.used };
                 let is_of = |status| marks.of_status(StatusFilter { status, at_ms, certain_ms }) >> place & 1 == 1;
                 let found = KeyStatus::ALL.into_iter().filter(|status| is_of(*status)).collect::<Vec<_>>();
                 prop_assert_eq!(found, [KeyStatus::of(&policy, used, at_ms)]);
