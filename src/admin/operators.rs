@@ -95,8 +95,7 @@ pub struct Operators {
 }
 
 impl Operators {
-    /// Those of the configuration and those of the store. One of the configuration takes the place of a stored one of its name: that is
-    /// how a token made by the program is taken back.
+    /// Those of the configuration or, where that lists none, those of the store: a token that the program has made counts until others are listed.
     pub fn new(settings: &Settings, stored: Vec<StoredOperator>) -> Self {
         let by_token = ArcSwap::from_pointee(index(&settings.tokens, &stored));
         Self {
@@ -164,8 +163,7 @@ impl Operators {
 }
 
 fn index(tokens: &[TokenSettings], stored: &[StoredOperator]) -> HashMap<TokenDigest, Arc<Operator>> {
-    let is_replaced = |operator: &StoredOperator| tokens.iter().any(|token| token.name == operator.name);
-    let made = stored.iter().filter(|operator| !is_replaced(operator)).map(|operator| {
+    let made = stored.iter().filter(|_| tokens.is_empty()).map(|operator| {
         // A role this version does not know may see and no more.
         let role = if &*operator.role == Role::Write.as_str() { Role::Write } else { Role::Read };
         (TokenDigest(operator.token_sha256), Operator { name: operator.name.clone(), role, scope: Scope::default() })
@@ -225,15 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_replaces_tokens_of_the_file_and_a_name_in_it_takes_back_a_made_token() {
-        let operators = Operators::new(&settings(vec![token("ops", "first", None)]), vec![stored("admin", "made")]);
+    fn a_made_token_counts_until_others_are_listed() {
+        let operators = Operators::new(&settings(vec![]), vec![stored("admin", "made")]);
         let from = IpAddr::from([10, 0, 0, 1]);
         let may = |text: &str| operators.log_in(Some(text.as_bytes()), from, NOW).is_ok();
-        assert!(may("first") && may("made"));
+        assert!(may("made"));
+        operators.replace(&settings(vec![token("ops", "first", None)]));
+        assert!(may("first") && !may("made"), "there is no token that is not listed");
         operators.replace(&settings(vec![token("ops", "second", None)]));
-        assert!(!may("first") && may("second") && may("made"));
-        operators.replace(&settings(vec![token("admin", "third", None)]));
-        assert!(may("third") && !may("made") && !may("second"));
+        assert!(!may("first") && may("second") && !may("made"));
+        operators.replace(&settings(vec![]));
+        assert!(may("made") && !may("second"));
     }
 
     #[test]

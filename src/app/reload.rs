@@ -64,7 +64,7 @@ impl Reloader {
     pub fn new(path: PathBuf, plane: Arc<Plane>, config: Config, declared: Arc<Declared>, others: Told) -> Self {
         plane.metrics.config_in_force.set(1);
         plane.metrics.edge.show_expiry(expiry(&config.server.tls), expiry(&config.admin.tls));
-        let told = Last { files: files_of(&config), ..Last::default() };
+        let told = Last { files: config::files_named_by(&path), ..Last::default() };
         Self {
             path,
             plane,
@@ -114,11 +114,9 @@ impl Reloader {
         }
         metrics.edge.show_expiry(expiry(&in_force.server.tls), expiry(&in_force.admin.tls));
         metrics.keys.set(i64::try_from(self.plane.keys.len()).unwrap_or(i64::MAX));
-        let mut files = files_of(&in_force);
-        if verdict.is_err() {
-            files.extend(config::keys_file_of(&self.path));
-            files.extend(config::tls_files_of(&self.path));
-        }
+        // Of a refused one too: their correction asks for a reload.
+        let mut files = config::files_named_by(&self.path);
+        files.extend(files_of(&in_force));
         *self.told() = Last {
             faults: verdict.clone().err(),
             files,
@@ -217,7 +215,7 @@ fn expiry(tls: &Option<Arc<Identity>>) -> Option<i64> {
     tls.as_ref().map(|tls| tls.expires_unix_s())
 }
 
-/// The files a configuration names.
+/// What is read again of the configuration in force when another is refused.
 fn files_of(config: &Config) -> Vec<PathBuf> {
     let listeners = [&config.server.tls, &config.admin.tls].into_iter().flatten();
     let certificates = listeners.flat_map(|tls| tls.settings().files());

@@ -67,8 +67,7 @@ pub fn serve(options: &Options) -> Result<Outcome, StartFault> {
     let mut inherited = Inherited::of_service_manager().map_err(machine("sockets of the service manager"))?;
     let predecessor = Predecessor::of_environment().map_err(machine("the process before this one"))?;
     // Looked at before they are read, so that a change during the start is seen as one.
-    let named = config::keys_file_of(&options.config).into_iter().chain(config::tls_files_of(&options.config));
-    let seen = watch::look(std::iter::once(options.config.clone()).chain(named));
+    let seen = watch::look(std::iter::once(options.config.clone()).chain(config::files_named_by(&options.config)));
     let env = |name: &str| std::env::var(name).ok();
     let (config, keys) = config::load_all(&options.config, None, &env).map_err(StartFault::Config)?;
     let hand_over = machine("the process before this one");

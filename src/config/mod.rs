@@ -11,6 +11,7 @@ mod keys;
 mod limits;
 mod listen;
 mod models;
+mod named;
 mod passthrough;
 mod quantity;
 mod raw;
@@ -29,8 +30,6 @@ mod tests;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use toml::de::DeTable;
-
 use crate::limits::LimitSettings;
 use crate::policy::PriceTable;
 use crate::units::ModelName;
@@ -39,8 +38,10 @@ use crate::{admin as operators, ledger, proxy, store};
 
 pub use fault::{Fault, Faults, Place};
 pub use keys::{FileKey, load_keys, parse_keys};
+pub use named::files_named_by;
 pub use restart::needs_restart;
 
+use named::keys_file_of;
 use raw::{Names, Table};
 
 const NAMES: Names =
@@ -113,30 +114,6 @@ pub fn load_all(
         }
         (Err(faults), Ok(_)) | (Ok(_), Err(faults)) => Err(faults),
     }
-}
-
-/// Where a `keyward.toml` says that keys are declared, whatever else is wrong with it. `None` when it does not say so, or cannot
-/// be read.
-pub fn keys_file_of(path: &Path) -> Option<PathBuf> {
-    named_in(path, |root| {
-        let named = root.get("keys_file")?.get_ref().as_str().filter(|named| !named.is_empty())?;
-        Some(vec![named.to_owned()])
-    })
-    .pop()
-}
-
-/// The certificates and keys that a `keyward.toml` names, whatever else is wrong with it.
-pub fn tls_files_of(path: &Path) -> Vec<PathBuf> {
-    let of = |root: &DeTable<'_>, name| root.get(name)?.get_ref().as_table().map(tls::files_of);
-    named_in(path, |root| Some(["server", "admin"].into_iter().filter_map(|name| of(root, name)).flatten().collect()))
-}
-
-/// The files that `names` finds in a configuration, as it means them.
-fn named_in(path: &Path, names: impl FnOnce(&DeTable<'_>) -> Option<Vec<String>>) -> Vec<PathBuf> {
-    let Ok(text) = read_file(path) else { return Vec::new() };
-    let (root, _faults) = DeTable::parse_recoverable(&text);
-    let named = names(root.get_ref()).unwrap_or_default();
-    named.into_iter().map(|named| path.with_file_name("").join(named)).collect()
 }
 
 /// Checks the text of a `keyward.toml`. `origin` names it in faults; relative paths are relative to its directory.

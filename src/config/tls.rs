@@ -62,7 +62,7 @@ pub(super) fn files_of(section: &toml::de::DeTable<'_>) -> Vec<String> {
     let one = tls.and_then(|tls| tls.as_table());
     let several = tls.and_then(|tls| tls.as_array()).into_iter().flatten().filter_map(|tls| tls.get_ref().as_table());
     let pairs = one.into_iter().chain(several);
-    let named = pairs.flat_map(|table| NAMES.iter().filter_map(move |name| text(table, name)));
+    let named = pairs.flat_map(|table| ["cert", "key", "ca"].into_iter().filter_map(move |name| text(table, name)));
     named.chain(text(section, "client_ca")).filter(|named| !named.is_empty()).collect()
 }
 

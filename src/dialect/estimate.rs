@@ -187,7 +187,7 @@ impl Estimator {
     }
 
     /// Learns from an answer. `model` is the name the caller asked for, `text_bytes` and `media` are the request's
-    /// [`PromptSize`]. Usage that was estimated teaches nothing; prompts with media teach nothing about text; an output
+    /// [`PromptSize`]. Usage that was estimated teaches nothing; prompts with media, or with more tokens than bytes, teach nothing about text; an output
     /// of 0 nothing about outputs, and so is given what a limit has cut short.
     pub fn learn(&self, model: &str, text_bytes: u64, media: u64, usage: &Usage) {
         if usage.estimated || (usage.input == 0 && usage.output == 0) {
@@ -236,7 +236,9 @@ fn found_or_put<'a>(link: &'a Link, new: &mut Option<Box<Model>>) -> Option<&'a 
 }
 
 fn learn(learnt: &Learnt, text_bytes: u64, media: u64, usage: &Usage) {
-    if media == 0 && text_bytes > 0 && usage.input > 0 {
+    // A token is a byte at the least: of more of them some were not in the body (a conversation that it goes on with, a picture behind a URL, what a
+    // tool has found), and say nothing of what others write.
+    if media == 0 && usage.input > 0 && usage.input <= text_bytes {
         let ratio = u128::from(text_bytes) * 1_000 / u128::from(usage.input);
         learnt.note_ratio(u32::try_from(ratio).unwrap_or(u32::MAX));
     }
@@ -281,11 +283,26 @@ mod tests {
     fn the_ratio_stays_between_one_and_eight_bytes() {
         let estimator = Estimator::new(512);
         for _ in 0..WINDOW {
-            estimator.learn("dear", 10, 0, &usage(1_000_000, 1));
+            estimator.learn("dear", 10, 0, &usage(10, 1));
             estimator.learn("cheap", 1_000_000, 0, &usage(1, 1));
         }
         assert_eq!(estimator.prompt(Some("dear"), 800, 0), 800);
         assert_eq!(estimator.prompt(Some("cheap"), 800, 0), 100);
+    }
+
+    /// What a backend has found, kept or fetched besides the body says nothing of the next body, which may be another caller's.
+    #[test]
+    fn more_tokens_than_bytes_teach_nothing_about_text() {
+        let estimator = Estimator::new(512);
+        for _ in 0..WINDOW {
+            estimator.learn("m", 300, 0, &usage(75, 1));
+        }
+        let before = estimator.prompt(Some("m"), 25_000, 0);
+        for _ in 0..WINDOW {
+            estimator.learn("m", 300, 0, &usage(301, 1));
+            estimator.learn("m", 300, 0, &usage(90_000, 1));
+        }
+        assert_eq!(estimator.prompt(Some("m"), 25_000, 0), before);
     }
 
     #[test]

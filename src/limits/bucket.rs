@@ -12,7 +12,9 @@
 //! most what an ideal bucket would give that had known from the start what each request would use.
 //!
 //! **Time is the state**, not tokens. When the limit changes the queue stays as it is, so that the *fraction* in use is kept:
-//! no change of a limit hands out a fresh bucket.
+//! no change of a limit hands out a fresh bucket. But for debt, what stands in the queue behind a minute, which is so many tokens: under a higher
+//! limit they are repaid sooner, or a key whose answer was far longer than expected could not be helped by raising it. A lower limit leaves its
+//! end where it is.
 
 use crate::clock::NS_PER_MINUTE;
 use crate::units::{Tokens, Tpm};
@@ -31,6 +33,8 @@ const LATEST: u64 = u64::MAX - 4 * SPAN;
 #[derive(Debug, Default)]
 pub struct Bucket {
     level: Level,
+    /// The limit that was last asked by, or a higher one by which there is still debt; `None` before the first.
+    limit: Option<Tpm>,
     /// Names stretches; rises.
     next: u64,
     /// The stretches that may still shrink, in the order of the queue, which is the order of their names.
@@ -76,8 +80,10 @@ impl Bucket {
     /// Takes `tokens`, at most all of `limit`, if they are there.
     ///
     /// # Errors
-    /// [`Short`], and nothing is changed.
+    /// [`Short`], and nothing is taken.
     pub fn take(&mut self, limit: Tpm, tokens: Tokens, now_ns: u64) -> Result<Taken, Short> {
+        self.level = self.level.under(self.limit, limit, now_ns);
+        self.limit = self.limit.filter(|before| *before > limit && self.level.is_in_debt(now_ns)).or(Some(limit));
         let tokens = tokens.min(limit.get());
         let (now, cost) = (ticks(now_ns), cost(tokens, limit));
         let start = self.level.0.max(now);
@@ -116,8 +122,9 @@ impl Bucket {
         }
     }
 
-    /// Adds debt of `tokens` from now on, whatever is left.
+    /// Adds debt of `tokens` from now on, whatever is left: by `limit`, or by a higher one that came since.
     pub fn owe(&mut self, limit: Tpm, tokens: Tokens, now_ns: u64) {
+        let limit = self.limit.map_or(limit, |latest| latest.max(limit));
         if tokens > 0 {
             self.level = Level(self.level.0.max(ticks(now_ns)).saturating_add(cost(tokens, limit)));
         }
@@ -127,9 +134,28 @@ impl Bucket {
     pub fn level(&self) -> Level {
         self.level
     }
+
+    /// The limit that is by; `None` before it was asked.
+    pub fn limit(&self) -> Option<Tpm> {
+        self.limit
+    }
 }
 
 impl Level {
+    /// What was so much by the limit `before`, by `limit`.
+    pub fn under(self, before: Option<Tpm>, limit: Tpm, now_ns: u64) -> Self {
+        let Some(before) = before.filter(|before| *before < limit) else { return self };
+        let full = ticks(now_ns).saturating_add(SPAN);
+        let debt = u128::from(self.0.saturating_sub(full)) * u128::from(before.get()) / u128::from(limit.get());
+        // Less than it was.
+        u64::try_from(debt).map_or(self, |debt| Self(self.0.min(full.saturating_add(debt))))
+    }
+
+    /// Whether more is to be repaid than a minute gives.
+    fn is_in_debt(self, now_ns: u64) -> bool {
+        self.0 > ticks(now_ns).saturating_add(SPAN)
+    }
+
     /// The most that could be taken now; 0 while in debt.
     pub fn remaining(self, limit: Tpm, now_ns: u64) -> Tokens {
         let now = ticks(now_ns);

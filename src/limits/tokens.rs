@@ -15,8 +15,9 @@ pub struct TokenBucket(OnceLock<Box<Shared>>);
 #[derive(Debug, Default)]
 struct Shared {
     bucket: Mutex<Bucket>,
-    /// The bucket's level, written with the lock held: whoever only looks takes none.
+    /// The bucket's level and the limit it is by (0 for none), written with the lock held: whoever only looks takes none.
     level: AtomicU64,
+    limit: AtomicU64,
 }
 
 impl TokenBucket {
@@ -56,7 +57,8 @@ impl TokenBucket {
         match self.0.get() {
             None => Gauge { limit: limit_tokens, remaining: limit_tokens, reset_ns: 0 },
             Some(shared) => {
-                let level = Level(shared.level.load(Ordering::Acquire));
+                let before = Tpm::new(shared.limit.load(Ordering::Acquire));
+                let level = Level(shared.level.load(Ordering::Acquire)).under(before, limit, now_ns);
                 Gauge {
                     limit: limit_tokens,
                     remaining: level.remaining(limit, now_ns),
@@ -72,6 +74,11 @@ impl TokenBucket {
         let mut bucket = shared.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&mut bucket);
         shared.level.store(bucket.level().0, Ordering::Release);
+        // Changes with the policy alone, behind a level that is by it already.
+        let limit = bucket.limit().map_or(0, Tpm::get);
+        if shared.limit.load(Ordering::Relaxed) != limit {
+            shared.limit.store(limit, Ordering::Release);
+        }
         changed
     }
 }

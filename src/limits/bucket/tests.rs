@@ -170,6 +170,41 @@ fn run(limit: Tpm, steps: &[Step]) -> Vec<Life> {
     lives
 }
 
+#[test]
+fn debt_is_repaid_sooner_under_a_higher_limit_and_no_later_under_a_lower_one() {
+    let (low, high) = (tpm(1_000), tpm(1_000_000));
+    for is_settled_later in [false, true] {
+        let mut bucket = Bucket::default();
+        let taken = bucket.take(low, 100, T0).unwrap();
+        let mut settled = Some(taken);
+        if !is_settled_later {
+            bucket.settle(settled.take().unwrap(), 20_000, T0);
+            assert_eq!(bucket.level().full_in_ns(T0), 20 * NS_PER_MINUTE);
+        }
+        let first = bucket.take(high, 900_000, T0).map(drop);
+        if let Some(taken) = settled {
+            bucket.settle(taken, 20_000, T0);
+        }
+        let wait = bucket.take(high, 1_000, T0).unwrap_err().retry_after_ns;
+        assert!(
+            wait <= 62 * NS_PER_MINUTE / 60,
+            "19,900 tokens at 1,000,000 a minute, behind a minute: {wait}, {first:?}"
+        );
+        assert!(bucket.take(high, 1_000, T0 + wait).is_ok(), "that long and no longer");
+        let before = bucket.level().full_in_ns(T0);
+        let _short = bucket.take(low, 1, T0).unwrap_err();
+        assert_eq!(bucket.level().full_in_ns(T0), before);
+    }
+}
+
+#[test]
+fn a_raised_limit_hands_out_no_fresh_bucket() {
+    let (low, high, mut bucket) = (tpm(1_000), tpm(1_000_000), Bucket::default());
+    let taken = bucket.take(low, 1_000, T0).unwrap();
+    bucket.settle(taken, 1_000, T0);
+    assert_eq!(bucket.take(high, 1, T0).unwrap_err().remaining, 0);
+}
+
 proptest! {
     #[test]
     fn never_more_is_left_than_in_an_ideal_bucket(limit in 1_u64..2_000_000, steps in steps(true)) {
