@@ -8,7 +8,7 @@
 //! lock, for a few instructions.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The longest that an endpoint is ejected at once, nanoseconds, unless its first ejection is to last longer already.
 pub const LONGEST_NS: u64 = 300 * crate::clock::NS_PER_SECOND;
@@ -92,7 +92,7 @@ pub struct Health {
     gates: Box<[Gate]>,
     /// Whether it matters how many requests are under way: where there is one endpoint and no limit, nobody asks.
     is_counting: bool,
-    outstanding: AtomicU32,
+    outstanding: Arc<AtomicU32>,
     ejected: AtomicU32,
     records: Mutex<Box<[Record]>>,
 }
@@ -105,7 +105,8 @@ struct Gate {
     until_ns: AtomicU64,
     /// Whether a success has anything to tell.
     has_failed: AtomicBool,
-    outstanding: AtomicU32,
+    /// Whoever comes after with other settings counts on: what is under way stays that.
+    outstanding: Arc<AtomicU32>,
 }
 
 /// What only changes of state look at.
@@ -128,10 +129,33 @@ impl Health {
             is_counting: has_limit || endpoints > 1,
             settings,
             gates: (0..endpoints).map(|_| Gate::default()).collect(),
-            outstanding: AtomicU32::new(0),
+            outstanding: Arc::default(),
             ejected: AtomicU32::new(0),
             records: Mutex::new(vec![Record::default(); endpoints].into()),
         }
+    }
+
+    /// The health of the same pool with other settings and endpoints: `before` says which each of them was. What is under way counts on; whether they
+    /// are in service is as it was, where `is_as_reached` says that nothing changed that could matter for that.
+    pub fn after(old: &Self, before: &[Option<usize>], settings: HealthSettings, is_as_reached: bool) -> Self {
+        let mut new = Self { outstanding: Arc::clone(&old.outstanding), ..Self::new(before.len(), settings) };
+        let records = old.records();
+        let mut kept = vec![Record::default(); before.len()];
+        for ((gate, kept), before) in new.gates.iter_mut().zip(&mut kept).zip(before) {
+            let Some((old, record)) = before.and_then(|index| old.gates.get(index).zip(records.get(index))) else {
+                continue;
+            };
+            gate.outstanding = Arc::clone(&old.outstanding);
+            if !is_as_reached {
+                continue;
+            }
+            // A request that tries one tells those who sent it.
+            *kept = Record { on_trial: false, ..record.clone() };
+            *gate.has_failed.get_mut() = old.has_failed.load(Ordering::Relaxed);
+            *gate.until_ns.get_mut() = old.until_ns.load(Ordering::Relaxed);
+            *new.ejected.get_mut() += u32::from(*gate.until_ns.get_mut() != IN_SERVICE);
+        }
+        Self { records: Mutex::new(kept.into()), ..new }
     }
 
     /// Whether no endpoint is ejected, so that the time need not be asked.

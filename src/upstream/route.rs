@@ -37,8 +37,8 @@ pub struct Upstream {
     pub budget: Budget,
     /// The operator's credentials for it.
     pub keyring: Keyring,
-    /// What happened there since it was last shown.
-    pub tally: Tally,
+    /// What happened there since it was last shown; whoever comes after with other settings counts on.
+    pub tally: Arc<Tally>,
     /// Counts requests, for the choice between endpoints that are equal.
     pub tickets: AtomicU32,
     /// Counts its answers; looked up at the first.
@@ -90,12 +90,21 @@ impl Upstream {
             health: Health::new(endpoints.len(), settings.health.clone()),
             budget: Budget::new(settings.retry_budget_percent),
             keyring: Keyring::new(&settings.credentials),
-            tally: Tally::default(),
+            tally: Arc::default(),
             tickets: AtomicU32::new(0),
             answers: OnceLock::new(),
             settings,
             endpoints,
         })
+    }
+
+    /// The same upstream with other settings: what is under way counts on, and an endpoint that stays and is reached as before is as well as it was.
+    fn after(old: &Self, settings: UpstreamSettings) -> Option<Self> {
+        let of_old = |address: &Address| old.settings.urls.iter().position(|target| target.address == *address);
+        let before = settings.urls.iter().map(|target| of_old(&target.address)).collect::<Vec<_>>();
+        let is_as_reached = settings.reaches_as(&old.settings);
+        let health = Health::after(&old.health, &before, settings.health.clone(), is_as_reached);
+        Some(Self { health, tally: Arc::clone(&old.tally), ..Self::new(settings)? })
     }
 
     /// How many endpoints it has, and how many of them are ejected.
@@ -160,7 +169,8 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// From a checked configuration. Upstreams that are as in `old` are taken over with their connections.
+    /// From a checked configuration. Upstreams that are as in `old` are taken over with their connections, those that have become others with what
+    /// is known of them.
     pub fn new(settings: Vec<UpstreamSettings>, aliases: Vec<(ModelName, ModelName)>, old: Option<&Self>) -> Self {
         let mut settings = settings;
         // Stable: between equals the operator's order counts.
@@ -168,10 +178,11 @@ impl Routes {
         let upstreams = settings
             .into_iter()
             .filter_map(|settings| {
-                let kept = old.and_then(|old| old.upstreams.iter().find(|up| up.settings == settings));
-                match kept {
-                    Some(kept) => Some(Arc::clone(kept)),
-                    None => Upstream::new(settings).map(Arc::new),
+                let of_name = |up: &&Arc<Upstream>| up.settings.name == settings.name;
+                match old.and_then(|old| old.upstreams.iter().find(of_name)) {
+                    Some(kept) if kept.settings == settings => Some(Arc::clone(kept)),
+                    Some(old) if old.settings.kind == settings.kind => Upstream::after(old, settings).map(Arc::new),
+                    _ => Upstream::new(settings).map(Arc::new),
                 }
             })
             .collect::<Vec<_>>();

@@ -91,6 +91,25 @@ impl UpstreamSettings {
         }
     }
 
+    /// Whether an endpoint of both is reached and asked in the same way, so that one that fails in one does in the other.
+    pub fn reaches_as(&self, other: &Self) -> bool {
+        // All but what says who is asked how often and for what.
+        let beside = Self {
+            priority: other.priority,
+            urls: other.urls.clone(),
+            models: other.models.clone(),
+            retries: other.retries,
+            retry_budget_percent: other.retry_budget_percent,
+            retry_on: other.retry_on.clone(),
+            health: other.health.clone(),
+            connection_lifetime: other.connection_lifetime,
+            idle_timeout: other.idle_timeout,
+            websocket: other.websocket,
+            ..self.clone()
+        };
+        beside == *other
+    }
+
     /// Whether a failed attempt may leave something to send again that the attempt itself has used up.
     pub fn keeps_a_copy(&self) -> bool {
         !self.retry_on.is_empty() || self.protocol != Protocol::Http1

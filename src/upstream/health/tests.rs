@@ -54,6 +54,33 @@ fn a_trial_whose_client_goes_is_given_to_the_next_request() {
 }
 
 #[test]
+fn what_is_under_way_counts_on_under_other_settings_and_an_endpoint_is_as_well_as_it_was() {
+    let limited = HealthSettings { max_outstanding: Some(2), max_outstanding_of_pool: Some(3), ..settings() };
+    let old = Health::new(2, limited.clone());
+    assert!(old.enter(0) && old.enter(0) && old.enter(1));
+    fail(&old, 1, 3, 0);
+    assert!(old.begin_trial(1, 10 * S));
+    // The first is gone, the second comes first, a third is new.
+    let new = Health::after(&old, &[Some(1), None], limited.clone(), true);
+    assert_eq!(
+        [0, 1].map(|index| (new.outstanding(index), new.state(index, S))),
+        [(1, State::Ejected), (0, State::InService)]
+    );
+    assert!(!new.is_whole() && !new.enter(1), "the pool has all that it may have");
+    assert!(new.begin_trial(0, 10 * S), "whose request tries it tells the other");
+    assert_eq!(new.succeeded(0, || 11 * S), Change::Returned);
+    assert!(new.is_whole());
+    old.leave(0);
+    assert!(new.enter(1) && !new.enter(1));
+    new.leave(1);
+    old.leave(0);
+    old.leave(1);
+    assert_eq!(new.outstanding(0), 0);
+    let other = Health::after(&old, &[Some(0), Some(1)], limited, false);
+    assert!(other.is_whole() && old.is_ejected(1), "it is reached in another way");
+}
+
+#[test]
 fn each_ejection_soon_after_the_last_is_twice_as_long_up_to_a_bound() {
     let health = Health::new(1, settings());
     let Change::Ejected(mut lasts) = fail(&health, 0, 3, 0) else { panic!("not ejected") };
