@@ -1,12 +1,16 @@
 //! What a TCP socket takes and gives, by system calls of their own. The C library's `send` and `recv` are points at which a thread can be
 //! cancelled (pthreads(7)): each costs two atomic exchanges that nobody here needs.
 
+mod queue;
+
 use std::io;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
+
+pub use self::queue::untaken;
 
 /// Reads what has come. Ready with nothing at its end.
 ///

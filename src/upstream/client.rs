@@ -18,8 +18,9 @@ use crate::upstream::answer::{Answered, Lease, Stream, UpstreamBody};
 use crate::upstream::choice::{Closed, Leave, Tried};
 use crate::upstream::connect::{self, Opened};
 use crate::upstream::health::Trouble;
-use crate::upstream::http1::{Connection, Unanswered};
+use crate::upstream::http1::{Connection, Taking, Unanswered};
 use crate::upstream::multiplex::{self, Lateness, Line, is_unprocessed};
+use crate::upstream::patience::Patience;
 use crate::upstream::pool::Pool;
 use crate::upstream::request::Outgoing;
 use crate::upstream::retry;
@@ -75,7 +76,7 @@ impl Limit {
     }
 
     /// `own`, or what is left where that is less.
-    fn within(self, own: Duration) -> Duration {
+    pub(super) fn within(self, own: Duration) -> Duration {
         self.0.map_or(own, |end| own.min(end.saturating_duration_since(Instant::now())))
     }
 
@@ -94,11 +95,11 @@ pub trait Alarm {
     fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-/// What `work` comes to, unless `alarm`, which is set, rings first. Pinned by the caller: a future that is handed on takes its room twice.
-async fn until<T>(alarm: &dyn Alarm, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+/// What `work` comes to, unless it is late. Pinned by the caller: a future that is handed on takes its room twice.
+async fn until<T>(patience: &mut Patience<'_>, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => alarm.poll_rung(cx).map(|()| None),
+        Poll::Pending => patience.poll_over(cx).map(|()| None),
     })
     .await
 }
@@ -218,6 +219,14 @@ impl Channel {
         }
     }
 
+    /// How it is taken, where that can be seen.
+    fn taking(&self) -> Option<Taking> {
+        match self {
+            Self::One(connection) => Some(connection.taking()),
+            Self::Many(_) => None,
+        }
+    }
+
     /// Sends the request of `outgoing` and waits for the head of its answer.
     async fn send(
         self,
@@ -307,19 +316,18 @@ async fn attempt(
                 }
             },
         };
-        let time = limit.within(upstream.settings.first_byte_timeout);
-        if time.is_zero() {
+        let taken = (outgoing.body.len(), channel.taking());
+        let Some(mut patience) = Patience::new(alarm, limit, upstream.settings.first_byte_timeout, taken) else {
             return Err(Failure::lost(Fault::UpstreamTimeout, "no time is left for an answer"));
-        }
-        alarm.set_in(time);
+        };
         let lateness = channel.lateness();
         // Within braces, or it would keep the request.
         let sent = {
             let sending = pin!(channel.send(&outgoing, endpoint, &pool));
-            until(alarm, sending).await
+            until(&mut patience, sending).await
         };
         let Some(sent) = sent else {
-            return Err(late(seat, upstream, time, lateness));
+            return Err(late(seat, patience.is_upstreams(), lateness));
         };
         let Unheard { note, taken } = match sent {
             Ok((head, source)) => {
@@ -344,15 +352,16 @@ async fn attempt(
     }
 }
 
-/// No answer in `time`. Whether it is the endpoint's fault depends on whose time it was.
-fn late(seat: &mut Seat, upstream: &Upstream, time: Duration, lateness: Option<Lateness>) -> Failure {
+/// No answer in time. Whether it is the endpoint's fault depends on whose time it was.
+fn late(seat: &mut Seat, is_upstreams: bool, lateness: Option<Lateness>) -> Failure {
     if let Some(lateness) = lateness {
         lateness.note();
     }
-    if time == upstream.settings.first_byte_timeout {
+    if is_upstreams {
         seat.failed(Trouble::Unanswered);
     }
-    Failure::lost(Fault::UpstreamTimeout, format!("no first byte in {time:?}"))
+    let whose = if is_upstreams { "first_byte_timeout" } else { "request_timeout" };
+    Failure::lost(Fault::UpstreamTimeout, format!("no first byte within {whose}"))
 }
 
 /// What the head of an answer says of endpoint and credential. An upstream's own error is an answer like any other.

@@ -54,6 +54,16 @@ macro_rules! whichever {
 }
 
 impl Stream {
+    /// Bytes that were written and that the other side has not taken, as far as that can be told.
+    pub fn untaken(&self) -> u64 {
+        match self {
+            Self::Tcp(stream) => socket::untaken(stream),
+            Self::Tls(stream) => socket::untaken(stream.get_ref().0),
+            #[cfg(test)]
+            Self::Script(_) => 0,
+        }
+    }
+
     /// Whether anything has come, or its end; one byte is read of it. Whoever waits for what comes is woken as before, in clear, or by `cx`.
     pub fn has_come(&mut self, cx: &mut Context<'_>) -> bool {
         let mut byte = [0];

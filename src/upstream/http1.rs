@@ -11,7 +11,7 @@ use std::cell::{RefCell, RefMut};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
@@ -139,6 +139,21 @@ enum Waits {
     No,
 }
 
+/// How a request is taken that one connection sends; does not keep that.
+#[derive(Debug)]
+pub struct Taking(Weak<RefCell<Exchange>>);
+
+impl Taking {
+    /// Bytes of it that the other side has not taken.
+    pub fn left(&self) -> u64 {
+        let Some(exchange) = self.0.upgrade() else { return 0 };
+        let exchange = exchange.borrow();
+        let unwritten =
+            exchange.unwritten.as_ref().map_or(0, |unwritten| unwritten.head().len() + unwritten.body.len());
+        exchange.stream.untaken().saturating_add(unwritten as u64)
+    }
+}
+
 impl Connection {
     /// HTTP/1.1 on `stream`, for requests until `until_ns`.
     pub fn new(stream: Stream, until_ns: u64) -> Self {
@@ -156,6 +171,11 @@ impl Connection {
             has_spoken: false,
             until_ns,
         })))
+    }
+
+    /// How the request that is sent next is taken.
+    pub fn taking(&self) -> Taking {
+        Taking(Rc::downgrade(&self.0))
     }
 
     /// Sends `request` and waits for the head of its answer. An answer that comes before the request is written whole is one; the rest is

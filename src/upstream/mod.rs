@@ -8,6 +8,7 @@ pub mod health;
 pub mod http1;
 pub mod keyring;
 pub mod multiplex;
+mod patience;
 pub mod play;
 pub mod pool;
 pub mod probe;

@@ -32,7 +32,7 @@ pub struct UpstreamSettings {
     pub models: Vec<Glob>,
     /// Time to connect, TLS included.
     pub connect_timeout: Duration,
-    /// Time from the last byte of the request to the first byte of the answer, for each attempt.
+    /// Time from the last byte of the request to the first byte of the answer, for each attempt; over HTTP/2 from its first byte.
     pub first_byte_timeout: Duration,
     /// Time from the first attempt to the first byte of the answer, all attempts together; `None` = no more than those take.
     pub request_timeout: Option<Duration>,

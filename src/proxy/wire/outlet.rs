@@ -1,15 +1,12 @@
 //! What of an answer a client has not taken, as the kernel counts it: an answer that fits into the kernel's buffer is written at once, and
 //! whoever never reads it would keep that buffer for as long as it likes.
-#![expect(
-    unsafe_code,
-    reason = "the kernel tells what stands in a socket's queue by an ioctl that no safe crate offers"
-)]
 
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
 use crate::listen::Stream;
+use crate::socket;
 
 /// A socket that is written to.
 pub trait Outlet {
@@ -28,11 +25,7 @@ pub trait Outlet {
 #[cfg(target_os = "linux")]
 impl Outlet for TcpStream {
     fn untaken(&self) -> u64 {
-        /// `SIOCOUTQ`, which is `TIOCOUTQ` (tcp(7)).
-        const OUTQ: rustix::ioctl::Opcode = 0x5411;
-        // SAFETY: the call writes one C int, which is the output's type, and nothing else.
-        let queued = unsafe { rustix::ioctl::ioctl(self, rustix::ioctl::Getter::<OUTQ, i32>::new()) };
-        queued.ok().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0)
+        socket::untaken(self)
     }
 
     fn give_up_after(&self, time: Duration) {

@@ -35,7 +35,11 @@ enum Act {
     Break,
     /// Breaks off before it has read a byte.
     Close,
+    /// Reads so many pieces of the request, each after 50 seconds, and answers another 59 later; where that was not all of it, never.
+    Crawl(usize),
 }
+
+const PIECE: usize = 32 * 1024;
 
 type Acts = Rc<RefCell<VecDeque<Act>>>;
 
@@ -87,6 +91,11 @@ async fn serve(mut stream: DuplexStream, port: u16, acts: Acts, asked: Rc<RefCel
             acts.borrow_mut().pop_front();
             return;
         }
+        let first = acts.borrow().front().copied();
+        if let Some(Act::Crawl(pieces)) = first {
+            acts.borrow_mut().pop_front();
+            return crawl(stream, pieces).await;
+        }
         let mut head = Vec::new();
         while !head.ends_with(b"{}") {
             let mut byte = [0; 1];
@@ -106,6 +115,24 @@ async fn serve(mut stream: DuplexStream, port: u16, acts: Acts, asked: Rc<RefCel
             _ => return,
         }
     }
+}
+
+async fn crawl(mut stream: DuplexStream, pieces: usize) {
+    let (mut piece, mut last) = (vec![0; PIECE], 0);
+    for _ in 0..pieces {
+        sleep(Duration::from_secs(50)).await;
+        let mut filled = 0;
+        while filled < PIECE && last != b'}' {
+            let Ok(count @ 1..) = stream.read(&mut piece[filled..]).await else { return };
+            filled += count;
+            last = piece[filled - 1];
+        }
+    }
+    if last != b'}' {
+        std::future::pending::<()>().await;
+    }
+    sleep(Duration::from_secs(59)).await;
+    let _ = stream.write_all(b"HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n").await;
 }
 
 /// A worker's pool, an upstream of endpoints with the ports 1, 2 ..., and their script.
@@ -166,8 +193,12 @@ fn outgoing() -> Box<Outgoing> {
 
 impl House {
     async fn send(&self) -> Result<StatusCode, (Fault, bool)> {
+        self.send_this(outgoing()).await
+    }
+
+    async fn send_this(&self, outgoing: Box<Outgoing>) -> Result<StatusCode, (Fault, bool)> {
         let limit = Limit::of(&self.upstream);
-        let sent = send(&self.pool, &self.upstream, outgoing(), limit, ALONE, &Timer::default()).await;
+        let sent = send(&self.pool, &self.upstream, outgoing, limit, ALONE, &Timer::default()).await;
         let told = |failure: Failure| match failure.answer {
             Some(answer) => Ok(answer.head.status),
             None => Err((failure.fault, failure.unsent.is_some())),
@@ -210,6 +241,45 @@ fn a_refused_connection_is_tried_elsewhere_and_told_when_nobody_is_left() {
         let told = house.send().await;
         assert_eq!(told, Err((Fault::UpstreamUnreachable, true)));
         house.is_quiet();
+    });
+}
+
+fn large() -> Box<Outgoing> {
+    let body = [vec![b' '; 10 * PIECE], b"{}".to_vec()].concat();
+    Box::new(Outgoing { body: body.into(), ..*outgoing() })
+}
+
+/// Two pieces stand between the two.
+#[test]
+fn whoever_takes_a_large_request_steadily_is_not_late_and_whoever_stops_is() {
+    let first_byte_timeout = Duration::from_secs(160);
+    for (pieces, expected, seconds) in [
+        (11, OK, 11 * 50 + 59..11 * 50 + 60),
+        (4, Err((Fault::UpstreamTimeout, false)), 4 * 50 + 160..4 * 50 + 181),
+        (0, Err((Fault::UpstreamTimeout, false)), 160..181),
+    ] {
+        still(async {
+            let house = house(UpstreamSettings { retries: 0, first_byte_timeout, ..settings(1) });
+            house.script.then(1, &[Act::Crawl(pieces)]);
+            let began = Instant::now();
+            assert_eq!(house.send_this(large()).await, expected);
+            assert!(seconds.contains(&began.elapsed().as_secs()), "{pieces} pieces: {:?}", began.elapsed());
+            house.is_quiet();
+        });
+    }
+}
+
+#[test]
+fn no_time_of_all_attempts_together_is_passed_by_a_large_request_that_is_taken() {
+    still(async {
+        let request_timeout = Some(Duration::from_secs(170));
+        let health = crate::upstream::HealthSettings { eject_after: 1, ..settings(1).health };
+        let house = house(UpstreamSettings { retries: 0, request_timeout, health, ..settings(1) });
+        house.script.then(1, &[Act::Crawl(11)]);
+        let began = Instant::now();
+        let sent = house.send_this(large()).await;
+        assert_eq!((sent, began.elapsed().as_secs()), (Err((Fault::UpstreamTimeout, false)), 170));
+        assert!(house.upstream.health.is_whole());
     });
 }
 
