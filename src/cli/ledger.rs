@@ -9,7 +9,8 @@ use comfy_table::{Table, presets};
 use serde_json::json;
 
 use crate::app::books::{self, Audit};
-use crate::config::{self, Config};
+use crate::config;
+use crate::store::Settings;
 
 use super::output::say;
 use super::{FAILED, NOT_IN_ORDER, OK, is_coloured};
@@ -44,10 +45,10 @@ impl LedgerCommand {
     }
 }
 
-/// The configuration; or the exit code, once its faults are told.
-fn configured(path: &Path) -> Result<Config, u8> {
+/// Where the store is; or the exit code, once faults of that are told.
+fn configured(path: &Path) -> Result<Settings, u8> {
     let env = |name: &str| std::env::var(name).ok();
-    config::load(path, &env).map_err(|faults| {
+    config::load_storage(path, &env).map_err(|faults| {
         eprint!("{}", faults.render(is_coloured(&std::io::stderr())));
         NOT_IN_ORDER
     })
@@ -55,11 +56,11 @@ fn configured(path: &Path) -> Result<Config, u8> {
 
 /// Verifies and prints the verdict: exit code 0 when everything agrees, 1 when something does not.
 fn verify(config: &Path, json: bool) -> u8 {
-    let config = match configured(config) {
-        Ok(config) => config,
+    let storage = match configured(config) {
+        Ok(storage) => storage,
         Err(code) => return code,
     };
-    let audit = match books::audit(&config.storage) {
+    let audit = match books::audit(&storage) {
         Ok(audit) => audit,
         Err(fault) => {
             eprintln!("keyward: {fault}");

@@ -37,8 +37,8 @@ pub fn restore(config: &Path, from: &Path) -> u8 {
 
 fn with_settings(config: &Path, work: impl FnOnce(&Settings) -> Result<u8, BooksFault>) -> u8 {
     let env = |name: &str| std::env::var(name).ok();
-    match config::load(config, &env) {
-        Ok(config) => match work(&config.storage) {
+    match config::load_storage(config, &env) {
+        Ok(storage) => match work(&storage) {
             Ok(code) => code,
             Err(fault) => {
                 eprintln!("keyward: {fault}");

@@ -27,10 +27,11 @@ pub struct Usage {
 /// What is asked of the books.
 #[derive(Debug, Args)]
 pub struct Asked {
-    /// From when: 7d (ago), a date (its first moment, UTC), or an RFC 3339 moment; without it, 30 days before the end.
+    /// From when: 7d (ago), a date (its first moment, UTC), or an RFC 3339 moment; without it, 30 days before the end. Usage is summed by hours: the one
+    /// that this lies in counts as a whole.
     #[arg(long, value_name = "WHEN")]
     from: Option<String>,
-    /// Up to when, written the same way; without it, now.
+    /// Up to when, written the same way; without it, now. The hour that it lies in counts as a whole.
     #[arg(long, value_name = "WHEN")]
     to: Option<String>,
     /// One line for each of these; without it, for each day.

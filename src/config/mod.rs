@@ -116,6 +116,15 @@ pub fn load_all(
     }
 }
 
+/// Reads where a `keyward.toml` says that the store is, and nothing else of it: whoever copies it need not have the secrets of a program that serves.
+///
+/// # Errors
+/// Every fault of that section, or why the file could not be read.
+pub fn load_storage(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<store::Settings, Faults> {
+    let (settings, _warnings) = raw::read_document(&read_file(path)?, path, env, NAMES, &vocabulary, storage::read)?;
+    Ok(settings)
+}
+
 /// Checks the text of a `keyward.toml`. `origin` names it in faults; relative paths are relative to its directory.
 ///
 /// # Errors

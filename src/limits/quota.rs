@@ -301,12 +301,16 @@ fn reset_of(rule: Option<QuotaRule>) -> QuotaReset {
 
 /// The largest hold within `left` that covers the prompt and, for every answer, at least what the endpoint takes for a limit.
 fn clamped(charge: &Charge, left: Units) -> Option<Held> {
-    let choices = charge.estimate.choices.max(1);
+    let each = covered_output(charge, left)?;
+    Some(Held { units: charge.units_for_output(each * charge.estimate.choices.max(1)), clamp: Some(each) })
+}
+
+/// Output tokens of every answer that `left` units cover beside the prompt; `None` where that is less than the endpoint takes for a limit.
+pub fn covered_output(charge: &Charge, left: Units) -> Option<Tokens> {
     let besides = Usage { input: charge.estimate.prompt, ..Usage::default() };
     let covered = charge.price.before_the_split().output_covered(&besides, left).min(charge.estimate.output);
-    let each = covered / choices;
-    (each >= charge.least_output.max(1))
-        .then(|| Held { units: charge.units_for_output(each * choices), clamp: Some(each) })
+    let each = covered / charge.estimate.choices.max(1);
+    (each >= charge.least_output.max(1)).then_some(each)
 }
 
 #[cfg(test)]

@@ -327,8 +327,16 @@ fn day_or_moment() -> Value {
 
 fn span() -> Vec<Parameter> {
     vec![
-        query("from", "Not before this; 30 days before `to` when nothing is said.", day_or_moment()),
-        query("to", "Before this; now when nothing is said.", day_or_moment()),
+        query(
+            "from",
+            "Not before the hour that this lies in; 30 days before `to` when nothing is said.",
+            day_or_moment(),
+        ),
+        query(
+            "to",
+            "Before this, and to the end of the hour that it lies in; now when nothing is said. The answer tells both as they were counted.",
+            day_or_moment(),
+        ),
     ]
 }
 

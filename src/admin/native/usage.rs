@@ -19,6 +19,8 @@ use crate::admin::surface::Surface;
 use crate::admin::times::rfc3339;
 use crate::store::{GroupBy, UsageQuery, UsageRow};
 
+const MS_PER_HOUR: i64 = 3_600_000;
+
 /// What is summed up when nothing is said: the last 30 days.
 const DEFAULT_SPAN_MS: i64 = 30 * 86_400_000;
 
@@ -200,7 +202,6 @@ pub async fn usage(
     asked.team_id = query.text("team_id", KeyFields::LONGEST_OWNER);
     asked.org_id = query.text("org_id", KeyFields::LONGEST_OWNER);
     query.verdict()?;
-    // An empty span has nothing in it, and rounding to hours must not give it an hour.
     let rows =
         if asked.from_ms < asked.to_ms { surface.service.usage(&caller, asked.clone()).await? } else { Vec::new() };
     Ok(render(&asked, &rows, &headers))
@@ -275,7 +276,14 @@ fn span(query: &mut Query, surface: &Surface) -> (i64, i64) {
     let (from, to) = (query.moment("from"), query.moment("to"));
     // Up to the next millisecond, so that what was settled in this one is in it.
     let to_ms = to.unwrap_or(now_ms.saturating_add(1));
-    (from.unwrap_or(to_ms.saturating_sub(DEFAULT_SPAN_MS)), to_ms)
+    let from_ms = from.unwrap_or(to_ms.saturating_sub(DEFAULT_SPAN_MS));
+    // An empty span has nothing in it, and rounding must not give it an hour.
+    if from_ms < to_ms { (hour(from_ms), hour(to_ms.saturating_add(MS_PER_HOUR - 1))) } else { (from_ms, to_ms) }
+}
+
+/// The hour `unix_ms` lies in: usage is summed by hours, and the answer says which of them it counts.
+fn hour(unix_ms: i64) -> i64 {
+    unix_ms.saturating_sub(unix_ms.rem_euclid(MS_PER_HOUR))
 }
 
 fn read(query: &mut Query, surface: &Surface) -> UsageQuery {

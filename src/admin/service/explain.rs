@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::admin::service::{Caller, Core, Service, ServiceFault};
 use crate::clock::Now;
 use crate::limits::KeyLimits;
+use crate::limits::quota::covered_output;
 use crate::policy::{
     Charge, DialectName, Endpoint, Estimate, KeyPolicy, Price, QuotaStanding, RequestFacts, Standing, authorize,
 };
@@ -117,9 +118,11 @@ impl Core {
         let charge =
             charge.ok().map(|charge| Charge { bills_quota: charge.bills_quota && !policy.is_sandbox, ..charge });
         let may_clamp = self.program.limit_settings().on_low_quota == crate::limits::OnLowQuota::Clamp;
-        checks.push(quota(&standing, charge.as_ref(), &limits, may_clamp));
-        checks.push(parallel(&standing));
-        checks.push(tokens(&standing, charge.as_ref(), now));
+        let of_quota = quota(&standing, charge.as_ref(), &limits, may_clamp);
+        // What the quota lowers is asked of the tokens as it is then.
+        let charge =
+            if of_quota.verdict == Verdict::Clamp { charge.map(|charge| lowered(charge, &standing)) } else { charge };
+        checks.extend([of_quota, parallel(&standing), tokens(&standing, charge.as_ref(), now)]);
         checks.push(requests(&standing, now));
         let admitted = checks.iter().all(|check| check.verdict != Verdict::Refuse);
         Explanation { admitted, checks }
@@ -165,7 +168,11 @@ impl Core {
                 let renamed = way.rename.map(|name| format!(" as {name}")).unwrap_or_default();
                 Check::passed("upstream", format!("{name} serves it{renamed}"))
             }
-            None => Check::refused("upstream", "model_not_found", format!("no upstream serves {model}")),
+            None => Check::refused(
+                "upstream",
+                "model_not_found",
+                format!("no upstream serves {model} for {}", facts.endpoint.as_str()),
+            ),
         }
     }
 }
@@ -268,6 +275,14 @@ fn quota(standing: &Standing, charge: Option<&Charge>, limits: &Arc<KeyLimits>, 
     };
     let used = Some(used.saturating_add(reserved));
     Check { limit: Some(limit), used, remaining: Some(remaining), asked: Some(asked), resets_at_ms, ..check }
+}
+
+/// `charge` with the output that the quota covers of it.
+fn lowered(charge: Charge, standing: &Standing) -> Charge {
+    let left = standing.quota.as_ref().map_or(u64::MAX, QuotaStanding::remaining);
+    let output =
+        covered_output(&charge, left).map_or(charge.estimate.output, |each| each * charge.estimate.choices.max(1));
+    Charge { estimate: Estimate { output, ..charge.estimate }, ..charge }
 }
 
 fn parallel(standing: &Standing) -> Check {

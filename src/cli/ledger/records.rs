@@ -65,7 +65,7 @@ impl Records {
     /// Prints them; the exit code.
     pub fn run(&self) -> u8 {
         match configured(&self.config) {
-            Ok(config) => code(self.print(&config.storage).map(|()| OK)),
+            Ok(storage) => code(self.print(&storage).map(|()| OK)),
             Err(code) => code,
         }
     }

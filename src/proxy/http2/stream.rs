@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
 use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::admission::Caller;
@@ -91,17 +91,18 @@ pub async fn until_cut(stream: Rc<StreamNotes>, answering: impl Future<Output = 
     .await;
 }
 
-/// An answer as a stream carries it: without what is said of a connection, and to HEAD without a body.
+/// An answer as a stream carries it: without what is said of a connection, and to HEAD, or by its status (RFC 9110 15.3.5, 15.4.5), without a body.
 pub fn answer(reply: Reply, stream: Rc<StreamNotes>, is_head: bool) -> Response<StreamBody> {
     let Reply { head: AnswerHead { status, mut headers }, body } = reply;
     headers.remove(CONNECTION);
+    let is_bodyless = is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if is_head
         && let Some(length) = body.size_hint().exact()
         && !headers.contains_key(CONTENT_LENGTH)
     {
         headers.insert_number(CONTENT_LENGTH, length);
     }
-    let mut answer = Response::new(StreamBody { body, rest: Bytes::new(), is_head, stream });
+    let mut answer = Response::new(StreamBody { body, rest: Bytes::new(), is_bodyless, stream });
     *answer.status_mut() = status;
     *answer.headers_mut() = headers.into();
     answer
@@ -113,7 +114,7 @@ pub struct StreamBody {
     body: AnswerBody,
     /// What of the last data did not fit into a piece.
     rest: Bytes,
-    is_head: bool,
+    is_bodyless: bool,
     stream: Rc<StreamNotes>,
 }
 
@@ -139,7 +140,7 @@ impl Body for StreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_head || (self.rest.is_empty() && self.body.is_end_stream())
+        self.is_bodyless || (self.rest.is_empty() && self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
