@@ -114,9 +114,9 @@ impl Reloader {
         }
         metrics.edge.show_expiry(expiry(&in_force.server.tls), expiry(&in_force.admin.tls));
         metrics.keys.set(i64::try_from(self.plane.keys.len()).unwrap_or(i64::MAX));
+        let mut files = files_of(&in_force);
         // Of a refused one too: their correction asks for a reload.
-        let mut files = config::files_named_by(&self.path);
-        files.extend(files_of(&in_force));
+        files.extend(config::files_named_by(&self.path));
         *self.told() = Last {
             faults: verdict.clone().err(),
             files,

@@ -61,6 +61,13 @@ async fn usage_is_summed_up_as_asked() {
     assert!(row["first_byte_p50_ms"].as_f64().is_some_and(|ms| (1.0..3.0).contains(&ms)), "{row}");
     let total = house.call("GET", &format!("keys/{id}/usage?group_by=total"), None).await.json();
     assert_eq!((&total["items"][0]["units"], &total["items"][0]["requests"]), (&json!(40), &json!(4)));
+    // Summed by hours: the answer says which of them it counts.
+    let within = "usage?group_by=total&from=2025-12-31T23:20:00.5Z&to=2026-01-01T00:00:01Z";
+    let hours = house.call("GET", within, None).await.json();
+    assert_eq!((&hours["from"], &hours["to"]), (&json!("2025-12-31T23:00:00Z"), &json!("2026-01-01T01:00:00Z")));
+    let whole = "usage?group_by=total&from=2025-12-31T23:00:00Z&to=2026-01-01T00:00:00Z";
+    let hours = house.call("GET", whole, None).await.json();
+    assert_eq!((&hours["from"], &hours["to"]), (&json!("2025-12-31T23:00:00Z"), &json!("2026-01-01T00:00:00Z")));
     let none = house.call("GET", "usage?group_by=total&from=2030-01-01&to=2029-01-01", None).await.json();
     assert_eq!(none["items"], json!([]));
     assert!(
@@ -142,6 +149,7 @@ async fn an_explanation_names_every_check_and_takes_nothing() {
     }
     let clamped = ask(json!({ "model": "gpt-4o", "prompt_tokens": 100, "max_output": 800 })).await;
     assert_eq!((&clamped["admitted"], &clamped["checks"][5]["verdict"]), (&json!(true), &json!("clamp")));
+    assert_eq!(clamped["checks"][7]["asked"], 600, "what the quota covers is what tokens are taken for: {clamped}");
     assert_eq!(ask(json!({})).await["admitted"], true);
     let names = |found: &Value| found["checks"][4]["message"].as_str().is_some_and(|message| message.contains("main"));
     assert!(names(&ask(good.clone()).await));

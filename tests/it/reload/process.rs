@@ -137,16 +137,28 @@ async fn the_symlink_swap_of_a_mounted_config_map() {
     .await;
 }
 
+/// A key's, an upstream's and an operator's alike: whatever names a file, that is looked at.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sighup_reads_again_what_no_watch_can_see() {
+async fn the_file_of_a_secret() {
     let running = start(|home| {
         fs::write(home.join("secret"), secret(0)).expect("written");
         fs::write(home.join("keys.toml"), "[[keys]]\nname = \"a\"\nkey = \"file:secret\"\n").expect("written");
     })
     .await;
     running.until_works(&secret(0)).await;
-    running.write("secret", &secret(1));
-    assert_eq!(holder(running.data, &secret(1)).await, None);
+    applies_within_a_second(&running, |round, _| running.write("secret", &secret(round))).await;
+    // One that is no secret is told, and once it is one again that is in force.
+    running.write("secret", "short");
+    running.until_refused(true).await;
+    running.write("secret", &secret(4));
+    assert_eq!(running.until_refused(false).await, Vec::<String>::new());
+    running.until_works(&secret(4)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sighup_reads_again() {
+    let running = start(plain).await;
+    running.write("keys.toml", &keys(&[("a", &secret(1))]));
     running.signal("HUP");
     running.until_works(&secret(1)).await;
     assert_eq!(holder(running.data, &secret(0)).await, None);

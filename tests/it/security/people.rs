@@ -52,6 +52,31 @@ async fn what_the_program_writes_is_its_owners_alone_whatever_the_mask() {
     }
 }
 
+/// Whoever copies the store or looks into the ledger need not have what the program that serves has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stores_commands_ask_for_no_secret_of_the_service() {
+    let running = start().await;
+    let more = "[[upstreams]]\nname = \"b\"\ndialect = \"openai\"\nurl = \"http://127.0.0.1:1\"\napi_key = \"env:KEYWARD_NOT_SET\"\nmodels = [\"b\"]\n";
+    fs::write(running.path("other.toml"), format!("{CONFIG}{more}")).expect("written");
+    let run = |arguments: &[&str]| {
+        let out = command(running.home.path(), arguments).output().expect("the program");
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    for arguments in [
+        &["store", "backup", "--config", "other.toml", "copy.db"][..],
+        &["ledger", "verify", "--config", "other.toml"],
+        &["ledger", "records", "--config", "other.toml"],
+    ] {
+        let (code, told) = run(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {told}");
+    }
+    let (code, told) = run(&["check", "--config", "other.toml"]);
+    assert!(code == Some(2) && told.contains("KEYWARD_NOT_SET"), "{code:?}: {told}");
+    // What they read is checked all the same.
+    fs::write(running.path("other.toml"), format!("{CONFIG}[storage.more]\na = 1\n")).expect("written");
+    assert_eq!(run(&["ledger", "verify", "--config", "other.toml"]).0, Some(2));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_two_programs_begin_with_the_same_secret() {
     let (one, other) = (start().await, start().await);

@@ -331,3 +331,26 @@ async fn answers_that_nobody_reads_hold_up_no_other_on_the_connection() {
         is_quiet(&proxy).await;
     }
 }
+
+/// RFC 9110 15.3.5 and 15.4.5: whatever the backend sends behind them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_no_body_by_its_status_has_none_for_a_client_of_http2_either() {
+    for status in [204, 304] {
+        let backend = RawBackend::start(move |stream, _| async move {
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            while let Some(Ok((_request, mut respond))) = connection.accept().await {
+                let head = Response::builder().status(status).header("x-a", "b").body(()).unwrap();
+                let Ok(mut stream) = respond.send_response(head, false) else { return };
+                let _ = stream.send_data(Bytes::from_static(b"not to be there"), true);
+            }
+        });
+        let proxy = proxy(&format!("http://{}", backend.address), HTTP2);
+        let mut client = H2::connect(proxy.address).await;
+        for _ in 0..3 {
+            let stream = client.post("/v1/chat/completions", ALICE, &harness::chat("gpt-4o", false)).await;
+            let got = client.answer(stream).await;
+            assert_eq!((got.status(), got.end, got.pieces.len()), (status, Some(End::Clean), 0), "{got:?}");
+        }
+        is_quiet(&proxy).await;
+    }
+}
