@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use http::StatusCode;
 
-use super::times::{decimal, rfc3339};
+use super::times::{decimal, rfc3339_of_past};
 use super::{Class, Retry, Words};
 use crate::policy::Endpoint;
 use crate::units::ModelName;
@@ -47,7 +47,7 @@ pub(super) fn disabled() -> Words {
 
 /// A key past its end.
 pub(super) fn expired(at_unix_ms: i64) -> Words {
-    let at = rfc3339(at_unix_ms);
+    let at = rfc3339_of_past(at_unix_ms);
     refused(
         "invalid_api_key",
         format!("Incorrect API key provided: this key expired at {at}. Ask its issuer for a new one."),
@@ -56,7 +56,7 @@ pub(super) fn expired(at_unix_ms: i64) -> Words {
 
 /// A previous secret after its grace.
 pub(super) fn grace_ended(at_unix_ms: i64) -> Words {
-    let at = rfc3339(at_unix_ms);
+    let at = rfc3339_of_past(at_unix_ms);
     refused(
         "invalid_api_key",
         format!(

@@ -82,6 +82,11 @@ pub(in crate::dialect) fn rfc3339(unix_ms: i64) -> String {
 /// 9999-12-30T22:00:00Z, the last whole second jiff has in every offset.
 const MAX_SECOND: i64 = 253_402_207_200;
 
+/// A moment that has passed, rounded down: one that is told is never still to come.
+pub(in crate::dialect) fn rfc3339_of_past(unix_ms: i64) -> String {
+    rfc3339(unix_ms.saturating_sub(999))
+}
+
 /// The moment `ns` from `now`, as [`rfc3339`] writes it.
 pub(in crate::dialect) fn rfc3339_in(now: Now, ns: u64) -> String {
     let ms = i64::try_from(milliseconds(ns)).unwrap_or(i64::MAX);
@@ -116,6 +121,9 @@ mod tests {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(1), "1970-01-01T00:00:01Z");
         assert_eq!(rfc3339(-1), "1970-01-01T00:00:00Z");
+        let past = [0, 1, 999, 1_000].map(rfc3339_of_past);
+        assert_eq!([&past[0], &past[1], &past[2]], ["1970-01-01T00:00:00Z"; 3]);
+        assert_eq!(past[3], "1970-01-01T00:00:01Z");
         assert_eq!(rfc3339(1_767_225_600_000), "2026-01-01T00:00:00Z");
         assert_eq!(rfc3339(i64::MAX), "9999-12-30T22:00:00Z");
         let now = Now { monotonic_ns: 0, unix_ms: 1_767_225_600_500 };
