@@ -72,7 +72,7 @@ impl House {
             other_models: Vec::new(),
             model_free: false,
             stream: false,
-            estimate: Estimate { prompt: 300, output: 512, choices: 1, output_is_stated: true },
+            estimate: Estimate { prompt: 300, output: 512, choices: 1, output_is_stated: true, least_output: 1 },
         };
         Self { table, digester, clock: Clock::system(), settings: LimitSettings::default(), facts }
     }

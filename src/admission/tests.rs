@@ -89,7 +89,7 @@ fn facts() -> RequestFacts {
         other_models: Vec::new(),
         model_free: false,
         stream: false,
-        estimate: Estimate { prompt: 10, output: 20, choices: 1, output_is_stated: true },
+        estimate: Estimate { prompt: 10, output: 20, choices: 1, output_is_stated: true, least_output: 1 },
     }
 }
 

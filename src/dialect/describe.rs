@@ -80,6 +80,8 @@ struct Reading {
     choices: u64,
     /// The limit of one choice's output, when one is stated.
     output: Option<Tokens>,
+    /// The lowest that it may be.
+    least_output: Tokens,
     size: PromptSize,
     splices: Box<Splices>,
 }
@@ -156,6 +158,7 @@ fn estimate(endpoint: Endpoint, model: Option<&ModelName>, reading: &Reading, es
         output: output.saturating_mul(choices),
         choices,
         output_is_stated: stated.is_some(),
+        least_output: reading.least_output.max(1),
     }
 }
 
@@ -192,6 +195,7 @@ fn read_json(input: &BodyInput<'_>) -> Result<Reading, BodyFlaw> {
         stream,
         choices: found.choices.max(1).saturating_mul(prompts),
         output: stated.max(found.loose_limit),
+        least_output: found.least_output,
         size,
         splices,
     })
@@ -251,6 +255,7 @@ fn read_form(input: &BodyInput<'_>, boundary: &multipart::Boundary) -> Result<Re
         stream: form.stream || input.path_stream,
         choices: form.n.unwrap_or(1),
         output: None,
+        least_output: 0,
         size: PromptSize { text_bytes: form.text_bytes, media_items: form.files },
         splices: Box::new(Splices { models, is_form: true, ..Splices::default() }),
     })

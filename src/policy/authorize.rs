@@ -32,7 +32,7 @@ pub fn authorize(policy: &KeyPolicy, facts: &RequestFacts, price: Price) -> Resu
         price,
         bills_quota: !policy.is_sandbox && !facts.endpoint.is_free() && !facts.endpoint.is_local(),
         can_clamp: facts.endpoint.can_clamp(),
-        least_output: facts.endpoint.least_output(),
+        least_output: facts.endpoint.least_output().max(facts.estimate.least_output),
     })
 }
 
@@ -59,7 +59,7 @@ mod tests {
             other_models: Vec::new(),
             model_free: false,
             stream: false,
-            estimate: Estimate { prompt: 10, output: 20, choices: 1, output_is_stated: true },
+            estimate: Estimate { prompt: 10, output: 20, choices: 1, output_is_stated: true, least_output: 1 },
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Estimate {
     pub choices: u64,
     /// Whether `output` was stated by the request rather than assumed.
     pub output_is_stated: bool,
+    /// The lowest limit of one answer's output that the API takes of this request, as far as that says so.
+    pub least_output: Tokens,
 }
 
 impl Estimate {
@@ -123,7 +125,7 @@ mod tests {
             used in (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<prop::sample::Index>()),
         ) {
             let (input, cached_input, cache_write, output, request) = prices;
-            let estimate = Estimate { prompt: estimate.0, output: estimate.1, choices: 1, output_is_stated: true };
+            let estimate = Estimate { prompt: estimate.0, output: estimate.1, choices: 1, output_is_stated: true, least_output: 1 };
             let price = Price { input, cached_input, cache_write, output, request };
             let charge = Charge { estimate, price, bills_quota: true, can_clamp: true, least_output: 1 };
             let most = |tokens: Tokens| usize::try_from(tokens).unwrap() + 1;

@@ -88,7 +88,7 @@ pub fn prepare(
         other_models: Vec::new(),
         model_free: false,
         stream: true,
-        estimate: Estimate { prompt: 1, output: 0, choices: 1, output_is_stated: true },
+        estimate: Estimate { prompt: 1, output: 0, choices: 1, output_is_stated: true, least_output: 1 },
     };
     // The connection costs nothing beside its responses, so its price is not the model's.
     let charge = policy::authorize(caller.policy(), &facts, Price::TOKEN)?;

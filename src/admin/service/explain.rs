@@ -145,7 +145,13 @@ impl Core {
             other_models: Vec::new(),
             model_free: false,
             stream: false,
-            estimate: Estimate { prompt, output, choices: 1, output_is_stated: probe.max_output.is_some() },
+            estimate: Estimate {
+                prompt,
+                output,
+                choices: 1,
+                output_is_stated: probe.max_output.is_some(),
+                least_output: 1,
+            },
         };
         let target = probe.model.as_ref().filter(|_| !policy.is_sandbox);
         let routes = self.program.routes();

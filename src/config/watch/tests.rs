@@ -184,6 +184,20 @@ fn every_link_on_the_way_is_followed() {
     assert_eq!(found, BTreeSet::from([root]));
 }
 
+/// A comment may name anything.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_has_no_end_and_what_nobody_writes_to_is_looked_at_all_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    let pipe = home.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let odd =
+        ["/dev/zero", "/dev/full", "/proc/self/pagemap", "/proc/self/mem", "/proc/kmsg", "/", "."].map(PathBuf::from);
+    let seen = look(odd.into_iter().chain([pipe]));
+    assert_eq!(seen.0.len(), 8);
+}
+
 #[test]
 fn nothing_is_called_after_the_guard_is_dropped() {
     let Watched { directory, changes, guard } = watched(plain);

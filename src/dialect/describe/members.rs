@@ -40,6 +40,8 @@ pub(super) enum Member {
     ExtraBody,
     /// gemini; in either of protobuf's two spellings.
     GenerationConfig,
+    /// anthropic: what is thought, which the limit of the output has to cover.
+    Thinking,
     /// gemini batches: each names the model again.
     Requests,
     /// gemini countTokens: names the model again.
@@ -76,6 +78,7 @@ impl Member {
             Self::GenerationConfig => 17,
             Self::Requests => 18,
             Self::GenerateContentRequest => 19,
+            Self::Thinking => 20,
             Self::Refused => return None,
         };
         Some(1 << index)
@@ -109,6 +112,7 @@ pub(super) static TOP: Names<Member> = Names::new(&[
     ("contents", Member::Once(2)),
     ("messages", Member::Once(3)),
     ("requests", Member::Requests),
+    ("thinking", Member::Thinking),
     ("api_token", Member::Refused),
     ("fallbacks", Member::Fallbacks),
     ("lora_path", Member::Refused),
@@ -230,6 +234,9 @@ pub(super) static ONE_MODEL: Names<()> = Names::new(&[("model", ())]);
 
 /// Inside `stream_options`.
 pub(super) static STREAM_OPTIONS: Names<()> = Names::new(&[("include_usage", ())]);
+
+/// Inside anthropic's `thinking`.
+pub(super) static THINKING: Names<()> = Names::new(&[("budget_tokens", ())]);
 
 /// What gemini's `generationConfig` is watched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! The members of a body that name models, or carry options, inside themselves.
 
-use crate::dialect::describe::members::{Member, ONE_MODEL, STREAM_OPTIONS, TOP};
-use crate::dialect::describe::walk::{Found, Object, Seen};
+use crate::dialect::describe::members::{Member, ONE_MODEL, STREAM_OPTIONS, THINKING, TOP};
+use crate::dialect::describe::walk::{Found, Object, Seen, TOKENS, TOKENS_EXPECTED};
 use crate::dialect::json::{Cursor, Name};
 use crate::policy::BodyFlaw;
-use crate::units::ModelName;
+use crate::units::{ModelName, Tokens};
 
 /// The most models a body may name besides its own; each costs a lookup and memory.
 const MAX_OTHER_MODELS: usize = 64;
@@ -39,6 +39,26 @@ pub(super) fn stream_options(cursor: &mut Cursor<'_>, found: &mut Found) -> Resu
         }
     }
     Ok(())
+}
+
+/// The tokens that anthropic's `thinking` may take; `max_tokens` is to be more than that (platform.claude.com, extended thinking).
+pub(super) fn thinking(cursor: &mut Cursor<'_>) -> Result<Tokens, BodyFlaw> {
+    let mut budget = 0;
+    if cursor.peek() != Some(b'{') {
+        cursor.skip()?;
+        return Ok(budget);
+    }
+    cursor.enter()?;
+    let (mut first, mut seen) = (true, Seen::default());
+    while let Some(name) = cursor.next_member(&mut first)? {
+        if let Some((name, ())) = THINKING.find(&name)? {
+            seen.note(1, name)?;
+            budget = cursor.integer(name, TOKENS, TOKENS_EXPECTED)?.unwrap_or(0);
+        } else {
+            cursor.skip()?;
+        }
+    }
+    Ok(budget)
 }
 
 /// A further model, which the key must be allowed too.

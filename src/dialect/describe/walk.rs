@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::dialect::describe::members::{GENERATION, Generation, Member, ONE_MODEL, TOP};
 use crate::dialect::describe::nested::{
-    extra_body, model_list, open_object, plugins, prompt, route, stream_options, tools,
+    extra_body, model_list, open_object, plugins, prompt, route, stream_options, thinking, tools,
 };
 use crate::dialect::describe::splices::{Limit, Places};
 use crate::dialect::json::Cursor;
@@ -15,8 +15,8 @@ use crate::units::{ModelName, Tokens};
 const CHOICES: std::ops::RangeInclusive<u64> = 1..=128;
 const CHOICES_EXPECTED: &str = "an integer from 1 to 128, or null";
 
-const TOKENS: std::ops::RangeInclusive<u64> = 0..=2_147_483_647;
-const TOKENS_EXPECTED: &str = "an integer from 0 to 2147483647, or null";
+pub(super) const TOKENS: std::ops::RangeInclusive<u64> = 0..=2_147_483_647;
+pub(super) const TOKENS_EXPECTED: &str = "an integer from 0 to 2147483647, or null";
 
 const MODEL_EXPECTED: &str = "a string of 1 to 256 of A-Z a-z 0-9 . _ : / @ + -, without \"..\"";
 
@@ -42,6 +42,8 @@ pub(super) struct Found {
     pub(super) limits: [Option<Limit>; 2],
     /// The largest limit under any name, where no name is known to be the right one.
     pub(super) loose_limit: Option<Tokens>,
+    /// The lowest limit that the API takes, where the body says so.
+    pub(super) least_output: Tokens,
     pub(super) options: Object,
     pub(super) include_usage: Option<(bool, Range<usize>)>,
     pub(super) generation: Object,
@@ -130,6 +132,10 @@ impl Reader<'_> {
             | Member::MaxOutputTokens
             | Member::ForeignLimit(_)
             | Member::ForeignChoices => self.limit(cursor, name, member, found)?,
+            Member::Thinking if self.endpoint == Endpoint::Messages => {
+                found.least_output = thinking(cursor)?.saturating_add(1);
+            }
+            Member::Thinking => _ = cursor.skip()?,
             Member::Prompt => found.prompts = prompt(cursor)?,
             Member::Background => {
                 // Images have a `background` too: a word.

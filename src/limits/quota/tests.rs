@@ -13,7 +13,7 @@ const MONDAY: i64 = 19_877 * DAY + DAY / 2;
 
 fn charge(prompt: u64, output: u64, choices: u64) -> Charge {
     Charge {
-        estimate: Estimate { prompt, output, choices, output_is_stated: true },
+        estimate: Estimate { prompt, output, choices, output_is_stated: true, least_output: 1 },
         price: Price::TOKEN,
         bills_quota: true,
         can_clamp: true,

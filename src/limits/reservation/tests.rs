@@ -22,7 +22,7 @@ fn policy() -> KeyPolicy {
 
 fn charge(prompt: u64, output: u64) -> Charge {
     Charge {
-        estimate: Estimate { prompt, output, choices: 1, output_is_stated: true },
+        estimate: Estimate { prompt, output, choices: 1, output_is_stated: true, least_output: 1 },
         price: Price::TOKEN,
         bills_quota: true,
         can_clamp: true,

@@ -362,7 +362,7 @@ impl Conversation {
 
     fn estimate(&self, prompt: Tokens, stated: Option<Tokens>) -> Estimate {
         let output = stated.unwrap_or_else(|| self.usual_output());
-        Estimate { prompt, output, choices: 1, output_is_stated: stated.is_some() }
+        Estimate { prompt, output, choices: 1, output_is_stated: stated.is_some(), least_output: 1 }
     }
 
     fn usual_output(&self) -> Tokens {

@@ -179,3 +179,25 @@ async fn an_answer_is_not_lowered_below_what_the_api_takes() {
     assert_eq!(one(&proxy, &chat(50)).await.header("x-keyward-clamped").as_deref(), Some("15"));
     assert_eq!(backend.seen_count(), 1);
 }
+
+/// Anthropic refuses a `max_tokens` that what is thought would use up: the caller is told what is wrong, and not the backend's word of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_not_lowered_to_less_than_it_may_think() {
+    let backend = metered(&open(), whole_usage);
+    let (proxy, _clock) = proxy(&backend, "quota_limit = 150", "");
+    let thinking = |budget: u64| {
+        let sent =
+            format!(r#""model":"m","max_tokens":9000,"thinking":{{"budget_tokens":{budget},"type":"enabled"}},"#);
+        post("/v1/messages", ALICE, &body(&sent))
+    };
+    let refused = one(&proxy, &thinking(5_000)).await;
+    assert_eq!(
+        (refused.status, refused.header("x-should-retry").as_deref()),
+        (429, Some("false")),
+        "{}",
+        refused.text()
+    );
+    assert_eq!(backend.seen_count(), 0);
+    let lowered = one(&proxy, &thinking(5)).await;
+    assert_eq!((lowered.status, lowered.header("x-keyward-clamped").is_some()), (200, true), "{}", lowered.text());
+}

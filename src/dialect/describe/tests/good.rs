@@ -14,7 +14,10 @@ fn openai_python_chat() {
     assert_eq!(named(&described), Some("gpt-4o-mini"));
     assert!(described.facts.stream && described.facts.other_models.is_empty());
     let prompt = (body.len() as u64).div_ceil(3);
-    assert_eq!(described.facts.estimate, Estimate { prompt, output: 40, choices: 2, output_is_stated: true });
+    assert_eq!(
+        described.facts.estimate,
+        Estimate { prompt, output: 40, choices: 2, output_is_stated: true, least_output: 1 }
+    );
     assert_eq!(described.size, PromptSize { text_bytes: body.len() as u64, media_items: 0 });
     assert!(described.splices.can_splice_usage() && !described.splices.asks_usage());
 }
@@ -90,9 +93,26 @@ fn claude_code_sends_a_long_body_with_stream_last() {
     let described = Call::messages().good(&body);
     assert_eq!(named(&described), Some("claude-sonnet-4-5"));
     assert!(described.facts.stream && described.facts.other_models.is_empty());
-    assert_eq!(described.facts.estimate.output, 32_000);
+    assert_eq!((described.facts.estimate.output, described.facts.estimate.least_output), (32_000, 1_025));
     assert_eq!(described.facts.estimate.prompt, (body.len() as u64).div_ceil(3));
     assert!(!described.splices.can_splice_usage());
+}
+
+/// Its limit has to cover what is thought; of other calls, and where it says nothing, there is no least.
+#[test]
+fn what_may_be_thought_is_the_least_that_an_output_may_be_limited_to() {
+    for (thinking, least) in [
+        (r#"{"type":"enabled","budget_tokens":5000}"#, 5_001),
+        (r#"{"budget_tokens":null,"type":"enabled"}"#, 1),
+        (r#"{"type":"adaptive","display":{"budget_tokens":"x"}}"#, 1),
+        (r#"{"type":"disabled"}"#, 1),
+        ("null", 1),
+        ("7", 1),
+    ] {
+        let body = format!(r#"{{"model":"m","max_tokens":9000,"thinking":{thinking},"messages":[]}}"#);
+        assert_eq!(Call::messages().good(&body).facts.estimate.least_output, least.max(1), "{body}");
+        assert_eq!(Call::chat().good(&body).facts.estimate.least_output, 1, "{body}");
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Conversation {
     /// Whether the limits cover the smallest of responses.
     fn covers_any(&self) -> bool {
         let live = self.worker.live();
-        let least = Estimate { prompt: 1, output: 1, choices: 1, output_is_stated: true };
+        let least = Estimate { prompt: 1, output: 1, choices: 1, output_is_stated: true, least_output: 1 };
         let facts = self.facts(Vec::new(), least);
         let (plane, charge) = (&self.worker.plane, self.charge(&live, &facts, None));
         let now = plane.clock.now();
@@ -74,7 +74,7 @@ impl Conversation {
         let Usage { input: prompt, output, .. } = usage;
         let facts = RequestFacts {
             model: Some(scribe.clone().unwrap_or_else(|| self.model.clone())),
-            ..self.facts(Vec::new(), Estimate { prompt, output, choices: 1, output_is_stated: true })
+            ..self.facts(Vec::new(), Estimate { prompt, output, choices: 1, output_is_stated: true, least_output: 1 })
         };
         let (plane, charge) = (Arc::clone(&self.worker.plane), self.charge(&live, &facts, scribe.as_ref()));
         let now = plane.clock.now();
