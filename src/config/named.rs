@@ -70,7 +70,9 @@ fn secrets_of(value: &DeValue<'_>, found: &mut Vec<String>) {
 fn secrets_of_keys(path: &Path) -> Vec<PathBuf> {
     let Ok(text) = read_file(path) else { return Vec::new() };
     let named = |(at, _): (usize, &str)| {
-        let quote = text.get(..at)?.chars().next_back().filter(|quote| matches!(quote, '"' | '\''))?;
+        let before = text.get(..at)?;
+        let is_comment = before.lines().next_back().is_some_and(|line| line.trim_start().starts_with('#'));
+        let quote = before.chars().next_back().filter(|quote| !is_comment && matches!(quote, '"' | '\''))?;
         let name = text.get(at + FILE.len()..)?.lines().next()?.split(quote).next()?;
         (!name.is_empty()).then(|| beside(path, name))
     };
@@ -108,8 +110,7 @@ api_keys = ["env:X", "file:two"]
 headers = { a = "file:three", b = "profile:x" }
 "#;
         fs::write(&path, text).unwrap();
-        let keys =
-            "[[keys]]\nkey = \"file:alice\"\n# it's a file: so\n[[keys]]\nkey = 'file:sub/bob'\nname = \"file:\"\n";
+        let keys = "[[keys]]\nkey = \"file:alice\"\n# it's a file: so\n  # key = \"file:old\"\n[[keys]]\nkey = 'file:sub/bob'\nname = \"file:\"\n";
         fs::write(home.path().join("keys.toml"), keys).unwrap();
         let mut found = files_named_by(&path);
         found.sort();

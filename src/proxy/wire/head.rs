@@ -64,12 +64,10 @@ struct Fields {
 
 impl Fields {
     fn take(&mut self, line: &[u8]) -> Result<(), HeadFlaw> {
-        let colon = memchr(b':', line).ok_or(HeadFlaw::Syntax)?;
-        let (name, value) = (&line[..colon], trim(&line[colon + 1..], b" \t"));
         // An empty name, a folded line and a space before the colon all fail here.
-        if name.is_empty() || !all(name, is_token) {
-            return Err(HeadFlaw::Syntax);
-        }
+        let colon = line.iter().position(|byte| !is_token(*byte)).filter(|at| *at > 0 && line[*at] == b':');
+        let colon = colon.ok_or(HeadFlaw::Syntax)?;
+        let (name, value) = (&line[..colon], trim(&line[colon + 1..], b" \t"));
         // Without a way out amid the value, so that it is looked at many bytes at once.
         if value.iter().fold(false, |bad, b| bad | ((*b < b' ') & (*b != b'\t')) | (*b == 0x7f)) {
             return Err(HeadFlaw::Syntax);
