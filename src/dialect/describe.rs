@@ -176,6 +176,7 @@ fn read_json(input: &BodyInput<'_>) -> Result<Reading, BodyFlaw> {
     let size = PromptSize {
         text_bytes: (input.body.len() as u64).saturating_sub(found.media_bytes),
         media_items: found.media_items,
+        refers: found.refers,
     };
     let asks_usage = matches!(found.include_usage, Some((true, _)));
     let splices = Box::write(
@@ -256,7 +257,7 @@ fn read_form(input: &BodyInput<'_>, boundary: &multipart::Boundary) -> Result<Re
         choices: form.n.unwrap_or(1),
         output: None,
         least_output: 0,
-        size: PromptSize { text_bytes: form.text_bytes, media_items: form.files },
+        size: PromptSize { text_bytes: form.text_bytes, media_items: form.files, refers: false },
         splices: Box::new(Splices { models, is_form: true, ..Splices::default() }),
     })
 }

@@ -43,9 +43,16 @@ pub struct PromptSize {
     pub text_bytes: u64,
     /// Items of base64 media, or files of a form.
     pub media_items: u64,
+    /// Whether the backend reads more than that: what is behind a URL, or an earlier call.
+    pub refers: bool,
 }
 
 impl PromptSize {
+    /// What of the prompt is not text of the body, counted.
+    pub fn others(self) -> u64 {
+        self.media_items.saturating_add(u64::from(self.refers))
+    }
+
     /// Prompt tokens by a rule that never changes: three bytes a token, rounded up, and [`MEDIA_TOKENS`] for each item of media.
     /// What the built-in backend reports, so that its answers are the same whatever was learnt. Saturates.
     pub fn fixed_tokens(self) -> Tokens {
@@ -186,7 +193,7 @@ impl Estimator {
         if learnt > 0 { Tokens::from(learnt) } else { self.default_max_output.load(Ordering::Relaxed) }
     }
 
-    /// Learns from an answer. `model` is the name the caller asked for, `text_bytes` and `media` are the request's
+    /// Learns from an answer. `model` is the name the caller asked for, `text_bytes` and `media` (what is none of them) are the request's
     /// [`PromptSize`]. Usage that was estimated teaches nothing; prompts with media, or with more tokens than bytes, teach nothing about text; an output
     /// of 0 nothing about outputs, and so is given what a limit has cut short.
     pub fn learn(&self, model: &str, text_bytes: u64, media: u64, usage: &Usage) {

@@ -44,6 +44,7 @@ pub struct Cursor<'a> {
     name_is_escaped: bool,
     media_items: u64,
     media_bytes: u64,
+    refers: bool,
 }
 
 /// A string of the body: the range between its quotation marks, and whether it holds an escape.
@@ -72,8 +73,9 @@ impl<'a> Cursor<'a> {
         }
         let (name, name_is_escaped): (&[u8], bool) = (&[], false);
         let (media_items, media_bytes) = (0, 0);
+        let (at, depth, refers) = (0, 0, false);
         let mut cursor =
-            Self { body, at: 0, depth: 0, is_smooth, is_ascii, name, name_is_escaped, media_items, media_bytes };
+            Self { body, at, depth, is_smooth, is_ascii, name, name_is_escaped, media_items, media_bytes, refers };
         cursor.space();
         match cursor.peek() {
             Some(b'{') => cursor.enter()?,
@@ -95,6 +97,11 @@ impl<'a> Cursor<'a> {
     /// How many items of base64 media were passed.
     pub fn media_items(&self) -> u64 {
         self.media_items
+    }
+
+    /// Whether something was passed that says where more is to be read.
+    pub fn refers(&self) -> bool {
+        self.refers
     }
 
     /// How many bytes of the body those items are.
@@ -282,7 +289,9 @@ impl<'a> Cursor<'a> {
             Some(b'"') => {
                 let text = self.string()?;
                 // There is no object around it that could say more.
-                if media::sort(self.name, self.slice(&text.range)) == media::Sort::Media {
+                let (name, raw) = (self.name, self.slice(&text.range));
+                self.refers |= media::refers(name, raw);
+                if media::sort(name, raw) == media::Sort::Media {
                     self.count_media(1, text.range.len() as u64);
                 }
             }
@@ -306,6 +315,7 @@ impl<'a> Cursor<'a> {
                 let text = self.string()?;
                 let (name, raw) = (self.name, self.slice(&text.range));
                 let bytes = text.range.len() as u64;
+                self.refers |= media::refers(name, raw);
                 match media::sort(name, raw) {
                     media::Sort::Text if self.name_is_escaped || media::may_say(name) => {
                         media::says_media(name, raw).into_iter().for_each(|said| open.note(said));

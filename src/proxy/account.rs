@@ -189,7 +189,7 @@ impl Account {
             && !usage.estimated
             && let (Some(size), Some(model)) = (owed.size, &owed.admitted.facts().model)
         {
-            plane.estimator.learn(model.as_str(), size.text_bytes, size.media_items, &owed.lesson(usage));
+            plane.estimator.learn(model.as_str(), size.text_bytes, size.others(), &owed.lesson(usage));
         }
         self.conclude(owed, usage, now);
     }

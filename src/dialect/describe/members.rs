@@ -48,6 +48,8 @@ pub(super) enum Member {
     GenerateContentRequest,
     /// Read by no rule, but two of it would be two different prompts.
     Once(u8),
+    /// The same, of what goes on with an earlier call: the backend reads that too.
+    Earlier(u8),
     /// Lets a backend pick another address, account or model, or not answer at all.
     Refused,
 }
@@ -56,7 +58,7 @@ impl Member {
     /// The bit that remembers having seen it; `None` where the first one is refused anyway.
     pub(super) fn bit(self) -> Option<u64> {
         let index = match self {
-            Self::Once(index) => 32 + u32::from(index),
+            Self::Once(index) | Self::Earlier(index) => 32 + u32::from(index),
             Self::ForeignLimit(index) => 48 + u32::from(index),
             Self::Model => 0,
             Self::Models => 1,
@@ -131,7 +133,7 @@ pub(super) static TOP: Names<Member> = Names::new(&[
     ("num_predict", Member::ForeignLimit(3)),
     ("region_name", Member::Refused),
     ("user_config", Member::Refused),
-    ("conversation", Member::Once(6)),
+    ("conversation", Member::Earlier(6)),
     ("data_sources", Member::Refused),
     ("instructions", Member::Once(4)),
     ("organization", Member::Refused),
@@ -172,7 +174,7 @@ pub(super) static TOP: Names<Member> = Names::new(&[
     ("custom_llm_provider", Member::Refused),
     ("specific_deployment", Member::Refused),
     ("max_tokens_to_sample", Member::ForeignLimit(0)),
-    ("previous_response_id", Member::Once(5)),
+    ("previous_response_id", Member::Earlier(5)),
     ("aws_secret_access_key", Member::Refused),
     ("max_completion_tokens", Member::MaxCompletionTokens),
     ("vertex_ai_credentials", Member::Refused),

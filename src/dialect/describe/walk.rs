@@ -52,6 +52,8 @@ pub(super) struct Found {
     pub(super) is_empty: bool,
     pub(super) media_items: u64,
     pub(super) media_bytes: u64,
+    /// Whether what the backend reads is not all in the body.
+    pub(super) refers: bool,
     has_route: bool,
 }
 
@@ -108,6 +110,7 @@ impl Reader<'_> {
         }
         found.media_items = cursor.media_items();
         found.media_bytes = cursor.media_bytes();
+        found.refers |= cursor.refers();
         Ok(())
     }
 
@@ -152,6 +155,10 @@ impl Reader<'_> {
             Member::Requests if self.dialect == DialectName::Gemini => self.requests(cursor, found)?,
             Member::GenerateContentRequest if self.dialect == DialectName::Gemini => {
                 self.inner_request(cursor, name, found)?;
+            }
+            Member::Earlier(_) => {
+                found.refers |= cursor.peek() != Some(b'n');
+                cursor.skip()?;
             }
             Member::Requests | Member::GenerateContentRequest | Member::Once(_) => _ = cursor.skip()?,
             Member::Refused => {

@@ -34,6 +34,17 @@ fn sort_long(is_url: bool, name: &[u8], raw: &[u8]) -> Sort {
     }
 }
 
+/// Whether the string `raw` that is the value of a member `name` says where something is that a backend reads beside the body.
+#[inline]
+pub(super) fn refers(name: &[u8], raw: &[u8]) -> bool {
+    raw.starts_with(b"http") && is_place(name)
+}
+
+/// The member names under which the four APIs take what is elsewhere.
+fn is_place(name: &[u8]) -> bool {
+    matches!(name, b"url" | b"image_url" | b"audio_url" | b"video_url" | b"file_url" | b"fileUri" | b"file_uri")
+}
+
 /// Whether a member `name` without an escape can say anything of the data beside it: a quick look at the first letter of the names that
 /// [`says_media`] knows.
 #[inline]
@@ -149,6 +160,13 @@ mod tests {
         assert!(!is_media(b"url", format!("data:text/plain,{long}").as_bytes()));
         assert!(!is_media(b"url", format!("data:text/plain;base64,{long}").as_bytes()), "encoded text is text");
         assert!(!is_media(b"url", format!("data:;base64,{long}").as_bytes()), "and so is what has no type");
+    }
+
+    #[test]
+    fn what_is_elsewhere_is_told_by_name_and_place() {
+        assert!(refers(b"url", b"https://example.org/cat.png") && refers(b"fileUri", b"http://h/f"));
+        assert!(!refers(b"text", b"https://example.org/cat.png"), "a prompt that names a page");
+        assert!(!refers(b"url", b"data:image/png;base64,AAAA") && !refers(b"url", b"htt"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn openai_python_chat() {
         described.facts.estimate,
         Estimate { prompt, output: 40, choices: 2, output_is_stated: true, least_output: 1 }
     );
-    assert_eq!(described.size, PromptSize { text_bytes: body.len() as u64, media_items: 0 });
+    assert_eq!(described.size, PromptSize { text_bytes: body.len() as u64, ..PromptSize::default() });
     assert!(described.splices.can_splice_usage() && !described.splices.asks_usage());
 }
 
@@ -96,6 +96,38 @@ fn claude_code_sends_a_long_body_with_stream_last() {
     assert_eq!((described.facts.estimate.output, described.facts.estimate.least_output), (32_000, 1_025));
     assert_eq!(described.facts.estimate.prompt, (body.len() as u64).div_ceil(3));
     assert!(!described.splices.can_splice_usage());
+}
+
+/// What a backend reads beside the body says nothing of the body's own tokens.
+#[test]
+fn what_goes_on_with_something_else_is_told_from_what_is_whole() {
+    for (call, refers, body) in [
+        (
+            Call::chat(),
+            true,
+            r#"{"model":"m","messages":[{"content":[{"type":"image_url","image_url":{"url":"https://h/cat.png"}}]}]}"#,
+        ),
+        (Call::chat(), false, r#"{"model":"m","messages":[{"role":"user","content":"https://h/cat.png"}]}"#),
+        (
+            Call::messages(),
+            true,
+            r#"{"model":"m","max_tokens":1,"messages":[{"content":[{"type":"image","source":{"type":"url","url":"https://h/c"}}]}]}"#,
+        ),
+        (Call::openai(Endpoint::Responses), true, r#"{"model":"m","input":"x","previous_response_id":"resp_1"}"#),
+        (Call::openai(Endpoint::Responses), true, r#"{"model":"m","input":"x","conversation":{"id":"c"}}"#),
+        (
+            Call::openai(Endpoint::Responses),
+            true,
+            r#"{"model":"m","input":[{"content":[{"type":"input_image","image_url":"http://h/c"}]}]}"#,
+        ),
+        (
+            Call::openai(Endpoint::Responses),
+            false,
+            r#"{"model":"m","input":"x","previous_response_id":null,"conversation":null}"#,
+        ),
+    ] {
+        assert_eq!(call.good(body).size.refers, refers, "{body}");
+    }
 }
 
 /// Its limit has to cover what is thought; of other calls, and where it says nothing, there is no least.
@@ -246,5 +278,5 @@ fn an_images_edit_may_be_json_or_a_form() {
     let described = call.with_type("multipart/form-data; boundary=b").good(form);
     assert_eq!((named(&described), described.facts.estimate.choices), (Some("gpt-image-1"), 3));
     assert_eq!(described.facts.estimate.output, 3 * IMAGE_OUTPUT_TOKENS);
-    assert_eq!(described.size, PromptSize { text_bytes: 12, media_items: 1 });
+    assert_eq!(described.size, PromptSize { text_bytes: 12, media_items: 1, refers: false });
 }
