@@ -112,8 +112,9 @@ impl QuotaState {
     /// Takes note of the rule in force.
     pub fn adopt(&self, reset: QuotaReset) {
         if self.reset.load(Ordering::Relaxed) != reset as u8 {
-            self.reset.store(reset as u8, Ordering::Relaxed);
-            self.turned.store(NEVER, Ordering::Release);
+            // In this order, and `turn` in the other: of two at the same time one sees the other.
+            self.reset.store(reset as u8, Ordering::SeqCst);
+            self.turned.store(NEVER, Ordering::SeqCst);
         }
     }
 
@@ -262,13 +263,17 @@ impl QuotaState {
         // A clock set back reopens nothing.
         let today = today.max(self.day.load(Ordering::Acquire));
         let since = self.since.load(Ordering::Acquire);
-        if period::start_of(today, self.reset()).is_some_and(|start| start > since) {
+        let seen = self.reset();
+        if period::start_of(today, seen).is_some_and(|start| start > since) {
             let before = self.used.swap(0, Ordering::AcqRel);
             self.shift_committed(before, 0);
             self.since.store(today, Ordering::Release);
         }
         self.day.store(today, Ordering::Release);
-        self.turned.store(today, Ordering::Release);
+        self.turned.store(today, Ordering::SeqCst);
+        if self.reset.load(Ordering::SeqCst) != seen as u8 {
+            self.turned.store(NEVER, Ordering::SeqCst);
+        }
     }
 
     fn shift_committed(&self, before: Units, after: Units) {

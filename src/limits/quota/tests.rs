@@ -129,6 +129,26 @@ fn a_changed_rule_begins_a_count_anew_once_a_day_at_most() {
     }
 }
 
+/// A rule that comes while others look at the quota by the one before is heeded by the next look, whatever they write down.
+#[test]
+fn a_rule_that_comes_amid_looks_is_heeded() {
+    for round in 0..5_000 {
+        let quota = QuotaState::default();
+        assert!(spend(&quota, None, 1_000, MONDAY - 10 * DAY));
+        let held = quota.reserve(None, &charge(0, 0, 1), false, MONDAY - 9 * DAY).unwrap();
+        let together = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                together.wait();
+                quota.settle(held, 0, MONDAY)
+            });
+            together.wait();
+            quota.adopt(QuotaReset::Monthly);
+        });
+        assert!(spend(&quota, rule(100, QuotaReset::Monthly), 100, MONDAY), "{round}");
+    }
+}
+
 /// What was refused has used nothing, and so says nothing of a day.
 #[test]
 fn a_refused_request_does_not_keep_a_count_that_another_rule_begins_anew() {
