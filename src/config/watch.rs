@@ -248,7 +248,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
     })
 }
 
-/// Of what is named without being read by anybody, too, as in a comment: what has no end is read to a bound, and nothing is waited for.
+/// Of what is only named and read by nobody, too: what has no end is read to a bound, and nothing is waited for.
 fn hash(path: &Path) -> Option<[u8; 32]> {
     let file = open_regular(path).ok()?;
     let length = file.metadata().ok()?.len();

@@ -184,7 +184,7 @@ fn every_link_on_the_way_is_followed() {
     assert_eq!(found, BTreeSet::from([root]));
 }
 
-/// A comment may name anything.
+/// A file may name anything.
 #[test]
 #[cfg(target_os = "linux")]
 fn what_has_no_end_and_what_nobody_writes_to_is_looked_at_all_the_same() {

@@ -155,10 +155,17 @@ async fn the_file_of_a_secret() {
     running.until_works(&secret(4)).await;
 }
 
+/// A name that is written with escapes is not looked for in a key file: nothing but the signal tells of this one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sighup_reads_again() {
-    let running = start(plain).await;
-    running.write("keys.toml", &keys(&[("a", &secret(1))]));
+async fn sighup_reads_again_what_no_watch_can_see() {
+    let running = start(|home| {
+        fs::write(home.join("secret"), secret(0)).expect("written");
+        fs::write(home.join("keys.toml"), "[[keys]]\nname = \"a\"\nkey = \"\\u0066ile:secret\"\n").expect("written");
+    })
+    .await;
+    running.until_works(&secret(0)).await;
+    running.write("secret", &secret(1));
+    assert_eq!(holder(running.data, &secret(1)).await, None);
     running.signal("HUP");
     running.until_works(&secret(1)).await;
     assert_eq!(holder(running.data, &secret(0)).await, None);
