@@ -12,6 +12,8 @@ use tokio::io::AsyncWrite;
 pub const SMALL: usize = 4 * 1024;
 /// What is written at once however many others wait, bytes.
 const BULK: usize = 16 * 1024;
+/// Bytes around a chunk's content at most: its size, and two ends of lines.
+const CHUNK_LINES: usize = usize::BITS as usize / 4 + 4;
 /// Pieces of one write.
 const MOST_PIECES: usize = 16;
 
@@ -40,6 +42,8 @@ impl Delimiter {
             }
             Self::Chunks if piece.is_empty() => {}
             Self::Chunks => {
+                // Room once, rather than more of it with each part of an event.
+                out.text().reserve(if piece.len() <= SMALL { CHUNK_LINES + piece.len() } else { CHUNK_LINES });
                 put_size(out.text(), piece.len());
                 out.put(piece);
                 out.text().extend_from_slice(b"\r\n");

@@ -5,6 +5,9 @@ use crate::upstream::http1::Malformed;
 /// The most bytes of one answer that chunk extensions and trailers may have together; nobody reads them.
 const MOST_EXTRA: u32 = 16 * 1024;
 
+/// Digits of a chunk's size that is read at once.
+const USUAL_DIGITS: u8 = 8;
+
 /// What is still to come of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rest {
@@ -88,6 +91,10 @@ impl Rest {
                         }
                         return Ok(piece);
                     }
+                    if let Some(behind) = chunks.usual(bytes) {
+                        *bytes = behind;
+                        continue;
+                    }
                     *bytes = bytes.get(1..).unwrap_or_default();
                     if chunks.step(*first)? {
                         *self = Self::Over;
@@ -125,6 +132,36 @@ fn take<'a>(bytes: &mut &'a [u8], left: &mut u64) -> Option<&'a [u8]> {
 }
 
 impl Chunks {
+    /// Reads what stands between two chunks as nearly all write it, whole and with nothing beside it: the same as byte by byte. `None`, and
+    /// nothing is read, where it is anything else.
+    fn usual<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        match self.at {
+            At::ContentCr => {
+                let behind = bytes.strip_prefix(b"\r\n")?;
+                (self.at, self.digits) = (At::Size, 0);
+                Some(behind)
+            }
+            At::Size if self.digits == 0 => {
+                let (mut size, mut digits) = (0, 0_u8);
+                let mut rest = bytes.iter();
+                let end = loop {
+                    let byte = *rest.next()?;
+                    match char::from(byte).to_digit(16) {
+                        Some(digit) if digits < USUAL_DIGITS => size = size << 4 | u64::from(digit),
+                        _ => break byte,
+                    }
+                    digits += 1;
+                };
+                let is_size = end == b'\r' && rest.next() == Some(&b'\n') && size > 0;
+                is_size.then(|| {
+                    (self.at, self.left, self.digits) = (At::Content, size, digits);
+                    rest.as_slice()
+                })
+            }
+            _ => None,
+        }
+    }
+
     /// Reads one byte that is no content; whether it was the last of the body.
     fn step(&mut self, byte: u8) -> Result<bool, Malformed> {
         let digit = char::from(byte).to_digit(16).map(u64::from);
