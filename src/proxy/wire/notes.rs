@@ -18,7 +18,7 @@ const LINGER_NS: u64 = 2 * NS_PER_SECOND;
 /// How long the answer to a head that came too slowly may take.
 const FAREWELL_NS: u64 = 2 * NS_PER_SECOND;
 
-/// The slowest that a peer may take what it was sent, bytes per second, once it has left it for [`WireTimes::write_stall_ns`].
+/// The slowest that a peer may take what it was sent, bytes per second: less, for [`WireTimes::write_stall_ns`], is nothing.
 const TAKING_RATE: u64 = 1024;
 /// How soon a look is asked for again that nobody took.
 const LOOK_AGAIN_NS: u64 = NS_PER_SECOND;
@@ -38,8 +38,8 @@ pub struct WireNotes {
     /// When to look at what the kernel keeps for the peer: written, and not taken.
     look_due_ns: Cell<u64>,
     wants_a_look: Cell<bool>,
-    /// What the peer had taken of everything written when that was last looked at.
-    taken: Cell<Option<u64>>,
+    /// What the peer had left when that was last looked at.
+    unread: Cell<Option<Unread>>,
     is_unread: Cell<bool>,
     is_cut: Cell<bool>,
     is_broken_off: Cell<bool>,
@@ -53,6 +53,17 @@ pub struct WireNotes {
     /// Who waits for the peer to take something again.
     waits_for_room: RefCell<Vec<Waker>>,
     limits: WireTimes,
+}
+
+/// What the kernel kept for a peer at a look.
+#[derive(Debug, Clone, Copy)]
+struct Unread {
+    /// Bytes.
+    untaken: u64,
+    /// Bytes written by then, of which those are the last.
+    written: u64,
+    /// When the peer was last seen to go on taking, or first to leave anything.
+    since_ns: u64,
 }
 
 /// How long a peer may take, nanoseconds.
@@ -76,7 +87,7 @@ impl WireNotes {
             take_due_ns: Cell::new(NEVER),
             look_due_ns: Cell::new(NEVER),
             wants_a_look: Cell::new(false),
-            taken: Cell::new(None),
+            unread: Cell::new(None),
             is_unread: Cell::new(false),
             is_cut: Cell::new(false),
             is_broken_off: Cell::new(false),
@@ -195,27 +206,40 @@ impl WireNotes {
         self.wants_a_look.get()
     }
 
-    /// So many bytes were taken since the connection began, and so many are kept by the kernel for a peer that has not taken them.
-    /// When they stay for too long, or go too slowly, the peer is cut as if a write had stalled.
-    pub(super) fn looked(&self, taken: u64, untaken: u64) {
+    /// So many bytes were written since the connection began, and so many of them are kept by the kernel for a peer that has not taken them.
+    /// A peer that is seen, for as long as a write may stall, to take neither [`TAKING_RATE`] nor what the look before found, is cut as if one
+    /// had. What is on its way to a peer that takes everything was written since.
+    pub(super) fn looked(&self, written: u64, untaken: u64) {
         self.wants_a_look.set(false);
         if untaken == 0 {
-            self.taken.set(None);
+            self.unread.set(None);
             self.due(&self.look_due_ns, NEVER);
             return;
         }
-        let proof_ns = self.limits.write_stall_ns / 3;
-        let least = proof_ns / NS_PER_SECOND * TAKING_RATE;
-        match self.taken.replace(Some(taken)) {
-            Some(before) if taken.saturating_sub(before) < least.max(1) => self.is_unread.set(true),
-            _ => self.due(&self.look_due_ns, proof_ns),
+        let now_ns = self.deadline.now_ns();
+        let least = self.look_time_ns() / NS_PER_SECOND * TAKING_RATE;
+        let is_left = |before: &Unread| {
+            let taken = (written - before.written + before.untaken).saturating_sub(untaken);
+            taken < least.min(before.untaken).max(1)
+        };
+        let since_ns = self.unread.get().filter(is_left).map_or(now_ns, |before| before.since_ns);
+        self.unread.set(Some(Unread { untaken, written, since_ns }));
+        if now_ns.saturating_sub(since_ns) >= self.limits.write_stall_ns {
+            self.is_unread.set(true);
+        } else {
+            self.due(&self.look_due_ns, self.look_time_ns());
         }
+    }
+
+    /// From one look to the next.
+    fn look_time_ns(&self) -> u64 {
+        self.limits.write_stall_ns / 3
     }
 
     /// Looks after a while, unless that stands already.
     fn will_look(&self) {
         if self.look_due_ns.get() == NEVER {
-            self.look_due_ns.set(self.deadline.now_ns().saturating_add(self.limits.write_stall_ns));
+            self.look_due_ns.set(self.deadline.now_ns().saturating_add(self.look_time_ns()));
         }
     }
 
@@ -347,7 +371,7 @@ mod tests {
                 return true;
             }
             if notes.wants_a_look() {
-                notes.looked(taken, left);
+                notes.looked(taken + left, left);
             }
         }
         false
@@ -391,8 +415,31 @@ mod tests {
         assert!(!is_cut_after(&clock, &deadlines, &notes, 300, 500, 9), "nothing was written since");
         notes.request_began();
         notes.request_ended();
-        assert!(!is_cut_after(&clock, &deadlines, &notes, 30, 500, 9));
+        for _ in 0..3 {
+            assert!(!is_cut_after(&clock, &deadlines, &notes, 10, 500, 9));
+        }
         assert!(is_cut_after(&clock, &deadlines, &notes, 10, 500, 9));
+    }
+
+    #[test]
+    fn who_takes_everything_is_not_cut_for_what_is_on_its_way() {
+        let clock = Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 });
+        let (deadlines, notes) = answered(&clock);
+        for event in 1..100 {
+            assert!(!is_cut_after(&clock, &deadlines, &notes, 10, event * 100, 100), "an event of a slow stream");
+        }
+    }
+
+    #[test]
+    fn whoever_pauses_has_the_whole_time_however_long_ago_the_look_was_planned() {
+        let clock = Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 });
+        for before in 1..10 {
+            let (deadlines, notes) = answered(&clock);
+            // All is taken, and then nothing of a large answer.
+            assert!(!is_cut_after(&clock, &deadlines, &notes, before, 500, 0));
+            let cut_at = (1..60).find(|_| is_cut_after(&clock, &deadlines, &notes, 1, 500, 1_000_000));
+            assert!(cut_at.is_some_and(|second| (30..=40).contains(&second)), "{before}: {cut_at:?}");
+        }
     }
 
     #[test]

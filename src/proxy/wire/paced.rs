@@ -26,9 +26,9 @@ impl<S: Outlet> Paced<S> {
         Self { io, written: 0, is_stalled: false, notes }
     }
 
-    /// The socket, where its peer has not been seen to leave anything.
+    /// The socket, where its peer has left nothing: what it leaves is timed here.
     pub fn at_rest(&self) -> Option<&S> {
-        Some(&self.io).filter(|_| !self.is_stalled)
+        Some(&self.io).filter(|io| !self.is_stalled && io.untaken() == 0)
     }
 
     /// A peer that takes nothing for too long loses the connection; one that takes something starts the time anew.
@@ -53,8 +53,7 @@ impl<S: Outlet> Paced<S> {
     /// What the peer has taken is looked at now and then: what the kernel still keeps for it was written without a stall.
     fn look(&self) {
         if self.notes.wants_a_look() {
-            let untaken = self.io.untaken();
-            self.notes.looked(self.written.saturating_sub(untaken), untaken);
+            self.notes.looked(self.written, self.io.untaken());
         }
     }
 }
