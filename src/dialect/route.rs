@@ -7,7 +7,7 @@ use std::ops::Range;
 use http::Method;
 
 use self::target::{check_path, check_query, model_of, names_model};
-pub use self::target::{query_with_model, query_without_key};
+pub use self::target::{query_with_model, upstream_query};
 use crate::headers::Headers;
 use crate::policy::{DialectName, Endpoint, HeadFlaw, Refusal};
 use crate::units::ModelName;

@@ -334,6 +334,7 @@ pub(super) fn outgoing_headers(
     request_id: &str,
 ) -> Headers {
     let mut passed = headers::request_headers(from_client);
+    headers::set_accept(&mut passed);
     headers::set_accept_encoding(&mut passed, must_be_identity);
     if let Some(id) = Value::of(request_id) {
         passed.insert(&REQUEST_ID, id);
@@ -353,7 +354,7 @@ pub(super) fn target(route: &Route, asked: &Target, rename: Option<&str>) -> Str
         }
         _ => path.to_owned(),
     };
-    if let Some(query) = asked.query().and_then(route::query_without_key) {
+    if let Some(query) = asked.query().and_then(route::upstream_query) {
         target.push('?');
         match (rename, route.model_parameter) {
             (Some(name), Some(parameter)) => target.push_str(&route::query_with_model(&query, parameter, name)),

@@ -1,6 +1,6 @@
 //! Which headers pass, in and out. Framing and credentials are ours to set; what is hop-by-hop ends here.
 
-use http::header::{ACCEPT_ENCODING, CONNECTION, TRANSFER_ENCODING};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONNECTION, TRANSFER_ENCODING};
 
 use crate::dialect::credential::is_credential;
 use crate::headers::{Headers, Value};
@@ -44,6 +44,8 @@ fn is_never_upstream(name: &[u8]) -> bool {
             | b"openai-organization"
             | b"openai-project"
             | b"x-goog-user-project"
+            // What of an answer is left out: its usage, say.
+            | b"x-goog-fieldmask"
             | b"ocp-apim-subscription-key"
             // Of the client's dealings with this host, not with the backend's.
             | b"cookie"
@@ -82,6 +84,16 @@ pub fn request_headers(from_client: Headers) -> Headers {
         !is_ours
     });
     passed
+}
+
+/// Asks for no encoding of an answer that cannot be metered: what Google's APIs answer in JSON they also have in Protocol Buffers.
+pub fn set_accept(headers: &mut Headers) {
+    let is_usual = |value: &[u8]| matches!(value, b"application/json" | b"*/*" | b"text/event-stream");
+    let is_binary = |value: &[u8]| value.windows(8).any(|part| part.eq_ignore_ascii_case(b"protobuf"));
+    let wants_binary = |value: Value<'_>| !is_usual(value.as_bytes()) && is_binary(value.as_bytes());
+    if headers.get_all(ACCEPT).iter().any(wants_binary) {
+        headers.remove(ACCEPT);
+    }
 }
 
 /// Asks for codings a copy of which can be decoded to be metered, or for none at all.
@@ -127,6 +139,21 @@ mod tests {
     }
 
     #[test]
+    fn no_answer_is_asked_for_that_cannot_be_metered() {
+        for (accept, passes) in [
+            ("application/json", true),
+            ("*/*", true),
+            ("application/json, text/plain", true),
+            ("application/x-protobuf", false),
+            ("application/json;q=0.1, application/X-ProtoBuf", false),
+        ] {
+            let mut headers = map(&[("accept", accept), ("x-other", "protobuf")]);
+            set_accept(&mut headers);
+            assert_eq!((headers.contains_key(ACCEPT), headers.len()), (passes, 1 + usize::from(passes)), "{accept}");
+        }
+    }
+
+    #[test]
     fn nothing_about_the_hop_the_caller_or_its_secret_goes_upstream() {
         let headers = map(&[
             ("connection", "close, X-Secret-Hop, authorization, Content-Type"),
@@ -135,6 +162,7 @@ mod tests {
             ("x-api-key", "a"),
             ("api-key", "a"),
             ("x-goog-api-key", "a"),
+            ("x-goog-fieldmask", "candidates"),
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-host", "evil"),
             ("forwarded", "for=1.1.1.1"),

@@ -11,6 +11,12 @@ use crate::units::ModelName;
 const CREDENTIAL_PARAMETERS: [&str; 6] =
     ["key", "access_token", "oauth_token", "api_key", "api-key", "subscription-key"];
 
+/// Parameters by which Google's APIs, all of them, leave out of an answer what was not asked for (its usage, say), wrap it into a script or
+/// read a request as another one (<https://cloud.google.com/apis/docs/system-parameters>). Any may begin with a `$`.
+const SYSTEM_PARAMETERS: [&str; 4] = ["fields", "callback", "httpmethod", "httpheaders"];
+/// The encodings of an answer that can be metered, or that are files.
+const ENCODINGS: [&str; 3] = ["json", "sse", "media"];
+
 /// Refuses every path that some backend could read as another one (SECURITY 1).
 pub(super) fn check_path(path: &str) -> Result<(), Refusal> {
     const FLAW: Refusal = Refusal::Head(HeadFlaw::Path);
@@ -100,22 +106,31 @@ pub fn query_with_model(query: &str, parameter: &str, model: &str) -> String {
     parts.collect::<Vec<_>>().join("&")
 }
 
-/// The query without every parameter that holds a credential, its other bytes as they came; `None` when nothing is left.
-/// Allocates only when something is taken out.
-pub fn query_without_key(query: &str) -> Option<Cow<'_, str>> {
-    let is_credential = |part: &str| {
-        let name = part.split_once('=').map_or(part, |(name, _)| name);
-        CREDENTIAL_PARAMETERS.iter().any(|known| same_letters(unescaped(name), known))
-    };
+/// The query as it goes upstream: without parameters that hold a credential or would have the answer be what cannot be metered, its other
+/// bytes as they came; `None` when nothing is left. Allocates only when something is taken out.
+pub fn upstream_query(query: &str) -> Option<Cow<'_, str>> {
     if query.is_empty() {
         return None;
     }
-    if !query.split('&').any(is_credential) {
+    if !query.split('&').any(stays_here) {
         return Some(Cow::Borrowed(query));
     }
-    let kept: Vec<&str> = query.split('&').filter(|part| !is_credential(part)).collect();
+    let kept: Vec<&str> = query.split('&').filter(|part| !stays_here(part)).collect();
     let kept = kept.join("&");
     (!kept.is_empty()).then_some(Cow::Owned(kept))
+}
+
+/// Whether no upstream is to have this parameter.
+fn stays_here(part: &str) -> bool {
+    let (name, value) = part.split_once('=').unwrap_or((part, ""));
+    let is = |known: &str| {
+        let mut letters = unescaped(name).peekable();
+        letters.next_if_eq(&b'$');
+        same_letters(letters, known)
+    };
+    CREDENTIAL_PARAMETERS.into_iter().any(is)
+        || SYSTEM_PARAMETERS.into_iter().any(is)
+        || is("alt") && !ENCODINGS.iter().any(|known| same_letters(unescaped(value), known))
 }
 
 /// The values of the parameters whose name, unescaped, is `key`, still escaped.
@@ -176,9 +191,9 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn only_credentials_leave_the_query_and_the_rest_keeps_its_bytes() {
+    fn what_stays_here_leaves_the_query_and_the_rest_keeps_its_bytes() {
         let same = "alt=sse&pageSize=5&x=%C3%a9&&y";
-        assert!(matches!(query_without_key(same), Some(Cow::Borrowed(kept)) if kept == same));
+        assert!(matches!(upstream_query(same), Some(Cow::Borrowed(kept)) if kept == same));
         for (query, kept) in [
             ("key=a", None),
             ("", None),
@@ -189,8 +204,16 @@ mod tests {
             ("access_token=t&api-version=2024&subscription-key=s&api%5Fkey=k", Some("api-version=2024")),
             ("keys=a&monkey=b&xkey=c", Some("keys=a&monkey=b&xkey=c")),
             ("a=1&key=%26b=2&c=3", Some("a=1&c=3")),
+            ("$key=a&%24k%65y=b&$filter=x", Some("$filter=x")),
+            ("fields=candidates&$fields=a&%24fields=b&fiel%64s=c&Fields=d&alt=sse", Some("alt=sse")),
+            ("callback=f&$callback=g&$httpMethod=GET&$httpHeaders=a&b", Some("b")),
+            ("alt=proto&$alt=proto&alt=&alt&al%74=p%72oto&ALT=x", None),
+            (
+                "alt=json&$alt=json&alt=SSE&alt=media&fieldset=a",
+                Some("alt=json&$alt=json&alt=SSE&alt=media&fieldset=a"),
+            ),
         ] {
-            assert_eq!(query_without_key(query).as_deref(), kept, "{query}");
+            assert_eq!(upstream_query(query).as_deref(), kept, "{query}");
         }
     }
 
@@ -247,7 +270,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_credential_survives_and_no_target_panics(query in "[a-zA-Z%=&+;6bey0-9\\[\\]éß]{0,40}", path: String) {
-            if let Some(kept) = query_without_key(&query) {
+            if let Some(kept) = upstream_query(&query) {
                 prop_assert_eq!(keys(&kept).count(), 0);
                 prop_assert!(kept.len() <= query.len());
             }
