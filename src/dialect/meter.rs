@@ -11,6 +11,7 @@
 mod count;
 mod decode;
 mod events;
+mod generated;
 mod glance;
 mod marks;
 mod name;
@@ -40,10 +41,10 @@ use crate::dialect::meter::tally::Tally;
 use crate::policy::{DialectName, Endpoint, Usage};
 use crate::units::Tokens;
 
-/// What a `usage` object of OpenAI's says, wherever it stood; `prompt` stands for an input that is not reported. `None` when it says
-/// nothing.
-pub fn usage_of(json: &[u8], prompt: Tokens) -> Option<Usage> {
-    Report::parse(Source::Usage, false, true, json).map(|report| report.usage(Some(prompt)))
+/// What a `usage` object of OpenAI's says, wherever it stood; `prompt` stands for an input, and `seen` for an output, that is not reported or
+/// cannot be believed. `None` when it says nothing.
+pub fn usage_of(json: &[u8], prompt: Tokens, seen: Tokens) -> Option<Usage> {
+    Report::parse(Source::Usage, false, true, json)?.made_whole(prompt, seen)
 }
 
 /// The content coding of an answer, of those that can be read.

@@ -34,6 +34,13 @@ pub(super) enum Step {
     },
 }
 
+/// An event that is too long to be held, as far as it came.
+#[derive(Default)]
+struct Long {
+    lines: DataLines,
+    length: usize,
+}
+
 /// The reader of one stream.
 pub(super) struct Events {
     cutter: Cutter,
@@ -42,7 +49,7 @@ pub(super) struct Events {
     /// The event that goes on, as far as it came.
     held: Vec<u8>,
     /// Set while the event that goes on is too long to be held.
-    long: Option<DataLines>,
+    long: Option<Long>,
     is_first: bool,
     /// Whether what is held is handed back at the end of its event.
     gives_back: bool,
@@ -144,10 +151,13 @@ impl Events {
 
     /// Reads a part of a long event; before its first, what was held of it.
     fn read_long(&mut self, part: &[u8], tally: &mut Tally) {
-        let (mut lines, mut rest) = (DataLines::default(), part);
-        if let Some(begun) = self.long.take() {
-            lines = begun;
-        } else {
+        let (mut rest, begun) = (part, self.long.take());
+        let is_begun = begun.is_some();
+        let Long { mut lines, length } = begun.unwrap_or_default();
+        let known = self.lookout.media_in(length);
+        let length = length + self.held.len() + part.len();
+        tally.text(self.lookout.media_in(length) - known);
+        if !is_begun {
             self.scan.begin(self.lookout.event_text);
             let mut held = mem::take(&mut self.held);
             let earlier = held.len();
@@ -161,7 +171,7 @@ impl Events {
             rest = tail;
         }
         lines.push(rest, &mut |data| self.scan.push(data, tally));
-        self.long = Some(lines);
+        self.long = Some(Long { lines, length });
     }
 
     /// An event without the byte-order mark that the first one may begin with.

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use crate::dialect::json::plain_length;
+use crate::dialect::meter::generated::{self, is_name, string_length};
 use crate::dialect::meter::name::{Name, Texts};
 use crate::policy::{DialectName, Endpoint};
 
@@ -16,9 +16,18 @@ const SHORT: usize = 32;
 const USAGE_NAME: &[u8; 5] = b"usage";
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(USAGE_NAME));
 static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"delta\""));
+static CONTENT_BLOCK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"content_block\""));
+static PARTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"parts\""));
 static TEXT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"text\""));
 static MESSAGE_STOP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"message_stop\""));
 static FINISH_REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"finishReason\""));
+
+/// Members in which what is generated stands, the first that brings any.
+type Anchors = &'static [&'static LazyLock<Finder<'static>>];
+static AT_DELTA: [&LazyLock<Finder<'static>>; 1] = [&DELTA];
+static AT_DELTA_OR_BLOCK: [&LazyLock<Finder<'static>>; 2] = [&DELTA, &CONTENT_BLOCK];
+static AT_PARTS: [&LazyLock<Finder<'static>>; 1] = [&PARTS];
+static AT_TEXT: [&LazyLock<Finder<'static>>; 1] = [&TEXT];
 
 /// What the answers of one endpoint are looked through for.
 #[derive(Clone, Copy)]
@@ -27,8 +36,10 @@ pub(super) struct Lookout {
     end: Option<&'static LazyLock<Finder<'static>>>,
     /// Whether an event whose usage is null is read too: its type may still say that the stream ended.
     reads_null: bool,
-    /// The member at or behind which generated text stands in an event; `None` for anywhere.
-    anchor: Option<&'static LazyLock<Finder<'static>>>,
+    /// Where generated text stands in an event; nothing for anywhere.
+    anchors: Anchors,
+    /// Whether sound or pictures may stand there.
+    has_media: bool,
     /// The members whose strings are generated text in an event.
     pub(super) event_text: Texts,
     /// The members whose strings are generated text in a JSON answer.
@@ -49,27 +60,38 @@ impl Lookout {
         let plain = Self {
             end: None,
             reads_null: false,
-            anchor: Some(&DELTA),
+            anchors: &AT_DELTA,
+            has_media: false,
             event_text: Texts::NONE,
             body_text: Texts::NONE,
         };
         match endpoint {
-            Endpoint::ChatCompletions => Self { event_text: CHAT, body_text: CHAT, ..plain },
-            Endpoint::Completions => Self { anchor: Some(&TEXT), event_text: TEXTS, body_text: TEXTS, ..plain },
+            Endpoint::ChatCompletions => Self { has_media: true, event_text: CHAT, body_text: CHAT, ..plain },
+            Endpoint::Completions => Self { anchors: &AT_TEXT, event_text: TEXTS, body_text: TEXTS, ..plain },
             Endpoint::Responses => Self { reads_null: true, event_text: DELTAS, body_text: RESPONSE_BODY, ..plain },
-            Endpoint::Messages => {
-                Self { end: Some(&MESSAGE_STOP), event_text: ANTHROPIC, body_text: ANTHROPIC, ..plain }
-            }
-            Endpoint::GenerateContent | Endpoint::StreamGenerateContent => {
-                Self { end: Some(&FINISH_REASON), anchor: Some(&TEXT), event_text: TEXTS, body_text: TEXTS, ..plain }
-            }
+            Endpoint::Messages => Self {
+                end: Some(&MESSAGE_STOP),
+                anchors: &AT_DELTA_OR_BLOCK,
+                has_media: true,
+                event_text: ANTHROPIC,
+                body_text: ANTHROPIC,
+                ..plain
+            },
+            Endpoint::GenerateContent | Endpoint::StreamGenerateContent => Self {
+                end: Some(&FINISH_REASON),
+                anchors: &AT_PARTS,
+                has_media: true,
+                event_text: TEXTS,
+                body_text: TEXTS,
+                ..plain
+            },
             Endpoint::Passthrough => {
                 let end = match dialect {
                     DialectName::Anthropic => Some(&MESSAGE_STOP),
                     DialectName::Gemini => Some(&FINISH_REASON),
                     DialectName::OpenAi | DialectName::Azure => None,
                 };
-                Self { end, reads_null: true, anchor: None, event_text: ANY, body_text: ANY }
+                Self { end, reads_null: true, anchors: &[], event_text: ANY, body_text: ANY, ..plain }
             }
             Endpoint::AudioTranscriptions | Endpoint::AudioTranslations => {
                 Self { reads_null: true, event_text: DELTAS, ..plain }
@@ -88,14 +110,16 @@ impl Lookout {
         if self.event_text.is_empty() {
             return 0;
         }
-        let from = match self.anchor {
-            None => 0,
-            Some(anchor) => match anchor.find(event) {
-                Some(found) => found,
-                None => return 0,
-            },
-        };
-        strings_of(event.get(from..).unwrap_or_default(), self.event_text)
+        if self.anchors.is_empty() {
+            return strings_of(event, self.event_text);
+        }
+        let mut brought = self.anchors.iter().map(|anchor| generated::in_members(event, anchor, self.event_text));
+        brought.find(|bytes| *bytes > 0).unwrap_or(0)
+    }
+
+    /// What an event of so many bytes, which is too long to be looked through, brings beside its known text: sound or a picture.
+    pub(super) fn media_in(&self, bytes: usize) -> u64 {
+        if self.has_media { generated::in_media(bytes) } else { 0 }
     }
 }
 
@@ -142,12 +166,7 @@ fn strings_of(json: &[u8], names: Texts) -> u64 {
     while let Some(inside) = behind_quote(rest) {
         let (length, bytes) = string_length(inside);
         rest = inside.get(length + 1..).unwrap_or_default();
-        let is_name = match rest.first() {
-            Some(b':') => true,
-            Some(b',' | b'}' | b']') => false,
-            _ => rest.trim_ascii_start().starts_with(b":"),
-        };
-        if is_name {
+        if is_name(rest) {
             wanted = names.has(Name::of(inside.get(..length).unwrap_or_default()));
         } else if wanted {
             sum = sum.saturating_add(bytes);
@@ -164,30 +183,6 @@ fn behind_quote(json: &[u8]) -> Option<&[u8]> {
         [b'"', inside @ ..] | [_, b'"', inside @ ..] => Some(inside),
         [_, _, rest @ ..] => rest.iter().position(|byte| *byte == b'"').and_then(|at| rest.get(at + 1..)),
         _ => None,
-    }
-}
-
-/// Where the string that begins at `inside` ends, and how many bytes it stands for: an escape is one (a `\u` is four).
-#[inline]
-fn string_length(inside: &[u8]) -> (usize, u64) {
-    let length = plain_length(inside);
-    if inside.get(length) == Some(&b'"') { (length, length as u64) } else { escaped_length(inside) }
-}
-
-#[inline(never)]
-fn escaped_length(inside: &[u8]) -> (usize, u64) {
-    let (mut at, mut escapes) = (0, 0_u64);
-    loop {
-        let rest = inside.get(at..).unwrap_or_default();
-        let found = plain_length(rest);
-        at += found;
-        match rest.get(found) {
-            Some(b'\\') => {}
-            // Its end, or that of all there is.
-            _ => return (at.min(inside.len()), (at.min(inside.len()) as u64).saturating_sub(escapes)),
-        }
-        escapes += if rest.get(found + 1) == Some(&b'u') { 2 } else { 1 };
-        at += 2;
     }
 }
 

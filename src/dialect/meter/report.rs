@@ -156,30 +156,61 @@ impl Report {
     }
 
     /// Takes up what a later report of the same answer says. anthropic reports cumulatively and in parts, so what the later
-    /// one leaves out (or has as 0) stands; for all others the last one says everything.
+    /// one leaves out (or has as 0) stands. All others say everything each time, so numbers only grow: what is less, or cannot be, takes
+    /// nothing back.
     pub(super) fn update(&mut self, later: Self) {
-        if !(self.adds_cache && later.adds_cache) {
-            *self = later;
-            return;
-        }
-        let good = |count: &Count| count.value > 0 && !count.void;
-        let newer = |old: Option<Count>, new: Option<Count>| new.filter(good).or(old).or(new);
-        let is_odd =
-            [later.input, later.cached, later.written, later.output].into_iter().flatten().any(|count| count.odd);
-        *self = Self {
+        let is_part = self.adds_cache && later.adds_cache;
+        let newer = |old: Option<Count>, new: Option<Count>| match (old, new) {
+            (Some(old), Some(new)) if new.void || new.value == 0 || !is_part && !old.void && new.value < old.value => {
+                Some(old)
+            }
+            (old, new) => new.or(old),
+        };
+        let merged = Self {
             input: newer(self.input, later.input),
             cached: newer(self.cached, later.cached),
             written: newer(self.written, later.written),
             output: newer(self.output, later.output),
-            is_start: self.is_start && (later.is_start || !later.has_output()),
-            odd: self.odd || later.odd || is_odd,
-            ..*self
+            ..later
         };
+        if is_part {
+            let all = [later.input, later.cached, later.written, later.output];
+            *self = Self {
+                is_start: self.is_start && (later.is_start || !later.has_output()),
+                odd: self.odd || later.odd || all.into_iter().flatten().any(|count| count.odd),
+                ..Self { reasoning: self.reasoning, audio_ms: self.audio_ms, ..merged }
+            };
+            return;
+        }
+        let merged = Self {
+            reasoning: newer(self.reasoning, later.reasoning),
+            audio_ms: newer(self.audio_ms, later.audio_ms),
+            ..merged
+        };
+        *self = Self { odd: later.odd || merged != later, ..merged };
     }
 
     /// Whether the output was reported and can be believed.
     pub(super) fn has_output(&self) -> bool {
         self.output.is_some_and(|count| !count.void)
+    }
+
+    /// Whether it says that nothing was used at all: of an answer that was seen that is not to be believed.
+    pub(super) fn is_of_nothing(&self) -> bool {
+        [self.input, self.output, self.audio_ms].into_iter().flatten().all(|count| count.value == 0 && !count.void)
+    }
+
+    /// The usage, with `prompt` for an input and `seen` for an output that was not reported or cannot be believed. `None` where that is all.
+    pub(super) fn made_whole(&self, prompt: Tokens, seen: Tokens) -> Option<Usage> {
+        if seen > 0 && self.is_of_nothing() {
+            return None;
+        }
+        let mut usage = self.usage(Some(prompt));
+        if !self.has_output() && self.audio_ms.is_none() {
+            usage.output = seen.max(usage.reasoning);
+            usage.estimated = true;
+        }
+        Some(usage)
     }
 
     /// The usage, with `estimate` for an input that was not reported or cannot be believed.

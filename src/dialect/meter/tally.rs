@@ -125,7 +125,7 @@ impl Tally {
     pub(super) fn usage(&self, prompt: Tokens, unread: u64) -> Usage {
         let tokens = |bytes: u64| bytes.div_ceil(BYTES_PER_TOKEN);
         let all = self.text.saturating_add(unread);
-        let Some(report) = self.report else {
+        let Some(report) = self.report.filter(|report| all == 0 || !report.is_of_nothing()) else {
             return Usage { input: prompt, output: tokens(all), estimated: true, ..Usage::default() };
         };
         let mut usage = report.usage(Some(prompt));

@@ -1,5 +1,6 @@
 //! What the meter promises.
 
+mod generated;
 mod golden;
 mod long;
 mod properties;

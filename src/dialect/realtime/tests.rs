@@ -88,7 +88,7 @@ fn a_backends_event_says_what_was_used() {
         panic!("{:?}", told(done.as_bytes()))
     };
     assert_eq!(&*response, "r1");
-    let read = usage(&report, 5).unwrap();
+    let read = usage(&report, 5, Heard::default()).unwrap();
     assert_eq!((read.input, read.cached_input, read.output, read.estimated), (132, 64, 121, false));
     for (text, expected) in [
         (r#"{"type":"response.created","response":{"id":"r"}}"#, Told::Begun { response: "r".into() }),
@@ -136,14 +136,14 @@ fn a_backends_event_says_what_was_used() {
     ] {
         assert_eq!(told(text.as_bytes()), expected, "{text}");
     }
-    assert_eq!(usage(br#"{"type":"duration","seconds":2.5}"#, 0).unwrap().audio_ms, 2_500);
-    assert_eq!(usage(b"null", 0), None);
+    assert_eq!(usage(br#"{"type":"duration","seconds":2.5}"#, 0, Heard::default()).unwrap().audio_ms, 2_500);
+    assert_eq!(usage(b"null", 0, Heard::default()), None);
 }
 
 proptest! {
     #[test]
     fn no_message_is_too_strange(payload in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = (Event::read(&payload), told(&payload), usage(&payload, 1));
+        let _ = (Event::read(&payload), told(&payload), usage(&payload, 1, Heard::default()));
     }
 
     #[test]

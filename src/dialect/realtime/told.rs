@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::Heard;
 use crate::dialect::meter::usage_of;
 use crate::policy::Usage;
 use crate::units::Tokens;
@@ -70,9 +71,9 @@ pub enum Bound {
     None,
 }
 
-/// What a report says; `prompt` stands for an input it leaves out.
-pub fn usage(report: &[u8], prompt: Tokens) -> Option<Usage> {
-    usage_of(report, prompt)
+/// What a report says; `prompt` stands for an input, and what was `heard` for an output, that it leaves out or that cannot be.
+pub fn usage(report: &[u8], prompt: Tokens, heard: Heard) -> Option<Usage> {
+    usage_of(report, prompt, heard.usage(prompt).output)
 }
 
 #[derive(Deserialize)]

@@ -307,7 +307,7 @@ impl Conversation {
                 turn
             }
         };
-        match usage.and_then(|usage| realtime::usage(usage, turn.prompt)) {
+        match usage.and_then(|usage| realtime::usage(usage, turn.prompt, turn.heard)) {
             Some(usage) => {
                 if turn.is_apart {
                     self.told = self.told.max(usage.total());

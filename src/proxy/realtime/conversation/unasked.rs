@@ -66,7 +66,7 @@ impl Conversation {
     pub(super) fn transcribed(&mut self, usage: Option<&[u8]>, text: u64) -> Option<Interrupt> {
         let mut written = Heard::default();
         written.add(text, 0);
-        let usage = usage.and_then(|usage| realtime::usage(usage, 0));
+        let usage = usage.and_then(|usage| realtime::usage(usage, 0, written));
         let usage = usage.unwrap_or_else(|| written.usage(Said { text: 0, ..self.said }.tokens()));
         // An update that the backend refuses changes nothing: what it told counts.
         let scribe = self.told_scribe.clone().or_else(|| self.asked_scribe.clone());

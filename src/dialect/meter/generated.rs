@@ -1,0 +1,154 @@
+//! How much generated text a member of an event brings. What a model says stands under names that are known, and under those of whatever was
+//! invented since: neither is free for whoever leaves before its backend has reported.
+
+use memchr::memmem::Finder;
+
+use crate::dialect::json::plain_length;
+use crate::dialect::meter::name::{Name, Texts};
+use crate::dialect::meter::tally::BYTES_PER_TOKEN;
+
+/// So many bytes of base64 are taken for one token, few rather than many: a second of sound in 16 bits is 20 tokens in 64,000 bytes
+/// (<https://platform.openai.com/docs/guides/realtime-costs>), a picture some 1,000 in a million.
+const MEDIA_BYTES_PER_TOKEN: u64 = 512;
+/// The shortest string that is taken for sound or a picture, in bytes.
+const SHORTEST_MEDIA: usize = 64;
+
+/// Which strings of a member are generated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Those that are known to be.
+    Text,
+    /// Those of which nothing is known.
+    Unknown,
+    /// The same, which may be sound or a picture.
+    Media,
+    /// Those that say what stands beside them.
+    Beside,
+}
+
+impl Kind {
+    fn of(name: &[u8], texts: Texts) -> Self {
+        if texts.has(Name::of(name)) {
+            return Self::Text;
+        }
+        match name {
+            b"type" | b"id" | b"role" | b"name" | b"call_id" | b"item_id" | b"tool_use_id" | b"format" | b"status" => {
+                Self::Beside
+            }
+            b"stop_reason" | b"stop_sequence" | b"mimeType" | b"mime_type" | b"language" | b"outcome" => Self::Beside,
+            b"data" | b"url" | b"b64_json" | b"signature" | b"thoughtSignature" | b"encrypted_content" => Self::Media,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The bytes of text that all members whose name `anchor` looks for, with its quotation marks, bring; in them the strings of `texts` are
+/// known to be text. An escape counts as about what it stands for, sound and pictures as the text that costs as much.
+pub(super) fn in_members(event: &[u8], anchor: &Finder<'_>, texts: Texts) -> u64 {
+    let (mut rest, mut sum) = (event, 0_u64);
+    while let Some(behind) = anchor.find(rest).and_then(|at| rest.get(at + anchor.needle().len()..)) {
+        let (bytes, length) = in_member(behind, texts);
+        sum = sum.saturating_add(bytes);
+        rest = behind.get(length..).unwrap_or_default();
+    }
+    sum
+}
+
+/// The text that costs as much as so many bytes of sound or a picture.
+pub(super) fn in_media(bytes: usize) -> u64 {
+    bytes as u64 * BYTES_PER_TOKEN / MEDIA_BYTES_PER_TOKEN
+}
+
+/// Of the member behind whose name `behind` stands, and where in that its value ends. What is no member brings nothing.
+fn in_member(behind: &[u8], texts: Texts) -> (u64, usize) {
+    let space = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let colon = space(behind);
+    if behind.get(colon) != Some(&b':') {
+        return (0, 0);
+    }
+    let start = colon + 1 + behind.get(colon + 1..).map_or(0, space);
+    let value = behind.get(start..).unwrap_or_default();
+    let (bytes, length) = match value {
+        [b'"', inside @ ..] => {
+            let (length, bytes) = string_length(inside);
+            (bytes, length + 2)
+        }
+        [b'{' | b'[', ..] => in_container(value, texts),
+        _ => (0, 0),
+    };
+    (bytes, start + length)
+}
+
+/// Of the object or array that `json` begins with, and its length. Where a text stands a second time under another name, it is counted once;
+/// what a tool of the backend's has found was not generated.
+fn in_container(json: &[u8], texts: Texts) -> (u64, usize) {
+    let (mut known, mut unknown) = (0_u64, 0_u64);
+    let (mut at, mut depth, mut kind, mut is_found) = (0, 0_u32, Kind::Unknown, false);
+    while let Some(byte) = json.get(at) {
+        at += 1;
+        match byte {
+            b'"' => {
+                let inside = json.get(at..).unwrap_or_default();
+                let (length, bytes) = string_length(inside);
+                at += length + 1;
+                let text = inside.get(..length).unwrap_or_default();
+                match (is_name(json.get(at..).unwrap_or_default()), kind) {
+                    (true, _) => kind = Kind::of(text, texts),
+                    (false, Kind::Text) => known = known.saturating_add(bytes),
+                    (false, Kind::Media) if is_media(text) => unknown = unknown.saturating_add(in_media(length)),
+                    (false, Kind::Unknown | Kind::Media) => unknown = unknown.saturating_add(bytes),
+                    (false, Kind::Beside) => is_found |= text.ends_with(b"_tool_result"),
+                }
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    (if is_found { 0 } else { known.max(unknown) }, at)
+}
+
+/// Whether the string before `behind` is a member's name.
+#[inline]
+pub(super) fn is_name(behind: &[u8]) -> bool {
+    match behind.first() {
+        Some(b':') => true,
+        Some(b',' | b'}' | b']') => false,
+        _ => behind.trim_ascii_start().starts_with(b":"),
+    }
+}
+
+/// Whether a string is base64, of either alphabet, or a `data:` URL.
+fn is_media(text: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=');
+    text.len() >= SHORTEST_MEDIA && (text.starts_with(b"data:") || text.iter().all(is_digit))
+}
+
+/// Where the string that begins at `inside` ends, and how many bytes it stands for: an escape is one (a `\u` is four).
+#[inline]
+pub(super) fn string_length(inside: &[u8]) -> (usize, u64) {
+    let length = plain_length(inside);
+    if inside.get(length) == Some(&b'"') { (length, length as u64) } else { escaped_length(inside) }
+}
+
+#[inline(never)]
+fn escaped_length(inside: &[u8]) -> (usize, u64) {
+    let (mut at, mut escapes) = (0, 0_u64);
+    loop {
+        let rest = inside.get(at..).unwrap_or_default();
+        let found = plain_length(rest);
+        at += found;
+        match rest.get(found) {
+            Some(b'\\') => {}
+            // Its end, or that of all there is.
+            _ => return (at.min(inside.len()), (at.min(inside.len()) as u64).saturating_sub(escapes)),
+        }
+        escapes += if rest.get(found + 1) == Some(&b'u') { 2 } else { 1 };
+        at += 2;
+    }
+}

@@ -1,0 +1,136 @@
+//! What is generated is charged for whoever leaves before its backend reports, under whatever name it stands.
+
+use super::*;
+
+const TEXT: &str = "words that were generated, and that nobody has reported so far; ";
+
+fn brought(dialect: DialectName, endpoint: Endpoint, event: &str) -> u64 {
+    let mut meter = Meter::new(dialect, endpoint, Framing::EventStream, Coding::Identity, false);
+    push(&mut meter, &[format!("data: {event}\n\n")]);
+    meter.output_bytes()
+}
+
+#[test]
+fn text_under_names_that_nobody_knows_is_no_gift() {
+    let text = TEXT.len() as u64;
+    let chat = |delta: &str| {
+        let event = format!(
+            r#"{{"id":"c","choices":[{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":"stop"}}],"obfuscation":"{TEXT}"}}"#
+        );
+        brought(DialectName::OpenAi, Endpoint::ChatCompletions, &event.replace('T', TEXT))
+    };
+    for delta in [
+        r#"{"role":"assistant","content":"T"}"#,
+        r#"{"content":null,"audio":{"id":"audio_1","transcript":"T"}}"#,
+        r#"{"content":[{"type":"text","text":"T"}]}"#,
+        r#"{"tool_calls":[{"index":0,"id":"call_1","type":"custom","custom":{"name":"f","input":"T"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":"T"}}]}"#,
+        r#"{"reasoning":"T","reasoning_details":[{"type":"reasoning.text","text":"T"}]}"#,
+        r#"{"content":"x","thinking" : "T"}"#,
+    ] {
+        assert_eq!(chat(delta), text, "{delta}");
+    }
+    assert_eq!(chat(r#"{"content":""},"x":{"content":"T"}"#), 0, "beside what is generated");
+    assert_eq!(chat(r#"{"content":"T"}},{"index":1,"delta":{"content":"T"}"#), 2 * text, "two choices");
+    let claude = |event: &str| brought(DialectName::Anthropic, Endpoint::Messages, &event.replace('T', TEXT));
+    for event in [
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"T"}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"compaction_delta","content":"T"}}"#,
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"T"}}"#,
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"server_tool_use","id":"s","name":"n","input":{"query":"T"}}}"#,
+    ] {
+        assert_eq!(claude(event), text, "{event}");
+    }
+    for event in [
+        r#"{"type":"message_start","message":{"id":"m","content":[],"x":"T"}}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":"T"}}"#,
+        r#"{"type":"content_block_start","content_block":{"type":"web_search_tool_result","content":[{"title":"T"}]}}"#,
+    ] {
+        assert_eq!(claude(event), 0, "{event}");
+    }
+    let gemini = |parts: &str| {
+        let event =
+            format!(r#"{{"candidates":[{{"content":{{"parts":[{parts}],"role":"model"}},"finishMessage":"T"}}]}}"#);
+        brought(DialectName::Gemini, Endpoint::StreamGenerateContent, &event.replace('T', TEXT))
+    };
+    for part in [
+        r#"{"text":"T","thought":true}"#,
+        r#"{"functionCall":{"name":"f","args":{"a":"T"}}}"#,
+        r#"{"executableCode":{"language":"PYTHON","code":"T"}}"#,
+    ] {
+        assert_eq!(gemini(part), text, "{part}");
+    }
+    let speech = |event: &str| brought(DialectName::OpenAi, Endpoint::Responses, &event.replace('T', TEXT));
+    assert_eq!(speech(r#"{"type":"response.custom_tool_call_input.delta","item_id":"i","delta":"T"}"#), text);
+    assert_eq!(speech(r#"{"type":"response.output_text.done","text":"T"}"#), 0, "it came in deltas");
+}
+
+#[test]
+fn sound_and_pictures_cost_what_they_cost_and_not_what_their_letters_would() {
+    let base64 = "QUJD".repeat(1_600);
+    for (dialect, endpoint, event) in [
+        (DialectName::OpenAi, Endpoint::ChatCompletions, r#"{"choices":[{"delta":{"audio":{"data":"B"}}}]}"#),
+        (
+            DialectName::OpenAi,
+            Endpoint::ChatCompletions,
+            r#"{"choices":[{"delta":{"images":[{"image_url":{"url":"data:image/png;base64,B"}}]}}]}"#,
+        ),
+        (
+            DialectName::Gemini,
+            Endpoint::StreamGenerateContent,
+            r#"{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"B"}}]}}]}"#,
+        ),
+    ] {
+        let tokens = brought(dialect, endpoint, &event.replace('B', &base64)).div_ceil(BYTES_PER_TOKEN);
+        assert!((12..=14).contains(&tokens), "{event}: {tokens}");
+        let long = brought(dialect, endpoint, &event.replace('B', &base64.repeat(100))).div_ceil(BYTES_PER_TOKEN);
+        assert!((1_250..=1_260).contains(&long), "{event}: {long}");
+    }
+}
+
+#[test]
+fn a_later_report_takes_nothing_back() {
+    let charged = |reports: &[&str]| {
+        let mut meter = chat(false);
+        push(&mut meter, &[format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{TEXT}\"}}}}]}}\n\n")]);
+        for report in reports {
+            push(&mut meter, &[format!("data: {{\"choices\":[],\"usage\":{report}}}\n\n")]);
+        }
+        let usage = meter.usage_or_estimate(7);
+        (usage.input, usage.output, usage.estimated)
+    };
+    let real = r#"{"prompt_tokens":1000,"completion_tokens":500,"total_tokens":1500}"#;
+    assert_eq!(charged(&[real]), (1000, 500, false));
+    for later in [
+        r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#,
+        r#"{"prompt_tokens":1,"completion_tokens":1}"#,
+        r#"{"prompt_tokens":-1,"completion_tokens":1e30}"#,
+        r#"{"prompt_tokens":"x","completion_tokens":"y"}"#,
+        r#"{"prompt_tokens":1000,"total_tokens":1000}"#,
+    ] {
+        assert_eq!(charged(&[real, later]), (1000, 500, true), "{later}");
+    }
+    let grown = r#"{"prompt_tokens":1000,"completion_tokens":600,"total_tokens":1600}"#;
+    assert_eq!(charged(&[real, grown]), (1000, 600, false), "it tells more each time");
+    // That a text of some length cost nothing is not believed either.
+    let seen = (TEXT.len() as u64).div_ceil(BYTES_PER_TOKEN);
+    assert_eq!(charged(&[r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#]), (7, seen, true));
+}
+
+#[test]
+fn what_a_realtime_report_says_is_believed_as_far_as_that_can_be() {
+    let charged = |report: &str| {
+        super::super::usage_of(report.as_bytes(), 9, 1_000).map(|usage| (usage.input, usage.output, usage.estimated))
+    };
+    assert_eq!(charged(r#"{"input_tokens":5,"output_tokens":700}"#), Some((5, 700, false)));
+    for report in [
+        r#"{"input_tokens":1e30,"output_tokens":1e30}"#,
+        r#"{"output_tokens":-5,"input_tokens":-5}"#,
+        r#"{"input_tokens":9,"output_tokens":"y"}"#,
+        r#"{"input_tokens":9,"output_tokens":null}"#,
+        r#"{"input_tokens":9}"#,
+    ] {
+        assert_eq!(charged(report), Some((9, 1_000, true)), "{report}");
+    }
+    assert_eq!(charged(r#"{"input_tokens":0,"output_tokens":0,"total_tokens":0}"#), None);
+}
