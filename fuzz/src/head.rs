@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use http::HeaderName;
 use keyward::clock::{Clock, NS_PER_SECOND, Now};
 use keyward::dialect::credential::{CREDENTIAL_HEADERS, credential};
-use keyward::dialect::route::{query_with_model, query_without_key};
+use keyward::dialect::route::{query_with_model, upstream_query};
 use keyward::dialect::websocket::handshake::Key;
 use keyward::headers::{Headers, RequestHead};
 use keyward::proxy::carrier::Carrier;
@@ -148,7 +148,7 @@ fn means(head: &RequestHead, settings: &Settings) {
     for name in hop.into_iter().chain(CREDENTIAL_HEADERS.iter().map(HeaderName::as_str)) {
         assert!(!passed.contains_key(name), "{name} goes upstream");
     }
-    let left = query.and_then(query_without_key);
+    let left = query.and_then(upstream_query);
     assert_eq!(credential(&passed, left.as_deref()), Ok(None), "a secret goes upstream");
     if let Ok(received) = receive(head, &Carrier::Connection(notes), PEER, settings) {
         is_in_the_head(&received, head, settings);

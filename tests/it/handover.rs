@@ -210,6 +210,18 @@ async fn an_operators_kept_connection_ends_and_the_next_one_is_the_new_processs(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_to_end_as_soon_as_the_one_to_hand_over_ends_both() {
+    for _ in 0..4 {
+        let mut house = house(CONFIG).await;
+        house.signals(&["USR2", "TERM"]);
+        house.until_nobody(Duration::from_secs(20)).await;
+        // One that was started in between is nobody's child now.
+        let others = tokio::net::TcpStream::connect(house.admin).await;
+        assert!(others.is_err(), "somebody serves on:\n{}", house.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_to_end_in_the_middle_of_a_hand_over_ends_both() {
     let mut house = house(CONFIG).await;
     house.ask_to_hand_over();

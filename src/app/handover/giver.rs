@@ -56,7 +56,15 @@ pub struct Giver {
     /// The data plane.
     pub plane: Arc<Plane>,
     /// The process that is being started.
-    pub next: Mutex<Option<Child>>,
+    pub next: Mutex<Next>,
+}
+
+/// The next process, as long as this one may have to end it.
+#[derive(Debug, Default)]
+pub struct Next {
+    child: Option<Child>,
+    /// This process is to end: there is to be no next one, though it was not even started yet.
+    is_unwanted: bool,
 }
 
 /// A process that serves in this one's place.
@@ -77,13 +85,8 @@ impl Giver {
         let (line, theirs) = Line::new().map_err(|error| format!("no line to it: {error}"))?;
         let pid = self.start(theirs.into()).map_err(|error| format!("it cannot be started: {error}"))?;
         tracing::info!(pid, "handing over to a new process");
-        let handed = self.talk(&line);
-        match handed {
-            Ok(()) => {
-                // It is nobody's child any more; its end is not this process's concern.
-                drop(self.next().take());
-                Ok(Handed { pid, _line: line })
-            }
+        match self.talk(&line).and_then(|()| self.let_next_go()) {
+            Ok(()) => Ok(Handed { pid, _line: line }),
             Err(why) => {
                 self.end_next();
                 self.take_back();
@@ -92,13 +95,11 @@ impl Giver {
         }
     }
 
-    /// Ends the process that is being started, so that the hand-over fails.
+    /// Ends the process that is being started, or that would be, so that the hand-over fails.
     pub fn give_up(&self) {
-        if let Some(next) = &mut *self.next()
-            && let Err(error) = next.kill()
-        {
-            tracing::warn!(%error, "the new process cannot be ended");
-        }
+        let mut next = self.next();
+        next.is_unwanted = true;
+        next.kill();
     }
 
     fn start(&self, stdin: Stdio) -> io::Result<u32> {
@@ -109,10 +110,24 @@ impl Giver {
         for name in told {
             command.env_remove(name);
         }
-        let next = command.args(arguments).env(VARIABLE, STDIN).stdin(stdin).spawn()?;
-        let pid = next.id();
-        *self.next() = Some(next);
+        let child = command.args(arguments).env(VARIABLE, STDIN).stdin(stdin).spawn()?;
+        let pid = child.id();
+        let mut next = self.next();
+        next.child = Some(child);
+        if next.is_unwanted {
+            next.kill();
+        }
         Ok(pid)
+    }
+
+    /// From here on it is nobody's child any more; its end is not this process's concern.
+    fn let_next_go(&self) -> Result<(), String> {
+        let mut next = self.next();
+        if next.is_unwanted {
+            return Err("this process was asked to end meanwhile".to_owned());
+        }
+        next.child = None;
+        Ok(())
     }
 
     fn talk(&self, line: &Line) -> Result<(), String> {
@@ -160,10 +175,10 @@ impl Giver {
     }
 
     fn end_next(&self) {
-        let Some(mut next) = self.next().take() else { return };
-        let _may_be_gone = next.kill();
+        let Some(mut child) = self.next().child.take() else { return };
+        let _may_be_gone = child.kill();
         // Only with its end is the store free, whatever it had of it.
-        if let Err(error) = next.wait() {
+        if let Err(error) = child.wait() {
             tracing::warn!(%error, "the end of the new process cannot be seen");
         }
     }
@@ -198,7 +213,17 @@ impl Giver {
         Ok(())
     }
 
-    fn next(&self) -> MutexGuard<'_, Option<Child>> {
+    fn next(&self) -> MutexGuard<'_, Next> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Next {
+    fn kill(&mut self) {
+        if let Some(child) = &mut self.child
+            && let Err(error) = child.kill()
+        {
+            tracing::warn!(%error, "the new process cannot be ended");
+        }
     }
 }

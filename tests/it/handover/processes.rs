@@ -55,6 +55,12 @@ impl House {
         signal(self.pid, name);
     }
 
+    /// One right behind the other.
+    pub fn signals(&self, names: &[&str]) {
+        let kills = names.iter().map(|name| format!("kill -{name} {};", self.pid)).collect::<String>();
+        assert!(Command::new("sh").args(["-c", &kills]).status().expect("sh runs").success());
+    }
+
     pub fn ask_to_hand_over(&self) {
         self.signal("USR2");
     }
