@@ -242,6 +242,9 @@ fn found_or_put<'a>(link: &'a Link, new: &mut Option<Box<Model>>) -> Option<&'a 
     link.get().map(|model| &**model)
 }
 
+/// The most tokens of one answer that teach what others have: no model writes more, and one absurd report is not to hold up every key.
+const MOST_OUTPUT: Tokens = 1 << 20;
+
 fn learn(learnt: &Learnt, text_bytes: u64, media: u64, usage: &Usage) {
     // A token is a byte at the least: of more of them some were not in the body (a conversation that it goes on with, a picture behind a URL, what a
     // tool has found), and say nothing of what others write.
@@ -249,7 +252,7 @@ fn learn(learnt: &Learnt, text_bytes: u64, media: u64, usage: &Usage) {
         let ratio = u128::from(text_bytes) * 1_000 / u128::from(usage.input);
         learnt.note_ratio(u32::try_from(ratio).unwrap_or(u32::MAX));
     }
-    if usage.output > 0 {
+    if (1..=MOST_OUTPUT).contains(&usage.output) {
         learnt.note_output(u32::try_from(usage.output).unwrap_or(u32::MAX));
     }
 }
@@ -318,6 +321,15 @@ mod tests {
         estimator.learn("m", 1_000, 0, &Usage { estimated: true, ..usage(1_000, 9) });
         estimator.learn("m", 1_000, 1, &usage(5_000, 9));
         assert_eq!(estimator.prompt(Some("m"), 300, 0), 100);
+    }
+
+    #[test]
+    fn an_absurd_report_teaches_nothing_of_outputs() {
+        let estimator = Estimator::new(512);
+        for output in [20, MOST_OUTPUT + 1, 1 << 40].into_iter().cycle().take(60) {
+            estimator.learn("m", 100, 0, &usage(50, output));
+        }
+        assert_eq!(estimator.output_default(Some("m")), 20);
     }
 
     #[test]

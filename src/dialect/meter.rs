@@ -76,7 +76,7 @@ impl Coding {
 /// How an answer is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// `application/json`, one document, or an array of them as gemini streams without `alt=sse`.
+    /// `application/json` and other kinds of it, one document, or an array of them as gemini streams without `alt=sse`.
     Json,
     /// `text/event-stream`
     EventStream,
@@ -85,12 +85,18 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// Reads a `content-type`, its parameters aside.
+    /// Reads a `content-type`, its parameters aside. An answer without one is JSON for all that is known of its backend.
     pub fn of(content_type: &str) -> Self {
         let essence = content_type.split(';').next().unwrap_or_default().trim();
-        if essence.eq_ignore_ascii_case("application/json") {
+        let is = |known: &str| essence.eq_ignore_ascii_case(known);
+        let is_json = |(_, kind): (&str, &str)| kind.eq_ignore_ascii_case("json");
+        if is("application/json")
+            || is("text/json")
+            || essence.is_empty()
+            || essence.rsplit_once('+').is_some_and(is_json)
+        {
             Self::Json
-        } else if essence.eq_ignore_ascii_case("text/event-stream") {
+        } else if is("text/event-stream") {
             Self::EventStream
         } else {
             Self::Opaque

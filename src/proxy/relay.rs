@@ -86,7 +86,8 @@ pub(super) fn passed_headers(line: &AccessLine, caller: &Caller, from_upstream: 
     let mut headers = headers::answer_headers(from_upstream, |name| match words.limit_header_kind(name) {
         Some(LimitKind::Requests) => rates.requests.is_some(),
         Some(LimitKind::Tokens) => rates.tokens.is_some(),
-        None => name == id_name.as_str().as_bytes(),
+        // What we say of an answer nobody says in our place.
+        None => name == id_name.as_str().as_bytes() || name.starts_with(b"x-keyward-"),
     });
     words.limit_headers(&rates, now, &mut headers);
     if let Some(id) = Value::of(&line.request_id) {

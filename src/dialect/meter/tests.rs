@@ -437,7 +437,12 @@ fn headers_say_how_an_answer_is_read() {
     assert_eq!(Coding::of("zstd"), None);
     assert_eq!(Framing::of("text/event-stream; charset=utf-8"), Framing::EventStream);
     assert_eq!(Framing::of("Application/JSON"), Framing::Json);
-    assert_eq!(Framing::of("audio/mpeg"), Framing::Opaque);
+    for json in ["text/json", "application/problem+JSON; charset=utf-8", "", " ; x"] {
+        assert_eq!(Framing::of(json), Framing::Json, "{json:?}");
+    }
+    for opaque in ["audio/mpeg", "text/plain", "application/x-ndjson", "json"] {
+        assert_eq!(Framing::of(opaque), Framing::Opaque);
+    }
     let mut blind = Meter::blind(DialectName::OpenAi, Endpoint::ChatCompletions);
     run(&mut blind, &[b"123456789"]);
     assert_eq!(blind.usage_or_estimate(2), Usage { input: 2, output: 3, estimated: true, ..Usage::default() });

@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use super::times::{decimal, rfc3339_in};
 use super::{Class, LONGEST_WAIT_NS, LimitWords, Retry, SHORT_WAIT_NS, Words};
+use crate::clock::NS_PER_SECOND;
 use crate::dialect::Notes;
 use crate::units::{Tokens, Units};
 
@@ -54,6 +55,9 @@ pub(super) fn parallel(limit: u32) -> Words {
     exceeded(Class::Requests, message, Retry::after(SHORT_WAIT_NS), limit)
 }
 
+/// A refusal is told so soon after it was decided.
+const RECKONED_WITHIN_NS: u64 = NS_PER_SECOND / 2;
+
 /// Where a quota stands, units.
 pub(super) struct Quota {
     pub(super) limit: Units,
@@ -65,7 +69,8 @@ pub(super) struct Quota {
 pub(super) fn quota(quota: &Quota, resets_in_ns: Option<u64>, notes: &Notes<'_>) -> Words {
     let Quota { limit, used, asked } = *quota;
     let reset = match resets_in_ns {
-        Some(ns) => format!("It resets at {}.", rfc3339_in(notes.now, ns)),
+        // A period ends with a whole second, and what is left of it was reckoned a little before it is told.
+        Some(ns) => format!("It resets at {}.", rfc3339_in(notes.now, ns.saturating_sub(RECKONED_WITHIN_NS))),
         None => "It does not reset by itself.".to_owned(),
     };
     let message = format!(
