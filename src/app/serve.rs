@@ -265,6 +265,7 @@ async fn until_end(
                     // The sockets are the new process's alone: should it end, whoever connects is refused and not left waiting here.
                     drop(giver);
                     service_manager::main_process(handed.pid);
+                    signals.ends();
                     let outcome = drain(server, LINGER, signals, &mut None).await;
                     if let Some(before) = before {
                         // What the process before this one holds of quotas is held by the next one until this one is gone.
@@ -330,7 +331,12 @@ async fn hand_over(giver: &Arc<Giver>, signals: &mut Signals) -> Option<Handed> 
         () = signals.next_end() => {
             giver.give_up();
             signals.again();
-            given.await
+            let given = given.await;
+            // It served before it could be ended: the end is asked of it then.
+            if let Ok(Ok(handed)) = &given {
+                handed.end();
+            }
+            given
         }
     };
     match given.unwrap_or_else(|_| Err("a bug: nobody says how it went".to_owned())) {

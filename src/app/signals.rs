@@ -28,6 +28,8 @@ pub(super) struct Signals {
     _xfsz: Signal,
     /// That the end was asked for, and nobody has acted upon it.
     is_to_end: bool,
+    /// That this process drains without having been asked to end: the first that asks changes nothing.
+    is_ending: bool,
 }
 
 impl Signals {
@@ -39,6 +41,7 @@ impl Signals {
             usr2: signal(SignalKind::user_defined2())?,
             _xfsz: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
             is_to_end: false,
+            is_ending: false,
         })
     }
 
@@ -54,9 +57,20 @@ impl Signals {
     pub(super) async fn next_end_reading(&mut self, reloads: &mut Option<Reloads>) {
         // What was asked before is under way.
         self.is_to_end = false;
-        while self.next(reloads).await != Asked::End {
-            tracing::warn!("this process is going down and hands over to nobody");
+        loop {
+            match self.next(reloads).await {
+                Asked::End if std::mem::take(&mut self.is_ending) => {
+                    tracing::info!("this process has handed over and drains already; once more cuts what runs");
+                }
+                Asked::End => return,
+                Asked::HandOver => tracing::warn!("this process is going down and hands over to nobody"),
+            }
         }
+    }
+
+    /// This process ends of itself: to ask it for that once is not to ask twice.
+    pub(super) fn ends(&mut self) {
+        self.is_ending = true;
     }
 
     /// The end that was just asked for is told again by the next [`Signals::next`].

@@ -210,6 +210,25 @@ async fn an_operators_kept_connection_ends_and_the_next_one_is_the_new_processs(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_has_handed_over_is_cut_by_the_second_signal_to_end_and_not_by_the_first() {
+    let mut house = house(CONFIG).await;
+    let mut stream = Client::connect(house.data).await;
+    stream
+        .send(&post("/v1/chat/completions", &secrets()[0], r#"{"model":"sandbox-stall","stream":true,"messages":[]}"#))
+        .await;
+    assert!(stream.head().await.contains(" 200 "));
+    let before = house.pid;
+    house.hand_over().await;
+    processes::signal(before, "TERM");
+    house.until_log(|log| log.contains("drains already")).await;
+    assert!(is_alive(before));
+    processes::signal(before, "TERM");
+    stream.is_closed().await;
+    house.until_alone().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_to_end_as_soon_as_the_one_to_hand_over_ends_both() {
     for _ in 0..4 {
         let mut house = house(CONFIG).await;

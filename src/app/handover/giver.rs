@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 
 use crate::admin::Gate;
@@ -74,6 +75,16 @@ pub struct Handed {
     pub pid: u32,
     /// It sees by its end that this process is gone.
     _line: Line,
+}
+
+impl Handed {
+    /// Asks it to end as an operator would.
+    pub fn end(&self) {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        if let Some(Err(error)) = pid.map(|pid| kill_process(pid, Signal::TERM)) {
+            tracing::warn!(%error, pid = self.pid, "the new process cannot be asked to end");
+        }
+    }
 }
 
 impl Giver {
