@@ -53,10 +53,18 @@ fn is_never_upstream(name: &[u8]) -> bool {
     )
 }
 
-/// By headers of these kinds other gateways let a caller choose where the request goes, and with it the operator's credential. The last are of a
-/// handshake, which is ours to make.
-const STEERING: [&[u8]; 7] =
-    [b"x-forwarded", b"x-portkey-", b"helicone-", b"cf-aig-", b"x-litellm-", b"azureml-", b"sec-websocket-"];
+/// By headers of these kinds other gateways let a caller choose where the request goes, and with it the operator's credential, or Azure's which
+/// model answers. The last are of a handshake, which is ours to make.
+const STEERING: [&[u8]; 8] = [
+    b"x-forwarded",
+    b"x-portkey-",
+    b"helicone-",
+    b"cf-aig-",
+    b"x-litellm-",
+    b"azureml-",
+    b"x-ms-model-mesh-",
+    b"sec-websocket-",
+];
 
 /// The names a `Connection` header lists, lower case. Framing and credential headers are set after these are taken out and cannot be named
 /// away; nor can the content type, by which the body was read.
@@ -176,6 +184,7 @@ mod tests {
             ("x-original-url", "/admin"),
             ("helicone-target-url", "http://evil"),
             ("x-portkey-custom-host", "http://evil"),
+            ("x-ms-model-mesh-model-name", "dearer"),
             ("cf-aig-custom-host", "evil"),
             ("openai-organization", "org-1"),
             ("cookie", "session=1"),
