@@ -152,3 +152,33 @@ fn escaped_length(inside: &[u8]) -> (usize, u64) {
         at += 2;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_stands_beside_the_members_is_nothing_of_theirs() {
+        let event =
+            br#"{"content":"beside","delta":{"content":"abc"},"content":"beside","delta":"no object","x":"delta"}"#;
+        let brought = in_members(event, &Finder::new("\"delta\""), Texts::of(&[Name::Content]));
+        assert_eq!(brought, 3 + "no object".len() as u64);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn no_event_brings_more_than_it_has(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "\"delta\"", ":", "{", "}", "[", "]", ",", "\"content\"", "\"a text\"", "\"data\"", "\"", "\\\"", "\\u00e9", "\\", "\"type\"", " ",
+                "\"x_tool_result\"", "data: ", "\n", "7", "null",
+            ]), 0..40),
+        ) {
+            let event = parts.concat().into_bytes();
+            let brought = in_members(&event, &Finder::new("\"delta\""), Texts::of(&[Name::Content]));
+            prop_assert!(brought <= event.len() as u64);
+        }
+    }
+}
