@@ -8,6 +8,7 @@
 //! usage object itself. What cannot be read (another content coding, a corrupt or exploding one) is passed on all the same
 //! and its use is estimated. Nothing an answer contains makes the meter fail.
 
+mod bulk;
 mod count;
 mod decode;
 mod events;
@@ -31,6 +32,7 @@ pub use crate::dialect::meter::events::LONGEST_EVENT;
 pub use crate::dialect::meter::report::CEILING;
 pub use crate::dialect::meter::tally::BYTES_PER_TOKEN;
 
+use crate::dialect::meter::bulk::Bulk;
 use crate::dialect::meter::decode::Decoder;
 use crate::dialect::meter::events::{Events, Step};
 use crate::dialect::meter::glance::Lookout;
@@ -40,6 +42,11 @@ use crate::dialect::meter::scan::{Members, Scan};
 use crate::dialect::meter::tally::Tally;
 use crate::policy::{DialectName, Endpoint, Usage};
 use crate::units::Tokens;
+
+/// Bytes of a JSON document that are not generated, at most.
+const AROUND: u64 = 1024;
+/// Known text that is less than one in so many bytes of a document is not all that was generated.
+const LEAST_SHARE: u64 = 4;
 
 /// What a `usage` object of OpenAI's says, wherever it stood; `prompt` stands for an input, and `seen` for an output, that is not reported or
 /// cannot be believed. `None` when it says nothing.
@@ -114,10 +121,30 @@ pub struct Meter {
     strips: bool,
     /// The last event was taken out.
     took_out: bool,
-    /// Bytes that stand for generated text where none could be told from the rest; counted only for calls that generate any.
-    unread: u64,
+    /// What stands for generated text where none could be told from the rest; counted only for calls that generate any.
+    unread: Unread,
     counts_unread: bool,
     body_text: Texts,
+}
+
+/// What an answer has of which nobody knows what it is.
+#[derive(Debug, Default)]
+struct Unread {
+    bytes: u64,
+    /// What is behind the first [`AROUND`] bytes.
+    bulk: Bulk,
+}
+
+impl Unread {
+    fn push(&mut self, piece: &[u8]) {
+        let around = usize::try_from(AROUND.saturating_sub(self.bytes)).unwrap_or(usize::MAX);
+        self.bytes = self.bytes.saturating_add(piece.len() as u64);
+        self.bulk.push(piece.get(around..).unwrap_or_default());
+    }
+
+    fn worth(&self) -> u64 {
+        self.bytes.min(AROUND) + self.bulk.worth()
+    }
 }
 
 enum Reader {
@@ -172,7 +199,7 @@ impl Meter {
             tally: Tally::new(dialect == DialectName::Anthropic, endpoint.has_output()),
             strips,
             took_out: false,
-            unread: 0,
+            unread: Unread::default(),
             counts_unread: endpoint.has_output(),
             body_text: lookout.body_text,
         }
@@ -249,11 +276,19 @@ impl Meter {
     }
 
     /// Bytes that stand for text that could not be told from the rest. Those of a JSON body count only when nothing better is
-    /// known of it.
+    /// known of it: nothing was reported, and what is known to be text is next to nothing of it.
     fn untold(&self) -> u64 {
-        let is_told = matches!(self.reader, Reader::Body(_))
-            && (self.tally.text_bytes() > 0 || self.tally.reported().is_some() || self.body_text.is_empty());
-        if is_told || !self.counts_unread { 0 } else { self.unread }
+        let known = self.tally.text_bytes();
+        match self.reader {
+            _ if !self.counts_unread => 0,
+            Reader::Blind | Reader::Events(_) => self.unread.bytes,
+            Reader::Body(_) if self.body_text.is_empty() || self.tally.reported().is_some() => 0,
+            Reader::Body(_) if known == 0 => self.unread.worth(),
+            Reader::Body(_) => {
+                let rest = self.unread.bulk.worth().saturating_sub(AROUND * self.tally.documents());
+                if rest / LEAST_SHARE > known { rest - known } else { 0 }
+            }
+        }
     }
 
     fn read(&mut self, chunk: &[u8]) {
@@ -310,13 +345,13 @@ impl Meter {
     }
 }
 
-fn read_plain(reader: &mut Reader, plain: &[u8], tally: &mut Tally, unread: &mut u64) {
+fn read_plain(reader: &mut Reader, plain: &[u8], tally: &mut Tally, unread: &mut Unread) {
     match reader {
         Reader::Events(events) => events.read(plain, tally),
         Reader::Body(scan) => {
-            *unread = unread.saturating_add(plain.len() as u64);
+            unread.push(plain);
             scan.push(plain, tally);
         }
-        Reader::Blind => *unread = unread.saturating_add(plain.len() as u64),
+        Reader::Blind => unread.bytes = unread.bytes.saturating_add(plain.len() as u64),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::mem;
 
+use crate::dialect::meter::bulk::Bulk;
 use crate::dialect::meter::glance::{self, Lookout};
 use crate::dialect::meter::name::Texts;
 use crate::dialect::meter::scan::{Members, Scan};
@@ -35,10 +36,13 @@ pub(super) enum Step {
 }
 
 /// An event that is too long to be held, as far as it came.
-#[derive(Default)]
 struct Long {
     lines: DataLines,
-    length: usize,
+    bulk: Bulk,
+    /// The text that was counted before it.
+    before: u64,
+    /// Whether more of it may be generated than its known text.
+    is_worth: bool,
 }
 
 /// The reader of one stream.
@@ -152,26 +156,34 @@ impl Events {
     /// Reads a part of a long event; before its first, what was held of it.
     fn read_long(&mut self, part: &[u8], tally: &mut Tally) {
         let (mut rest, begun) = (part, self.long.take());
-        let is_begun = begun.is_some();
-        let Long { mut lines, length } = begun.unwrap_or_default();
-        let known = self.lookout.media_in(length);
-        let length = length + self.held.len() + part.len();
-        tally.text(self.lookout.media_in(length) - known);
-        if !is_begun {
-            self.scan.begin(self.lookout.event_text);
-            let mut held = mem::take(&mut self.held);
-            let earlier = held.len();
-            // So that a byte-order mark is seen whole wherever it was cut.
-            let (head, tail) = part.split_at_checked(BYTE_ORDER_MARK.len()).unwrap_or((part, &[]));
-            held.extend_from_slice(head);
-            let start = self.unmarked(&held);
-            lines.push(start, &mut |data| self.scan.push(data, tally));
-            held.truncate(earlier);
-            self.let_go(held);
-            rest = tail;
+        let mut long = match begun {
+            Some(long) => long,
+            None => {
+                let mut held = mem::take(&mut self.held);
+                let earlier = held.len();
+                // So that a byte-order mark is seen whole wherever it was cut.
+                let (head, tail) = part.split_at_checked(BYTE_ORDER_MARK.len()).unwrap_or((part, &[]));
+                held.extend_from_slice(head);
+                let start = self.unmarked(&held);
+                let is_found = self.lookout.is_found(start) || self.lookout.is_found(part);
+                self.scan.begin(if is_found { Texts::NONE } else { self.lookout.event_text });
+                let (before, is_worth) = (tally.text_bytes(), self.lookout.has_media() && !is_found);
+                let mut long = Long { lines: DataLines::default(), bulk: Bulk::default(), before, is_worth };
+                long.bulk.push(start);
+                long.lines.push(start, &mut |data| self.scan.push(data, tally));
+                held.truncate(earlier);
+                self.let_go(held);
+                rest = tail;
+                long
+            }
+        };
+        long.bulk.push(rest);
+        long.lines.push(rest, &mut |data| self.scan.push(data, tally));
+        let counted = tally.text_bytes() - long.before;
+        if long.is_worth {
+            tally.text(long.bulk.worth().saturating_sub(counted));
         }
-        lines.push(rest, &mut |data| self.scan.push(data, tally));
-        self.long = Some(Long { lines, length });
+        self.long = Some(long);
     }
 
     /// An event without the byte-order mark that the first one may begin with.

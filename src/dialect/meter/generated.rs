@@ -13,17 +13,21 @@ const MEDIA_BYTES_PER_TOKEN: u64 = 512;
 /// The shortest string that is taken for sound or a picture, in bytes.
 const SHORTEST_MEDIA: usize = 64;
 
-/// Which strings of a member are generated.
+/// What stands under a member's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Those that are known to be.
+    /// Text, as is known.
     Text,
-    /// Those of which nothing is known.
+    /// Nobody knows what.
     Unknown,
     /// The same, which may be sound or a picture.
     Media,
-    /// Those that say what stands beside them.
+    /// What only says what stands beside it.
     Beside,
+    /// What was found, by a tool of the backend's or in what it was given, and not generated.
+    Found,
+    /// What is generated whole, names and numbers too: a tool's arguments, which a caller and a model name as they like.
+    Whole,
 }
 
 impl Kind {
@@ -37,6 +41,9 @@ impl Kind {
             }
             b"stop_reason" | b"stop_sequence" | b"mimeType" | b"mime_type" | b"language" | b"outcome" => Self::Beside,
             b"data" | b"url" | b"b64_json" | b"signature" | b"thoughtSignature" | b"encrypted_content" => Self::Media,
+            b"citation" | b"citations" | b"annotations" | b"context" | b"executed_tools" => Self::Found,
+            b"provider_specific_fields" | b"codeExecutionResult" => Self::Found,
+            b"args" | b"input" | b"parameters" => Self::Whole,
             _ => Self::Unknown,
         }
     }
@@ -55,13 +62,12 @@ pub(super) fn in_members(event: &[u8], anchor: &Finder<'_>, texts: Texts) -> u64
 }
 
 /// The text that costs as much as so many bytes of sound or a picture.
-pub(super) fn in_media(bytes: usize) -> u64 {
-    bytes as u64 * BYTES_PER_TOKEN / MEDIA_BYTES_PER_TOKEN
+pub(super) fn in_media(bytes: u64) -> u64 {
+    bytes * BYTES_PER_TOKEN / MEDIA_BYTES_PER_TOKEN
 }
 
 /// Of the member behind whose name `behind` stands, and where in that its value ends. What is no member brings nothing.
 fn in_member(behind: &[u8], texts: Texts) -> (u64, usize) {
-    let space = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
     let colon = space(behind);
     if behind.get(colon) != Some(&b':') {
         return (0, 0);
@@ -79,38 +85,78 @@ fn in_member(behind: &[u8], texts: Texts) -> (u64, usize) {
     (bytes, start + length)
 }
 
-/// Of the object or array that `json` begins with, and its length. Where a text stands a second time under another name, it is counted once;
-/// what a tool of the backend's has found was not generated.
+/// How much white space `bytes` begin with, also where that is the end of a line of an event.
+fn space(bytes: &[u8]) -> usize {
+    let blank = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let first = blank(bytes);
+    match bytes.split_at_checked(first) {
+        Some((white, rest)) if white.ends_with(b"\n") || white.ends_with(b"\r") => match rest.strip_prefix(b"data:") {
+            Some(rest) => bytes.len() - rest.len() + blank(rest),
+            None => first,
+        },
+        _ => first,
+    }
+}
+
+/// Of the object or array that `json` begins with, and its length. Where a text stands a second time under another name, it is counted once.
 fn in_container(json: &[u8], texts: Texts) -> (u64, usize) {
     let (mut known, mut unknown) = (0_u64, 0_u64);
-    let (mut at, mut depth, mut kind, mut is_found) = (0, 0_u32, Kind::Unknown, false);
+    let (mut at, mut depth, mut kind, mut is_result) = (0, 0_u32, Kind::Unknown, false);
     while let Some(byte) = json.get(at) {
-        at += 1;
+        let rest = json.get(at..).unwrap_or_default();
         match byte {
             b'"' => {
-                let inside = json.get(at..).unwrap_or_default();
+                let inside = rest.get(1..).unwrap_or_default();
                 let (length, bytes) = string_length(inside);
-                at += length + 1;
+                at += length + 2;
                 let text = inside.get(..length).unwrap_or_default();
                 match (is_name(json.get(at..).unwrap_or_default()), kind) {
                     (true, _) => kind = Kind::of(text, texts),
                     (false, Kind::Text) => known = known.saturating_add(bytes),
-                    (false, Kind::Media) if is_media(text) => unknown = unknown.saturating_add(in_media(length)),
-                    (false, Kind::Unknown | Kind::Media) => unknown = unknown.saturating_add(bytes),
-                    (false, Kind::Beside) => is_found |= text.ends_with(b"_tool_result"),
+                    (false, Kind::Media) if is_media(text) => unknown = unknown.saturating_add(in_media(length as u64)),
+                    (false, Kind::Unknown | Kind::Media | Kind::Whole) => unknown = unknown.saturating_add(bytes),
+                    (false, Kind::Beside) => is_result |= depth == 1 && text.ends_with(b"_tool_result"),
+                    (false, Kind::Found) => {}
                 }
+                continue;
+            }
+            b'{' | b'[' if depth > 0 && matches!(kind, Kind::Whole | Kind::Found) => {
+                let length = container_length(rest);
+                if kind == Kind::Whole {
+                    unknown = unknown.saturating_add(length as u64);
+                }
+                (at, kind) = (at + length, Kind::Unknown);
+                continue;
             }
             b'{' | b'[' => depth += 1,
             b'}' | b']' => {
                 depth -= 1;
                 if depth == 0 {
+                    at += 1;
                     break;
                 }
             }
             _ => {}
         }
+        at += 1;
     }
-    (if is_found { 0 } else { known.max(unknown) }, at)
+    (if is_result { 0 } else { known.max(unknown) }, at)
+}
+
+/// How long the object or array is that `json` begins with; all of it, where it does not end.
+fn container_length(json: &[u8]) -> usize {
+    let (mut at, mut depth) = (0, 0_u32);
+    while let Some(byte) = json.get(at) {
+        at += 1;
+        match byte {
+            b'"' => at += string_length(json.get(at..).unwrap_or_default()).0 + 1,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth <= 1 => break,
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+    }
+    at.min(json.len())
 }
 
 /// Whether the string before `behind` is a member's name.

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
+use memchr::memmem::{self, Finder};
 
 use crate::dialect::meter::generated::{self, is_name, string_length};
 use crate::dialect::meter::name::{Name, Texts};
@@ -13,6 +13,8 @@ use crate::policy::{DialectName, Endpoint};
 
 /// Searched for byte by byte in what is shorter than this.
 const SHORT: usize = 32;
+/// Where the type of a content block stands at the latest behind its name, in bytes.
+const LONGEST_KIND: usize = 96;
 const USAGE_NAME: &[u8; 5] = b"usage";
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(USAGE_NAME));
 static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"delta\""));
@@ -117,9 +119,16 @@ impl Lookout {
         brought.find(|bytes| *bytes > 0).unwrap_or(0)
     }
 
-    /// What an event of so many bytes, which is too long to be looked through, brings beside its known text: sound or a picture.
-    pub(super) fn media_in(&self, bytes: usize) -> u64 {
-        if self.has_media { generated::in_media(bytes) } else { 0 }
+    /// Whether an event that is too long to be looked through may bring more than its known text.
+    pub(super) fn has_media(&self) -> bool {
+        self.has_media
+    }
+
+    /// Whether an event that begins so says what a tool of the backend's has found (anthropic), which was not generated.
+    pub(super) fn is_found(&self, start: &[u8]) -> bool {
+        let block = (self.anchors.len() > 1).then(|| CONTENT_BLOCK.find(start)).flatten();
+        let kind = block.and_then(|at| start.get(at..)).map(|block| block.get(..LONGEST_KIND).unwrap_or(block));
+        kind.is_some_and(|kind| memmem::find(kind, b"_tool_result\"").is_some())
     }
 }
 

@@ -137,6 +137,8 @@ impl Report {
                 self.input = Some(total);
                 self.odd |= has_output;
             }
+            // A total of the input alone says nothing of an output that may still come.
+            (Some(input), None) if has_output && total.value == input.value => {}
             (Some(input), None) => {
                 self.output = Some(rest(input));
                 self.odd |= total.value < input.value;
@@ -156,10 +158,14 @@ impl Report {
     }
 
     /// Takes up what a later report of the same answer says. anthropic reports cumulatively and in parts, so what the later
-    /// one leaves out (or has as 0) stands. All others say everything each time, so numbers only grow: what is less, or cannot be, takes
-    /// nothing back.
+    /// one leaves out (or has as 0) stands. All others say everything each time: a later one that is sound, and of no less than the one before,
+    /// is believed; of one that is not, what is less or cannot be takes nothing back.
     pub(super) fn update(&mut self, later: Self) {
         let is_part = self.adds_cache && later.adds_cache;
+        if !is_part && later.is_sound() && later.sum() >= self.sum() {
+            *self = later;
+            return;
+        }
         let newer = |old: Option<Count>, new: Option<Count>| match (old, new) {
             (Some(old), Some(new)) if new.void || new.value == 0 || !is_part && !old.void && new.value < old.value => {
                 Some(old)
@@ -174,20 +180,40 @@ impl Report {
             ..later
         };
         if is_part {
-            let all = [later.input, later.cached, later.written, later.output];
             *self = Self {
                 is_start: self.is_start && (later.is_start || !later.has_output()),
-                odd: self.odd || later.odd || all.into_iter().flatten().any(|count| count.odd),
-                ..Self { reasoning: self.reasoning, audio_ms: self.audio_ms, ..merged }
+                odd: self.odd || !later.is_plain(),
+                reasoning: self.reasoning,
+                audio_ms: self.audio_ms,
+                ..merged
             };
             return;
         }
-        let merged = Self {
-            reasoning: newer(self.reasoning, later.reasoning),
-            audio_ms: newer(self.audio_ms, later.audio_ms),
-            ..merged
-        };
+        let (reasoning, audio_ms) = (newer(self.reasoning, later.reasoning), newer(self.audio_ms, later.audio_ms));
+        let merged = Self { reasoning, audio_ms, ..merged };
         *self = Self { odd: later.odd || merged != later, ..merged };
+    }
+
+    /// Whether nothing in it had to be bent into a number.
+    fn is_plain(&self) -> bool {
+        let all = [self.input, self.cached, self.written, self.output];
+        !self.odd && !all.into_iter().flatten().any(|count| count.odd)
+    }
+
+    /// Whether it says all that a report can say, and can be believed.
+    fn is_sound(&self) -> bool {
+        let is_good = |count: Option<Count>| count.is_some_and(|count| !count.void);
+        is_good(self.input) && is_good(self.output)
+    }
+
+    /// Input and output as far as they can be believed.
+    fn sum(&self) -> u64 {
+        [self.input, self.output].into_iter().flatten().filter(|count| !count.void).map(|count| count.value).sum()
+    }
+
+    /// Whether nothing is known but how much input and output are together.
+    pub(super) fn is_total_alone(&self) -> bool {
+        self.odd && self.output.is_none() && self.input.is_some_and(|count| !count.void)
     }
 
     /// Whether the output was reported and can be believed.
@@ -206,7 +232,7 @@ impl Report {
             return None;
         }
         let mut usage = self.usage(Some(prompt));
-        if !self.has_output() && self.audio_ms.is_none() {
+        if !self.has_output() && self.audio_ms.is_none() && !self.is_total_alone() {
             usage.output = seen.max(usage.reasoning);
             usage.estimated = true;
         }

@@ -34,6 +34,8 @@ pub(super) struct Tally {
     /// The document being read says that it is the last one. Its end is still to come, and with it perhaps the report.
     is_last: bool,
     is_complete: bool,
+    /// Documents that have ended.
+    documents: u64,
 }
 
 impl Tally {
@@ -48,6 +50,7 @@ impl Tally {
             is_fresh: false,
             is_last: false,
             is_complete: false,
+            documents: 0,
         }
     }
 
@@ -98,6 +101,12 @@ impl Tally {
             self.is_fresh = false;
         }
         self.is_complete |= self.is_last;
+        self.documents = self.documents.saturating_add(1);
+    }
+
+    /// How many documents have ended.
+    pub(super) fn documents(&self) -> u64 {
+        self.documents
     }
 
     /// The stream's own end was seen.
@@ -135,7 +144,7 @@ impl Tally {
             let seen = known.saturating_add(tokens(all.saturating_sub(covered)));
             usage.estimated |= seen > usage.output;
             usage.output = usage.output.max(seen);
-        } else {
+        } else if !report.is_total_alone() {
             usage.output = tokens(all).max(usage.reasoning);
             usage.estimated |= self.has_output || usage.output > 0;
         }

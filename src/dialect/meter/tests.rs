@@ -303,7 +303,7 @@ fn a_stream_cut_behind_its_first_report_is_charged_for_the_text_that_came() {
     push(&mut meter, &[&all.body[..cut]]);
     assert!(!meter.is_complete());
     let usage = meter.usage_or_estimate(1);
-    assert_eq!((usage.input, usage.cached_input, usage.output, usage.estimated), (2125, 2000, 5, true));
+    assert_eq!((usage.input, usage.cached_input, usage.output, usage.estimated), (2125, 2000, 15, true));
 
     let first = all.body.find("event: content_block_start").unwrap();
     let mut meter = super::tests::meter(all, Coding::Identity);

@@ -275,7 +275,7 @@ pub const ALL: &[Golden] = &[
         EventStream,
         MESSAGE_STREAM,
         Some(Usage { input: 2125, cached_input: 2000, cache_write: 100, output: 15, ..NONE }),
-        13,
+        43,
         true
     ),
     golden!(

@@ -13,8 +13,8 @@ fn an_event_too_long_to_hold_is_passed_on_and_still_read() {
         let chunks: Vec<&[u8]> = event.as_bytes().chunks(size).collect();
         assert_eq!(run(&mut meter, &chunks), event.as_bytes());
         assert_eq!(meter.reported(), Some(Usage { input: 5, output: 6, ..Usage::default() }));
-        // What may be sound or a picture is not free, wherever the event was cut.
-        assert_eq!(meter.output_bytes(), 3 + event.trim_end().len() as u64 * BYTES_PER_TOKEN / 512);
+        // Nobody looks which member what is so long stands in: letters that are no sound and no picture are text, wherever the event was cut.
+        assert_eq!(meter.output_bytes(), event.len() as u64);
     }
     let mut meter = chat(true);
     let passed = push(&mut meter, &[format!("data: {long}"), long.clone()]);
@@ -62,4 +62,54 @@ fn an_answer_is_not_over_before_the_usage_in_its_last_event_is_read_however_long
             assert!(meter.is_complete(), "{length} {stream:.60}");
         }
     }
+}
+
+#[test]
+fn what_is_long_is_charged_as_text_or_as_sound_and_not_where_a_tool_has_found_it() {
+    let tokens = |dialect, endpoint, event: String| {
+        let mut meter = Meter::new(dialect, endpoint, Framing::EventStream, Coding::Identity, false);
+        push(&mut meter, &event.as_bytes().chunks(1_448).collect::<Vec<_>>());
+        meter.output_bytes().div_ceil(BYTES_PER_TOKEN)
+    };
+    let words = "words that were generated ".repeat(4_000);
+    let (openai, gemini, claude) = (DialectName::OpenAi, DialectName::Gemini, DialectName::Anthropic);
+    let call = format!(
+        "data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{\"functionCall\":{{\"args\":{{\"text\":\"{words}\"}}}}}}]}}}}]}}\n\n"
+    );
+    let custom = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{{\"custom\":{{\"input\":\"{words}\"}}}}]}}}}]}}\n\n"
+    );
+    let whole = words.len() as u64 / BYTES_PER_TOKEN;
+    for found in
+        [tokens(gemini, Endpoint::StreamGenerateContent, call), tokens(openai, Endpoint::ChatCompletions, custom)]
+    {
+        assert!((whole..whole + 60).contains(&found), "{found} for {whole}");
+    }
+    let result = format!(
+        "data: {{\"type\":\"content_block_start\",\"content_block\":{{\"type\":\"mcp_tool_result\",\"content\":[{{\"type\":\"text\",\"text\":\"{words}\"}}]}}}}\n\n"
+    );
+    assert_eq!(tokens(claude, Endpoint::Messages, result), 0);
+}
+
+#[test]
+fn a_known_word_does_not_hide_what_else_a_document_brings() {
+    let words = "words that were generated ".repeat(1_000);
+    let output = |dialect, endpoint, text: &str| {
+        let mut meter = Meter::new(dialect, endpoint, Framing::Json, Coding::Identity, false);
+        push(&mut meter, &text.as_bytes().chunks(1_448).collect::<Vec<_>>());
+        meter.usage_or_estimate(1).output
+    };
+    let (openai, gemini) = (DialectName::OpenAi, DialectName::Gemini);
+    let least = (words.len() as u64 - 4_096) / BYTES_PER_TOKEN;
+    let array = format!(
+        r#"[{{"candidates":[{{"content":{{"parts":[{{"text":"a"}}]}}}}]}},{{"candidates":[{{"content":{{"parts":[{{"functionCall":{{"name":"f","args":{{"a":"{words}"}}}}}}]}}}}]}}"#
+    );
+    assert!(output(gemini, Endpoint::StreamGenerateContent, &array) > least);
+    let custom =
+        format!(r#"{{"choices":[{{"message":{{"content":"a","tool_calls":[{{"custom":{{"input":"{words}"}}}}]}}}}]}}"#);
+    assert!(output(openai, Endpoint::ChatCompletions, &custom) > least);
+    let reported = custom.replace("]}}]}", r#"]}}],"usage":{"prompt_tokens":1,"completion_tokens":7}}"#);
+    assert_eq!(output(openai, Endpoint::ChatCompletions, &reported), 7);
+    let text = format!(r#"{{"id":"c","object":"chat.completion","choices":[{{"message":{{"content":"{words}"}}}}]}}"#);
+    assert_eq!(output(openai, Endpoint::ChatCompletions, &text), (words.len() as u64).div_ceil(BYTES_PER_TOKEN));
 }
