@@ -205,6 +205,14 @@ impl Meter {
         }
     }
 
+    /// Of an answer that is several at once: what is reported beside one of them speaks for that alone, and is not for the whole.
+    pub fn of_several(mut self) -> Self {
+        if let Reader::Events(events) = &mut self.reader {
+            events.are_of_several();
+        }
+        self
+    }
+
     /// For an answer in a content coding that cannot be read: passes everything on, reports nothing, estimates by length.
     pub fn blind(dialect: DialectName, endpoint: Endpoint) -> Self {
         Self::new(dialect, endpoint, Framing::Opaque, Coding::Identity, false)

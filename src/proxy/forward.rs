@@ -131,6 +131,8 @@ pub struct Forwarded {
     pub endpoint: Endpoint,
     /// How many output tokens it was lowered to.
     pub clamp: Option<Tokens>,
+    /// Whether it asks for several answers at once.
+    pub has_several: bool,
     /// The answer.
     pub answered: Answered,
     /// Its time limit, which also watches the key where streams are to be cut.
@@ -245,6 +247,7 @@ pub async fn attempt(
     let Attempt { admitted, outgoing, sandbox, mut way, deadline, strips_usage, size, limit, insists } = *attempt;
     let (caller, clamp, facts) = (admitted.caller().clone(), admitted.clamp(), admitted.facts());
     let (dialect, endpoint, stream) = (facts.dialect, facts.endpoint, facts.stream);
+    let has_several = facts.estimate.choices > 1;
     let wanted = Wanted::of(&way, facts);
     account.owe(admitted, size);
     let is_watched = live.settings.cut_streams;
@@ -284,6 +287,7 @@ pub async fn attempt(
                 dialect,
                 endpoint,
                 clamp,
+                has_several,
                 answered,
                 deadline,
                 is_watched,

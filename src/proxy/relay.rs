@@ -101,7 +101,10 @@ fn meter(forwarded: &Forwarded, headers: &Headers, strips: bool) -> Meter {
     let text = |name| headers.get(name).map_or(Some(""), |value: Value<'_>| value.to_str().ok());
     let framing = text(CONTENT_TYPE).map_or(Framing::Opaque, Framing::of);
     match text(CONTENT_ENCODING).and_then(Coding::of) {
-        Some(coding) => Meter::new(forwarded.dialect, forwarded.endpoint, framing, coding, strips),
+        Some(coding) => {
+            let meter = Meter::new(forwarded.dialect, forwarded.endpoint, framing, coding, strips);
+            if forwarded.has_several { meter.of_several() } else { meter }
+        }
         None => Meter::blind(forwarded.dialect, forwarded.endpoint),
     }
 }

@@ -74,6 +74,11 @@ impl Events {
         }
     }
 
+    /// There are several answers, one beside the other.
+    pub(super) fn are_of_several(&mut self) {
+        self.lookout.is_of_several = true;
+    }
+
     /// Reads all of a piece.
     pub(super) fn read(&mut self, piece: &[u8], tally: &mut Tally) {
         let mut rest = piece;

@@ -19,6 +19,7 @@ const USAGE_NAME: &[u8; 5] = b"usage";
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(USAGE_NAME));
 static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"delta\""));
 static CONTENT_BLOCK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"content_block\""));
+static CHOICES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"choices\""));
 static PARTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"parts\""));
 static TEXT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"text\""));
 static MESSAGE_STOP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"message_stop\""));
@@ -38,6 +39,8 @@ pub(super) struct Lookout {
     end: Option<&'static LazyLock<Finder<'static>>>,
     /// Whether an event whose usage is null is read too: its type may still say that the stream ended.
     reads_null: bool,
+    /// Whether a usage beside a choice is of that choice alone (vLLM's `continuous_usage_stats`).
+    pub(super) is_of_several: bool,
     /// Where generated text stands in an event; nothing for anywhere.
     anchors: Anchors,
     /// Whether sound or pictures may stand there.
@@ -62,6 +65,7 @@ impl Lookout {
         let plain = Self {
             end: None,
             reads_null: false,
+            is_of_several: false,
             anchors: &AT_DELTA,
             has_media: false,
             event_text: Texts::NONE,
@@ -104,7 +108,8 @@ impl Lookout {
 
     /// Whether a whole event has to be read: it carries usage, or it may be the stream's own end.
     pub(super) fn wants(&self, event: &[u8]) -> bool {
-        has_usage(event, self.reads_null) || self.end.is_some_and(|end| end.find(event).is_some())
+        has_usage(event, self.reads_null) && !(self.is_of_several && has_choice(event))
+            || self.end.is_some_and(|end| end.find(event).is_some())
     }
 
     /// Bytes of generated text in a whole event, escapes counted about as the bytes they stand for.
@@ -148,6 +153,14 @@ fn has_usage(event: &[u8], null_counts: bool) -> bool {
         }
         rest = behind;
     }
+}
+
+/// Whether an event has a choice in its `choices`.
+fn has_choice(event: &[u8]) -> bool {
+    let behind = CHOICES.find(event).and_then(|at| event.get(at + CHOICES.needle().len()..));
+    let list = behind.and_then(|behind| behind.trim_ascii_start().strip_prefix(b":"));
+    let first = list.and_then(|list| list.trim_ascii_start().strip_prefix(b"["));
+    first.is_some_and(|first| !first.trim_ascii_start().starts_with(b"]"))
 }
 
 /// Whether what stands behind `usage` makes it such a member.

@@ -155,6 +155,27 @@ fn a_later_report_takes_nothing_back() {
 }
 
 #[test]
+fn what_is_reported_of_one_answer_is_not_for_all_of_them() {
+    let event = |choice: &str, usage: u64| {
+        let usage = format!(r#"{{"prompt_tokens":10,"completion_tokens":{usage},"total_tokens":{}}}"#, 10 + usage);
+        format!("data: {{\"choices\": [{choice}],\"usage\":{usage}}}\n\n")
+    };
+    let one = |index| format!(r#"{{"index":{index},"delta":{{"content":"{TEXT}"}}}}"#);
+    for (is_of_several, cut) in
+        [(true, (7, 4 * TEXT.len() as u64 / BYTES_PER_TOKEN + 1, true)), (false, (10, 20, false))]
+    {
+        let meter = chat(false);
+        let mut meter = if is_of_several { meter.of_several() } else { meter };
+        push(&mut meter, &[event(&one(0), 20), event(&one(1), 20), event(&one(2), 20), event(&one(3), 20)]);
+        let usage = meter.usage_or_estimate(7);
+        assert_eq!((usage.input, usage.output, usage.estimated), cut);
+        push(&mut meter, &[event("", 80)]);
+        let usage = meter.usage_or_estimate(7);
+        assert_eq!((usage.input, usage.output, usage.estimated), (10, 80, false), "the last one is of all");
+    }
+}
+
+#[test]
 fn what_a_realtime_report_says_is_believed_as_far_as_that_can_be() {
     let charged = |report: &str| {
         super::super::usage_of(report.as_bytes(), 9, 1_000).map(|usage| (usage.input, usage.output, usage.estimated))
