@@ -44,6 +44,7 @@ fn is_never_upstream(name: &[u8]) -> bool {
             | b"openai-organization"
             | b"openai-project"
             | b"x-goog-user-project"
+            | b"x-goog-quota-user"
             // What of an answer is left out: its usage, say.
             | b"x-goog-fieldmask"
             | b"ocp-apim-subscription-key"

@@ -12,8 +12,10 @@ const CREDENTIAL_PARAMETERS: [&str; 6] =
     ["key", "access_token", "oauth_token", "api_key", "api-key", "subscription-key"];
 
 /// Parameters by which Google's APIs, all of them, leave out of an answer what was not asked for (its usage, say), wrap it into a script or
-/// read a request as another one (<https://cloud.google.com/apis/docs/system-parameters>). Any may begin with a `$`.
-const SYSTEM_PARAMETERS: [&str; 4] = ["fields", "callback", "httpmethod", "httpheaders"];
+/// read a request as another one, or as somebody else's (<https://cloud.google.com/apis/docs/system-parameters>). Any may begin with a `$`.
+const SYSTEM_PARAMETERS: [&str; 6] = ["fields", "callback", "httpmethod", "httpheaders", "userproject", "quotauser"];
+/// Another content type of the request.
+const CONTENT_TYPE: &str = "$ct";
 /// The encodings of an answer that can be metered, or that are files.
 const ENCODINGS: [&str; 3] = ["json", "sse", "media"];
 
@@ -130,7 +132,9 @@ fn stays_here(part: &str) -> bool {
     };
     CREDENTIAL_PARAMETERS.into_iter().any(is)
         || SYSTEM_PARAMETERS.into_iter().any(is)
-        || is("alt") && !ENCODINGS.iter().any(|known| same_letters(unescaped(value), known))
+        || same_letters(unescaped(name), CONTENT_TYPE)
+        || is("alt")
+            && !ENCODINGS.iter().any(|known| same_letters(unescaped(value).take_while(|byte| *byte != b';'), known))
 }
 
 /// The values of the parameters whose name, unescaped, is `key`, still escaped.
@@ -207,6 +211,11 @@ mod tests {
             ("$key=a&%24k%65y=b&$filter=x", Some("$filter=x")),
             ("fields=candidates&$fields=a&%24fields=b&fiel%64s=c&Fields=d&alt=sse", Some("alt=sse")),
             ("callback=f&$callback=g&$httpMethod=GET&$httpHeaders=a&b", Some("b")),
+            ("$ct=application/x&%24Ct=y&userProject=p&$quotaUser=u&ct=z", Some("ct=z")),
+            (
+                "$alt=json%3Benum-encoding=int&$alt=json;enum-encoding%3Dint",
+                Some("$alt=json%3Benum-encoding=int&$alt=json;enum-encoding%3Dint"),
+            ),
             ("alt=proto&$alt=proto&alt=&alt&al%74=p%72oto&ALT=x", None),
             (
                 "alt=json&$alt=json&alt=SSE&alt=media&fieldset=a",

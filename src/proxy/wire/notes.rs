@@ -40,6 +40,9 @@ pub struct WireNotes {
     wants_a_look: Cell<bool>,
     /// What the peer had left when that was last looked at.
     unread: Cell<Option<Unread>>,
+    /// The same when it last took nothing more, and whether it was looked at since its time for that was over.
+    stall: Cell<Option<Unread>>,
+    stall_is_judged: Cell<bool>,
     is_unread: Cell<bool>,
     is_cut: Cell<bool>,
     is_broken_off: Cell<bool>,
@@ -66,6 +69,15 @@ struct Unread {
     since_ns: u64,
 }
 
+impl Unread {
+    /// Whether by `now`, so long after, the peer has taken it, or as much as the slowest may.
+    fn is_taken(&self, now: &Self, after_ns: u64) -> bool {
+        let taken = (now.written - self.written + self.untaken).saturating_sub(now.untaken);
+        let least = after_ns / NS_PER_SECOND * TAKING_RATE;
+        taken >= least.min(self.untaken).max(1)
+    }
+}
+
 /// How long a peer may take, nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct WireTimes {
@@ -88,6 +100,8 @@ impl WireNotes {
             look_due_ns: Cell::new(NEVER),
             wants_a_look: Cell::new(false),
             unread: Cell::new(None),
+            stall: Cell::new(None),
+            stall_is_judged: Cell::new(false),
             is_unread: Cell::new(false),
             is_cut: Cell::new(false),
             is_broken_off: Cell::new(false),
@@ -156,6 +170,13 @@ impl WireNotes {
             return self.deadline.poll_due(cx).map(|_| ());
         }
         let takes = now_ns < self.take_due_ns.get();
+        if !takes && !self.stall_is_judged.replace(true) {
+            // The system takes more only once a good part of what it has is taken: whether any is, is to be seen.
+            self.wants_a_look.set(true);
+            self.due(&self.take_due_ns, LOOK_AGAIN_NS);
+            cx.waker().wake_by_ref();
+            return self.deadline.poll_due(cx).map(|_| ());
+        }
         let is_head = self.head_is_open.get() && !self.in_request.get() && !self.is_over.get();
         if !takes || !is_head || self.head_is_overdue.replace(true) {
             return Poll::Ready(());
@@ -216,19 +237,34 @@ impl WireNotes {
             self.due(&self.look_due_ns, NEVER);
             return;
         }
-        let now_ns = self.deadline.now_ns();
-        let least = self.look_time_ns() / NS_PER_SECOND * TAKING_RATE;
-        let is_left = |before: &Unread| {
-            let taken = (written - before.written + before.untaken).saturating_sub(untaken);
-            taken < least.min(before.untaken).max(1)
+        let now = Unread { untaken, written, since_ns: self.deadline.now_ns() };
+        if self.stall_is_judged.get() {
+            return self.judge(now);
+        }
+        let since_ns = match self.unread.get() {
+            Some(before) if !before.is_taken(&now, self.look_time_ns()) => before.since_ns,
+            _ => now.since_ns,
         };
-        let since_ns = self.unread.get().filter(is_left).map_or(now_ns, |before| before.since_ns);
-        self.unread.set(Some(Unread { untaken, written, since_ns }));
-        if now_ns.saturating_sub(since_ns) >= self.limits.write_stall_ns {
+        self.unread.set(Some(Unread { since_ns, ..now }));
+        if now.since_ns.saturating_sub(since_ns) >= self.limits.write_stall_ns {
             self.is_unread.set(true);
         } else {
             self.due(&self.look_due_ns, self.look_time_ns());
         }
+    }
+
+    /// Whether a peer that has had its time to have more written to it was taking what it had.
+    fn judge(&self, now: Unread) {
+        match self.stall.get() {
+            Some(before) if before.is_taken(&now, self.limits.write_stall_ns) => self.stalls_at(now),
+            _ => self.is_unread.set(true),
+        }
+    }
+
+    fn stalls_at(&self, now: Unread) {
+        self.stall.set(Some(now));
+        self.stall_is_judged.set(false);
+        self.due(&self.take_due_ns, self.limits.write_stall_ns);
     }
 
     /// From one look to the next.
@@ -285,14 +321,15 @@ impl WireNotes {
         self.body_is_open.set(is_open);
     }
 
-    /// The peer takes nothing of what is written.
-    pub(super) fn write_stalled(&self) {
+    /// Nothing more can be written for the peer: of so many bytes written the system has so many that it has not taken.
+    pub(super) fn write_stalled(&self, written: u64, untaken: u64) {
         self.will_look();
-        self.due(&self.take_due_ns, self.limits.write_stall_ns);
+        self.stalls_at(Unread { untaken, written, since_ns: self.deadline.now_ns() });
     }
 
     /// The peer took something again.
     pub(super) fn write_resumed(&self) {
+        self.stall_is_judged.set(false);
         self.due(&self.take_due_ns, NEVER);
         self.waits_for_room.take().into_iter().for_each(Waker::wake);
     }
@@ -347,7 +384,7 @@ mod tests {
         let waker = Waker::from(Arc::clone(&woken));
         let mut cx = Context::from_waker(&waker);
         assert!(notes.poll_room(&mut cx).is_ready());
-        notes.write_stalled();
+        notes.write_stalled(9, 9);
         assert!(notes.poll_room(&mut cx).is_pending());
         assert!(!woken.0.load(Ordering::SeqCst));
         notes.write_resumed();
@@ -439,6 +476,19 @@ mod tests {
             assert!(!is_cut_after(&clock, &deadlines, &notes, before, 500, 0));
             let cut_at = (1..60).find(|_| is_cut_after(&clock, &deadlines, &notes, 1, 500, 1_000_000));
             assert!(cut_at.is_some_and(|second| (30..=40).contains(&second)), "{before}: {cut_at:?}");
+        }
+    }
+
+    #[test]
+    fn who_goes_on_taking_while_nothing_can_be_written_is_not_cut_and_who_does_not_is() {
+        let clock = Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 });
+        for (rate, is_cut) in [(0, true), (900, true), (1_100, false), (20_000, false)] {
+            let (deadlines, notes) = answered(&clock);
+            notes.write_stalled(3_000_000, 3_000_000);
+            let cut_at = (1..140)
+                .find(|second| is_cut_after(&clock, &deadlines, &notes, 1, second * rate, 3_000_000 - second * rate));
+            assert_eq!(cut_at.is_some_and(|second| (30..=40).contains(&second)), is_cut, "{rate}: {cut_at:?}");
+            assert_eq!(cut_at.is_some(), is_cut, "{rate}: {cut_at:?}");
         }
     }
 

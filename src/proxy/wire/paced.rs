@@ -36,7 +36,7 @@ impl<S: Outlet> Paced<S> {
         match &result {
             Poll::Pending if !self.is_stalled => {
                 self.is_stalled = true;
-                self.notes.write_stalled();
+                self.notes.write_stalled(self.written, self.io.untaken());
             }
             Poll::Ready(_) if self.is_stalled => {
                 self.is_stalled = false;
@@ -78,6 +78,7 @@ impl<S: AsyncRead + Outlet + Unpin> AsyncRead for Paced<S> {
 impl<S: AsyncWrite + Outlet + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let paced = self.get_mut();
+        paced.look();
         let result = Pin::new(&mut paced.io).poll_write(cx, bytes);
         paced.note(result)
     }
@@ -88,6 +89,7 @@ impl<S: AsyncWrite + Outlet + Unpin> AsyncWrite for Paced<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let paced = self.get_mut();
+        paced.look();
         let result = Pin::new(&mut paced.io).poll_write_vectored(cx, slices);
         paced.note(result)
     }
