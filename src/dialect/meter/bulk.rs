@@ -1,11 +1,9 @@
 //! What is too long to be looked through member by member, told apart by its letters: text, and sound or pictures in base64.
 
-use crate::dialect::meter::generated::in_media;
+use crate::dialect::meter::generated::{in_media, is_dense};
 
 /// The shortest run of letters that is taken for base64, in bytes.
 const SHORTEST_RUN: u64 = 1024;
-/// Of base64 more than half are capitals or digits; of words that are written without blanks, far fewer than one in so many.
-const DENSE_ONE_IN: u64 = 3;
 
 /// Bytes read so far, one piece after the other; how they were cut makes no difference.
 #[derive(Debug, Default)]
@@ -41,7 +39,7 @@ impl Bulk {
     }
 
     fn in_run(&self) -> (u64, u64) {
-        let is_media = self.run >= SHORTEST_RUN && self.dense * DENSE_ONE_IN >= self.run;
+        let is_media = self.run >= SHORTEST_RUN && is_dense(self.dense, self.run);
         if is_media { (0, self.run) } else { (self.run, 0) }
     }
 }

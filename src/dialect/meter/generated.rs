@@ -77,7 +77,8 @@ fn in_member(behind: &[u8], texts: Texts) -> (u64, usize) {
     let (bytes, length) = match value {
         [b'"', inside @ ..] => {
             let (length, bytes) = string_length(inside);
-            (bytes, length + 2)
+            let is_sound = inside.get(..length).is_some_and(is_media);
+            (if is_sound { in_media(length as u64) } else { bytes }, length + 2)
         }
         [b'{' | b'[', ..] => in_container(value, texts),
         _ => (0, 0),
@@ -172,7 +173,15 @@ pub(super) fn is_name(behind: &[u8]) -> bool {
 /// Whether a string is base64, of either alphabet, or a `data:` URL.
 fn is_media(text: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=');
-    text.len() >= SHORTEST_MEDIA && (text.starts_with(b"data:") || text.iter().all(is_digit))
+    let dense = || text.iter().filter(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()).count();
+    text.len() >= SHORTEST_MEDIA
+        && (text.starts_with(b"data:") || text.iter().all(is_digit) && is_dense(dense() as u64, text.len() as u64))
+}
+
+/// Whether so many capitals and digits among so many letters are those of base64, which has more than half, and not of words that are written without
+/// blanks, which have far fewer.
+pub(super) fn is_dense(dense: u64, letters: u64) -> bool {
+    dense * 3 >= letters
 }
 
 /// Where the string that begins at `inside` ends, and how many bytes it stands for: an escape is one (a `\u` is four).

@@ -91,6 +91,7 @@ fn sound_and_pictures_cost_what_they_cost_and_not_what_their_letters_would() {
             Endpoint::ChatCompletions,
             r#"{"choices":[{"delta":{"images":[{"image_url":{"url":"data:image/png;base64,B"}}]}}]}"#,
         ),
+        (DialectName::OpenAi, Endpoint::Responses, r#"{"type":"response.audio.delta","delta":"B"}"#),
         (
             DialectName::Gemini,
             Endpoint::StreamGenerateContent,
@@ -99,6 +100,9 @@ fn sound_and_pictures_cost_what_they_cost_and_not_what_their_letters_would() {
     ] {
         let tokens = brought(dialect, endpoint, &event.replace('B', &base64)).div_ceil(BYTES_PER_TOKEN);
         assert!((12..=14).contains(&tokens), "{event}: {tokens}");
+        if endpoint == Endpoint::Responses {
+            continue; // which has no events so long
+        }
         let long = brought(dialect, endpoint, &event.replace('B', &base64.repeat(100))).div_ceil(BYTES_PER_TOKEN);
         assert!((1_250..=1_300).contains(&long), "{event}: {long}");
     }
