@@ -246,8 +246,8 @@ pub async fn attempt(
 ) -> Result<Forwarded, Missed> {
     let Attempt { admitted, outgoing, sandbox, mut way, deadline, strips_usage, size, limit, insists } = *attempt;
     let (caller, clamp, facts) = (admitted.caller().clone(), admitted.clamp(), admitted.facts());
-    let (dialect, endpoint, stream) = (facts.dialect, facts.endpoint, facts.stream);
-    let has_several = facts.estimate.choices > 1;
+    let (dialect, endpoint, stream, has_several) =
+        (facts.dialect, facts.endpoint, facts.stream, facts.estimate.choices > 1);
     let wanted = Wanted::of(&way, facts);
     account.owe(admitted, size);
     let is_watched = live.settings.cut_streams;
