@@ -281,7 +281,6 @@ pub async fn attempt(
     match result {
         Ok(answered) => {
             way.upstream.answers.get_or_init(|| takeover::counter(worker, &way.upstream, "answered")).inc();
-            let fallback = None;
             Ok(Forwarded {
                 caller,
                 dialect,
@@ -293,7 +292,7 @@ pub async fn attempt(
                 is_watched,
                 strips_usage,
                 way,
-                fallback,
+                fallback: None,
             })
         }
         Err(Failure { fault, note, unsent, is_out, .. }) => {
