@@ -185,6 +185,16 @@ async fn over_http_2_the_old_process_takes_one_request_more_and_says_goodbye() {
     house.end().await;
 }
 
+/// A stream that does not end of itself.
+async fn held(house: &House) -> Client {
+    let mut stream = Client::connect(house.data).await;
+    stream
+        .send(&post("/v1/chat/completions", &secrets()[0], r#"{"model":"sandbox-stall","stream":true,"messages":[]}"#))
+        .await;
+    assert!(stream.head().await.contains(" 200 "));
+    stream
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operators_kept_connection_ends_and_the_next_one_is_the_new_processs() {
     let mut house = house(CONFIG).await;
@@ -193,11 +203,7 @@ async fn an_operators_kept_connection_ends_and_the_next_one_is_the_new_processs(
     kept.send(&health).await;
     assert_eq!(kept.answer().await.status, 200);
     // A stream holds the old process.
-    let mut stream = Client::connect(house.data).await;
-    stream
-        .send(&post("/v1/chat/completions", &secrets()[0], r#"{"model":"sandbox-stall","stream":true,"messages":[]}"#))
-        .await;
-    assert!(stream.head().await.contains(" 200 "));
+    let stream = held(&house).await;
     let before = house.pid;
     house.hand_over().await;
     assert!(kept.is_closed().await);
@@ -212,11 +218,7 @@ async fn an_operators_kept_connection_ends_and_the_next_one_is_the_new_processs(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_has_handed_over_is_cut_by_the_second_signal_to_end_and_not_by_the_first() {
     let mut house = house(CONFIG).await;
-    let mut stream = Client::connect(house.data).await;
-    stream
-        .send(&post("/v1/chat/completions", &secrets()[0], r#"{"model":"sandbox-stall","stream":true,"messages":[]}"#))
-        .await;
-    assert!(stream.head().await.contains(" 200 "));
+    let mut stream = held(&house).await;
     let before = house.pid;
     house.hand_over().await;
     processes::signal(before, "TERM");
