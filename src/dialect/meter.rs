@@ -123,13 +123,14 @@ pub struct Meter {
     took_out: bool,
     /// What stands for generated text where none could be told from the rest; counted only for calls that generate any.
     unread: Unread,
-    counts_unread: bool,
     body_text: Texts,
 }
 
 /// What an answer has of which nobody knows what it is.
 #[derive(Debug, Default)]
 struct Unread {
+    /// Whether the call generates any text.
+    counts: bool,
     bytes: u64,
     /// What is behind the first [`AROUND`] bytes.
     bulk: Bulk,
@@ -137,6 +138,9 @@ struct Unread {
 
 impl Unread {
     fn push(&mut self, piece: &[u8]) {
+        if !self.counts {
+            return;
+        }
         let around = usize::try_from(AROUND.saturating_sub(self.bytes)).unwrap_or(usize::MAX);
         self.bytes = self.bytes.saturating_add(piece.len() as u64);
         self.bulk.push(piece.get(around..).unwrap_or_default());
@@ -199,8 +203,7 @@ impl Meter {
             tally: Tally::new(dialect == DialectName::Anthropic, endpoint.has_output()),
             strips,
             took_out: false,
-            unread: Unread::default(),
-            counts_unread: endpoint.has_output(),
+            unread: Unread { counts: endpoint.has_output(), ..Unread::default() },
             body_text: lookout.body_text,
         }
     }
@@ -288,7 +291,7 @@ impl Meter {
     fn untold(&self) -> u64 {
         let known = self.tally.text_bytes();
         match self.reader {
-            _ if !self.counts_unread => 0,
+            _ if !self.unread.counts => 0,
             Reader::Blind | Reader::Events(_) => self.unread.bytes,
             Reader::Body(_) if self.body_text.is_empty() || self.tally.reported().is_some() => 0,
             Reader::Body(_) if known == 0 => self.unread.worth(),

@@ -138,13 +138,15 @@ impl Tally {
             return Usage { input: prompt, output: tokens(all), estimated: true, ..Usage::default() };
         };
         let mut usage = report.usage(Some(prompt));
+        let covered = if self.is_fresh { self.text } else { self.reported_text };
         if report.has_output() {
-            let covered = if self.is_fresh { self.text } else { self.reported_text };
             let known = if report.is_start { 0 } else { usage.output };
             let seen = known.saturating_add(tokens(all.saturating_sub(covered)));
             usage.estimated |= seen > usage.output;
             usage.output = usage.output.max(seen);
-        } else if !report.is_total_alone() {
+        } else if report.is_total_alone() {
+            usage.output = tokens(all.saturating_sub(covered));
+        } else {
             usage.output = tokens(all).max(usage.reasoning);
             usage.estimated |= self.has_output || usage.output > 0;
         }

@@ -232,14 +232,14 @@ impl WireNotes {
     /// had. What is on its way to a peer that takes everything was written since.
     pub(super) fn looked(&self, written: u64, untaken: u64) {
         self.wants_a_look.set(false);
+        let now = Unread { untaken, written, since_ns: self.deadline.now_ns() };
+        if self.stall_is_judged.get() {
+            self.judge(now);
+        }
         if untaken == 0 {
             self.unread.set(None);
             self.due(&self.look_due_ns, NEVER);
             return;
-        }
-        let now = Unread { untaken, written, since_ns: self.deadline.now_ns() };
-        if self.stall_is_judged.get() {
-            return self.judge(now);
         }
         let since_ns = match self.unread.get() {
             Some(before) if !before.is_taken(&now, self.look_time_ns()) => before.since_ns,

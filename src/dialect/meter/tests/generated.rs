@@ -152,6 +152,14 @@ fn a_later_report_takes_nothing_back() {
         "the output was not told yet"
     );
     assert_eq!(charged(&[r#"{"total_tokens":1500}"#]), (1500, 0, true), "all of it is in the total");
+    let mut meter = chat(false);
+    let text = format!(r#"{{"choices":[{{"delta":{{"content":"{TEXT}"}}}}],"usage":{{"total_tokens":30}}}}"#);
+    push(
+        &mut meter,
+        &[format!("data: {text}\n\n"), format!("data: {}\n\n", text.replace(r#","usage":{"total_tokens":30}"#, ""))],
+    );
+    let usage = meter.usage_or_estimate(7);
+    assert_eq!((usage.input, usage.output), (30, seen), "but what came behind it is not");
     let grown = r#"{"prompt_tokens":1000,"completion_tokens":600,"total_tokens":1600}"#;
     assert_eq!(charged(&[real, grown]), (1000, 600, false), "it tells more each time");
     // That a text of some length cost nothing is not believed either.

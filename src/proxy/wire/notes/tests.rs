@@ -159,3 +159,12 @@ fn whoever_is_to_be_looked_at_is_not_cut_instead_whatever_clock_is_read() {
         }
     }
 }
+
+#[test]
+fn who_has_taken_all_of_it_by_the_end_of_a_stall_has_the_time_anew() {
+    let clock = Clock::manual(Now { monotonic_ns: 0, unix_ms: 0 });
+    let (deadlines, notes) = answered(&clock);
+    notes.write_stalled(3_000_000, 3_000_000);
+    let cut_at = (1..100).find(|_| is_cut_after(&clock, &deadlines, &notes, 1, 3_000_000, 0));
+    assert!(cut_at.is_some_and(|second| second >= 60), "nothing more was written since: {cut_at:?}");
+}
